@@ -1,0 +1,115 @@
+/* The table of kernels: rows are instruction sets, columns are kernels, each column declared once in NDQ_SLOTS. */
+#ifndef NDQ_BACKEND_H
+#define NDQ_BACKEND_H
+
+#include "common.h"
+#include "kernels/gemm.h"
+
+/* Coefficients of q = clamp(zp + rint(x * inv)), y = scale * (q - zp); each array has one entry per channel.
+ *   multiply (profiles default, torch): inv = 1 / scale, lo = qmin - zp, hi = qmax - zp
+ *   textbook, always in float64:        inv = 1 / scale, lo = qmin,      hi = qmax */
+typedef struct {
+    const float *scale, *inv, *zp, *lo, *hi;
+} ndq_affine_f32;
+
+typedef struct {
+    const double *scale, *inv, *zp, *lo, *hi;
+} ndq_affine_f64;
+
+/* A C-contiguous array seen as (outer, channels, inner); element i belongs to channel i / inner % channels.
+ * Per tensor: channels = 1, inner = number of elements. */
+typedef struct {
+    size_t channels, inner;
+} ndq_geometry;
+
+/* Smallest and largest finite value (+inf and -inf if there is none) and what else was seen. */
+typedef struct {
+    double min, max;
+    size_t nans, infs;
+} ndq_extremes;
+
+/* Histogram bins: an index of 12 bits for sign and float64 exponent (the binade), then 9 bits of mantissa. */
+enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
+
+/* Contracts. Elementwise kernels work on elements [begin, end) of the arrays whose first elements they are given, so
+ * that threads may split anywhere; an output may be an input of the same element size. No argument is NULL.
+ *
+ *   quantize                 q[i] = code of x[i], as a byte (two's complement if the codes are signed)
+ *   dequantize_s8, _u8       y[i] = scale * (q[i] - zp)
+ *   fake_quantize            y[i] = dequantize(quantize(x[i])), never -0
+ *   fake_quantize_backward   dx[i] = dy[i] if x[i] is in range before the clamp, else +0
+ *   fake_quantize_with_grad  the two above in one pass
+ *   fake_quantize_learnable  one block of n <= NDQ_BLOCK elements of one channel: dx as above, and sums[0], sums[1], the
+ *                            gradients of scale and zero point without their factor g, added in a fixed order:
+ *                            16 partial sums by index mod 16, then these in order 0..15
+ *   minmax                   extremes of n elements; merges into *e
+ *   binades                  seen[k] = 1 for each binade k that occurs among n finite elements; the rest is untouched
+ *   histogram                counts[row[k] * NDQ_BINS_PER_BINADE + bin] += 1 for each of n finite elements
+ *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
+ *
+ * Suffixes: f32, f64 compute x * inv in that type; textbook computes x / scale + zp in float64. */
+enum { NDQ_BLOCK = 4096 };
+
+#define NDQ_SPAN(A) const A *p, const ndq_geometry *g, size_t begin, size_t end
+
+#define NDQ_SLOTS_OF_RULE(X, A, T, s)                                                                        \
+    X(quantize_##s, (NDQ_SPAN(A), const T *x, uint8_t *q))                                                   \
+    X(fake_quantize_##s, (NDQ_SPAN(A), const T *x, T *y))                                                    \
+    X(fake_quantize_backward_##s, (NDQ_SPAN(A), const T *dy, const T *x, T *dx))                             \
+    X(fake_quantize_with_grad_##s, (NDQ_SPAN(A), const T *dy, const T *x, T *y, T *dx))                      \
+    X(fake_quantize_learnable_##s,                                                                           \
+      (const A *p, size_t channel, size_t n, const T *dy, const T *x, T *dx, double *sums))
+
+#define NDQ_SLOTS_OF_TYPE(X, A, T, s)                                                                        \
+    X(dequantize_s8_##s, (NDQ_SPAN(A), const int8_t *q, T *y))                                               \
+    X(dequantize_u8_##s, (NDQ_SPAN(A), const uint8_t *q, T *y))                                              \
+    X(minmax_##s, (size_t n, const T *x, ndq_extremes *e))                                                   \
+    X(binades_##s, (size_t n, const T *x, uint8_t *seen))                                                    \
+    X(histogram_##s, (size_t n, const T *x, const int32_t *row, int64_t *counts))
+
+#define NDQ_ELEMENTWISE_SLOTS(X)                                                                             \
+    NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, f32)                                                         \
+    NDQ_SLOTS_OF_RULE(X, ndq_affine_f64, double, f64)                                                        \
+    NDQ_SLOTS_OF_RULE(X, ndq_affine_f64, double, textbook)                                                   \
+    NDQ_SLOTS_OF_TYPE(X, ndq_affine_f32, float, f32)                                                         \
+    NDQ_SLOTS_OF_TYPE(X, ndq_affine_f64, double, f64)
+
+#define NDQ_DECLARE_SLOT(name, arguments) void(*name) arguments;
+
+typedef struct {
+    NDQ_ELEMENTWISE_SLOTS(NDQ_DECLARE_SLOT)
+    const ndq_gemm_kernel *gemm;
+} ndq_kernels;
+
+#undef NDQ_DECLARE_SLOT
+
+/* One row. A NULL slot inherits from the next row; the last row, portable, is complete. */
+typedef struct {
+    const char *name;
+    bool (*available)(void);
+    ndq_kernels kernels;
+} ndq_backend;
+
+extern const ndq_backend ndq_backend_portable;
+#ifdef NDQ_X86
+extern const ndq_backend ndq_backend_avx2, ndq_backend_avx512, ndq_backend_avx512vnni;
+#endif
+
+/* All rows of this build, best first. */
+size_t ndq_backend_count(void);
+const ndq_backend *ndq_backend_at(size_t index);
+
+/* Composes the tables; the environment variable NDQUANT_BACKEND caps the choice. Call once, before any other thread. */
+void ndq_dispatch_init(void);
+
+/* The table in use. Take the pointer once per call: another thread may change the choice, never the table. */
+const ndq_kernels *ndq_kernels_in_use(void);
+const char *ndq_backend_in_use(void);
+
+/* The composed table of a backend that is available here, else NULL. */
+const ndq_kernels *ndq_kernels_of(const char *name);
+
+/* False if there is no such backend on this machine. */
+bool ndq_use_backend(const char *name);
+
+#endif

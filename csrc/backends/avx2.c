@@ -1,0 +1,19 @@
+#include "../backend.h"
+#include "../cpu.h"
+
+#ifdef NDQ_X86
+#define NDQ_ISA avx2
+#define NDQ_TARGET NDQ_TARGET_AVX2
+#include "../kernels/elementwise_all.inc.h"
+
+static bool available(void)
+{
+    return ndq_cpu_features()->avx2;
+}
+
+const ndq_backend ndq_backend_avx2 = {
+    .name = "avx2",
+    .available = available,
+    .kernels = {NDQ_ELEMENTWISE_ROW},
+};
+#endif

@@ -1,0 +1,15 @@
+/* VNNI multiplies bytes: it adds a GEMM kernel and inherits the rest from avx512. */
+#include "../backend.h"
+#include "../cpu.h"
+
+#ifdef NDQ_X86
+static bool available(void)
+{
+    return ndq_cpu_features()->avx512vnni;
+}
+
+const ndq_backend ndq_backend_avx512vnni = {
+    .name = "avx512vnni",
+    .available = available,
+};
+#endif

@@ -1,0 +1,75 @@
+/* The only place where an array is checked for dtype, layout, alignment and size.
+ *
+ * Functions that return a pointer give a new reference, or NULL with an exception set; those that return int give 0, or
+ * -1 with an exception set. `name` is the argument's name for the message. */
+#ifndef NDQ_ARGS_H
+#define NDQ_ARGS_H
+
+#include "pyarray.h"
+
+#include "../kernels/elementwise.h"
+
+/* What the module keeps: the types that the core adds. */
+typedef struct {
+    PyTypeObject *params_type;
+    PyTypeObject *packed_type; /* packed weights, added by gemm.c */
+} ndq_state;
+
+static inline ndq_state *ndq_state_of(PyObject *module)
+{
+    return PyModule_GetState(module);
+}
+
+/* _core.Params: the coefficients of one QParams, made once and shared by all calls that use it. */
+typedef struct {
+    PyObject_HEAD
+    ndq_params params;
+    bool per_channel;
+    int axis;      /* as given: may count from the end; meaningless per tensor */
+    int scale_type; /* NPY_FLOAT or NPY_DOUBLE */
+} ndq_params_object;
+
+/* A borrowed pointer to the object if it is a _core.Params. */
+ndq_params_object *ndq_as_params(PyObject *module, PyObject *object);
+
+/* Exactly as many positional arguments as the function has. */
+int ndq_check_count(const char *function, Py_ssize_t given, Py_ssize_t wanted);
+
+/* Any array, scalar or nested sequence of floats, in whatever layout it has. Other dtypes and masked arrays are a
+ * TypeError. */
+PyArrayObject *ndq_float_array(PyObject *object, const char *name);
+
+/* The same for integers; bool is not one. */
+PyArrayObject *ndq_integer_array(PyObject *object, const char *name);
+
+/* Codes as int8 or uint8, in whatever layout. Wider integers are narrowed if all values fit, else ValueError. */
+PyArrayObject *ndq_codes_array(PyObject *object, const char *name);
+
+/* C-contiguous, aligned, native, of that type; the array itself if it is so already. */
+PyArrayObject *ndq_contiguous(PyArrayObject *array, int type);
+
+/* `ndim` dimensions exactly. */
+int ndq_check_ndim(PyArrayObject *array, const char *name, int ndim);
+
+int ndq_check_same_shape(PyArrayObject *a, const char *a_name, PyArrayObject *b, const char *b_name);
+
+/* A new array if `out` is None or NULL, else `out` itself if it has exactly this dtype and shape, is C-contiguous,
+ * aligned and writeable. */
+PyArrayObject *ndq_output(PyObject *out, const char *name, int ndim, const npy_intp *shape, int type);
+
+/* An output may be an input itself if their itemsizes agree; any other overlap is a ValueError. */
+int ndq_check_overlap(PyArrayObject *out, const char *out_name, PyArrayObject *in, const char *in_name);
+
+/* No overlap at all. */
+int ndq_check_disjoint(PyArrayObject *a, const char *a_name, PyArrayObject *b, const char *b_name);
+
+/* How `params` divides an array: its axis must exist and have one element per channel. */
+int ndq_geometry_of(PyArrayObject *array, const char *name, const ndq_params_object *params, ndq_geometry *geometry);
+
+/* The exception for what the core answered; returns -1, or 0 for NDQ_OK. */
+int ndq_check_status(ndq_status status);
+
+/* Calls below this many elements keep the GIL: releasing it costs more than they take. */
+enum { NDQ_GIL_FROM = 4096 };
+
+#endif

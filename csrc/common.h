@@ -1,0 +1,51 @@
+/* Types and helpers that every file of the core uses. Nothing here knows Python. */
+#ifndef NDQ_COMMON_H
+#define NDQ_COMMON_H
+
+#include <assert.h>
+#include <math.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Code for an instruction set is compiled in ordinary files, one function at a time, so that no file needs its own
+ * compiler flags and nothing that the compiler adds (start-up code, inlined headers) can leak that instruction set. */
+#if defined(__x86_64__) || defined(__i386__)
+#define NDQ_X86 1
+#define NDQ_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
+#define NDQ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
+#define NDQ_TARGET_AVX512VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")))
+#endif
+
+#define NDQ_RESTRICT restrict
+
+/* Before a loop whose iterations touch only element i of each array: it may be vectorised although an output may be
+ * the input itself, which `restrict` would forbid. */
+#if defined(__clang__)
+#define NDQ_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#elif defined(__GNUC__)
+#define NDQ_IVDEP _Pragma("GCC ivdep")
+#else
+#define NDQ_IVDEP
+#endif
+
+#define NDQ_ALIGN 64 /* bytes: a cache line, and the widest vector */
+
+static inline size_t ndq_min_size(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t ndq_ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
+static inline size_t ndq_round_up(size_t a, size_t b) { return ndq_ceil_div(a, b) * b; }
+
+/* Every buffer of the core comes from here: aligned to NDQ_ALIGN, NULL when there is no memory. */
+void *ndq_alloc(size_t bytes);
+void ndq_free(void *p);
+
+/* What a call of the core can answer; bindings/module.c maps these to Python exceptions. */
+typedef enum {
+    NDQ_OK = 0,
+    NDQ_NO_MEMORY,
+    NDQ_OVERFLOW, /* an int32 sum could pass 2^31 - 1 */
+} ndq_status;
+
+#endif

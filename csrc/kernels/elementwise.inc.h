@@ -1,0 +1,159 @@
+/* Elementwise kernels of one type and rule, for one backend. Plain C: the compiler vectorises it for NDQ_TARGET.
+ *
+ * Parameters: T, float or double; NDQ_AFFINE, its coefficient arrays; NDQ_MAGIC, its rounding constant;
+ * NDQ_TEXTBOOK, 1 for the rule of that profile (T must be double); NDQ_SUFFIX; and those of elementwise_all.inc.h.
+ *
+ * In all of them v is the scaled value before rounding, r the rounded one. The bounds lo and hi are integers, so
+ * clamping before rounding gives the same as after it, and keeps v where the rounding trick is exact. */
+
+typedef struct {
+    T scale, inv, zp, lo, hi;
+} NDQ_FN(coef);
+
+#define COEF NDQ_FN(coef)
+
+static inline COEF NDQ_FN(coef_of)(const NDQ_AFFINE *p, size_t c)
+{
+    return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c]};
+}
+
+static inline T NDQ_FN(scaled)(T x, COEF k)
+{
+#if NDQ_TEXTBOOK
+    return x / k.scale + k.zp;
+#else
+    return x * k.inv;
+#endif
+}
+
+/* NaN gives lo: the comparison is false. Written this way it is one max and one min instruction. */
+static inline T NDQ_FN(round_between)(T v, T lo, T hi)
+{
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    return (v + NDQ_MAGIC) - NDQ_MAGIC;
+}
+
+static inline uint8_t NDQ_FN(code)(T r, COEF k)
+{
+#if NDQ_TEXTBOOK
+    (void)k;
+    return (uint8_t)(int32_t)r;
+#else
+    return (uint8_t)(int32_t)(r + k.zp);
+#endif
+}
+
+static inline T NDQ_FN(real)(T r, COEF k)
+{
+#if NDQ_TEXTBOOK
+    return (r - k.zp) * k.scale;
+#else
+    return r * k.scale;
+#endif
+}
+
+/* Below, inside or above the range, told apart by a clamp that is one step wider on each side. */
+static inline T NDQ_FN(round_wider)(T x, COEF k)
+{
+    return NDQ_FN(round_between)(NDQ_FN(scaled)(x, k), k.lo - 1, k.hi + 1);
+}
+
+static inline bool NDQ_FN(in_range)(T r, COEF k)
+{
+    return (r >= k.lo) & (r <= k.hi);
+}
+
+#ifndef NDQ_EACH
+/* Runs STATEMENT for each i of [begin, end), with its coefficients in k. Where channels are the last axis, neighbours
+ * have different coefficients and these are loaded like data; otherwise they are constant over a whole stretch. */
+#define NDQ_EACH(STATEMENT)                                                             \
+    for (size_t first = begin, last; first < end; first = last) {                       \
+        size_t c = first / g->inner % g->channels;                                      \
+        if (g->inner == 1) {                                                            \
+            last = ndq_min_size(end, first + (g->channels - c));                        \
+            const size_t shift = first - c;                                             \
+            NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
+            {                                                                           \
+                const COEF k = NDQ_FN(coef_of)(p, i - shift);                           \
+                STATEMENT;                                                              \
+            }                                                                           \
+        } else {                                                                        \
+            last = ndq_min_size(end, first + (g->inner - first % g->inner));            \
+            const COEF k = NDQ_FN(coef_of)(p, c);                                       \
+            NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
+            {                                                                           \
+                STATEMENT;                                                              \
+            }                                                                           \
+        }                                                                               \
+    }
+#endif
+
+NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
+{
+    NDQ_EACH(q[i] = NDQ_FN(code)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
+}
+
+#if !NDQ_TEXTBOOK
+/* The difference is exact in T as it is in int32: both operands are integers far below 2^24. With the textbook rule
+ * the zero point is any integer up to 2^53, and T is double. */
+NDQ_TARGET static void NDQ_FN(dequantize_s8)(NDQ_SPAN(NDQ_AFFINE), const int8_t *q, T *y)
+{
+    NDQ_EACH(y[i] = ((T)q[i] - k.zp) * k.scale)
+}
+
+NDQ_TARGET static void NDQ_FN(dequantize_u8)(NDQ_SPAN(NDQ_AFFINE), const uint8_t *q, T *y)
+{
+    NDQ_EACH(y[i] = ((T)q[i] - k.zp) * k.scale)
+}
+#endif
+
+NDQ_TARGET static void NDQ_FN(fake_quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, T *y)
+{
+    NDQ_EACH(y[i] = NDQ_FN(real)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
+}
+
+NDQ_TARGET static void NDQ_FN(fake_quantize_backward)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *dx)
+{
+    NDQ_EACH(dx[i] = NDQ_FN(in_range)(NDQ_FN(round_wider)(x[i], k), k) ? dy[i] : 0)
+}
+
+NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *y, T *dx)
+{
+    NDQ_EACH(const T r = NDQ_FN(round_wider)(x[i], k); const T d = dy[i];
+             const T inside = r < k.lo ? k.lo : (r > k.hi ? k.hi : r);
+             y[i] = NDQ_FN(real)(inside, k); dx[i] = NDQ_FN(in_range)(r, k) ? d : 0)
+}
+
+/* LSQ and LSQ+ (Esser et al. 2020, Bhalgat et al. 2020; PyTorch's _fake_quantize_learnable): with respect to the
+ * scale, (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside. */
+NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size_t channel, size_t n, const T *dy,
+                                                       const T *x, T *dx, double *sums)
+{
+    enum { LANES = 16 };
+    assert(n <= NDQ_BLOCK);
+    const COEF k = NDQ_FN(coef_of)(p, channel);
+    const double low = NDQ_TEXTBOOK ? k.lo - k.zp : k.lo, high = NDQ_TEXTBOOK ? k.hi - k.zp : k.hi;
+    double dscale[LANES] = {0}, dzp[LANES] = {0};
+    for (size_t i = 0; i < n; i += LANES) {
+        const size_t lanes = ndq_min_size(LANES, n - i);
+        NDQ_IVDEP for (size_t j = 0; j < lanes; j++)
+        {
+            const T r = NDQ_FN(round_wider)(x[i + j], k);
+            const double d = dy[i + j];
+            const bool in = NDQ_FN(in_range)(r, k);
+            const double inside = d * ((double)NDQ_FN(real)(r, k) - (double)x[i + j]) * (double)k.inv;
+            const double outside = d * (r < k.lo ? low : high);
+            dscale[j] += in ? inside : outside;
+            dzp[j] += in ? 0.0 : -(d * (double)k.scale);
+            dx[i + j] = in ? dy[i + j] : 0;
+        }
+    }
+    sums[0] = sums[1] = 0;
+    for (size_t j = 0; j < LANES; j++) {
+        sums[0] += dscale[j];
+        sums[1] += dzp[j];
+    }
+}
+
+#undef COEF

@@ -1,0 +1,53 @@
+/* Every elementwise kernel of one backend: the templates, once per type and rule.
+ *
+ * Parameters: NDQ_ISA, the backend's name; NDQ_TARGET, its target attribute (may be empty).
+ * Gives NDQ_ELEMENTWISE_ROW, the initializers of the backend's slots. */
+#ifndef NDQ_ELEMENTWISE_ALL_INC_H
+#define NDQ_ELEMENTWISE_ALL_INC_H
+
+#define NDQ_PASTE3_(a, b, c) a##_##b##_##c
+#define NDQ_PASTE3(a, b, c) NDQ_PASTE3_(a, b, c)
+/* ndq_<kernel>_<suffix>_<isa>, with the suffix of the instance being compiled. */
+#define NDQ_FN(kernel) NDQ_PASTE3(ndq_##kernel, NDQ_SUFFIX, NDQ_ISA)
+
+#define NDQ_SLOT_OF_ISA_(name, isa) .name = ndq_##name##_##isa,
+#define NDQ_SLOT_OF_ISA(name, isa) NDQ_SLOT_OF_ISA_(name, isa)
+#define NDQ_SLOT(name, arguments) NDQ_SLOT_OF_ISA(name, NDQ_ISA)
+#define NDQ_ELEMENTWISE_ROW NDQ_ELEMENTWISE_SLOTS(NDQ_SLOT)
+
+/* Adding and subtracting 1.5 * 2^(mantissa bits) rounds to nearest even for |v| < 2^(mantissa bits - 1), never gives
+ * -0, and is two instructions on every machine. */
+#define NDQ_MAGIC_F32 12582912.0f
+#define NDQ_MAGIC_F64 6755399441055744.0
+
+#define T float
+#define NDQ_AFFINE ndq_affine_f32
+#define NDQ_MAGIC NDQ_MAGIC_F32
+#define NDQ_TEXTBOOK 0
+#define NDQ_SUFFIX f32
+#include "elementwise.inc.h"
+#include "observe.inc.h"
+#undef T
+#undef NDQ_AFFINE
+#undef NDQ_MAGIC
+#undef NDQ_SUFFIX
+
+#define T double
+#define NDQ_AFFINE ndq_affine_f64
+#define NDQ_MAGIC NDQ_MAGIC_F64
+#define NDQ_SUFFIX f64
+#include "elementwise.inc.h"
+#include "observe.inc.h"
+#undef NDQ_TEXTBOOK
+#undef NDQ_SUFFIX
+
+#define NDQ_TEXTBOOK 1
+#define NDQ_SUFFIX textbook
+#include "elementwise.inc.h"
+#undef NDQ_TEXTBOOK
+#undef NDQ_SUFFIX
+#undef NDQ_MAGIC
+#undef NDQ_AFFINE
+#undef T
+
+#endif

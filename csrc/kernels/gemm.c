@@ -1,0 +1,323 @@
+#include "gemm.h"
+
+#include <math.h>
+
+#include "../threads.h"
+
+/* ---- Packed weights ---- */
+
+enum { PACK_CODES = 256 }; /* K is packed in runs of this many codes, so that the rows between two formats stay in L1 */
+
+static size_t code_bytes(const ndq_gemm_kernel *kernel) { return 4 / kernel->codes_per_word; }
+
+static bool centred(const ndq_gemm_kernel *kernel) { return !kernel->subtract_row_terms; }
+
+/* What moves codes to the sign that a byte kernel multiplies; centred kernels take both. */
+static int32_t shift_to_u8(const ndq_gemm_kernel *kernel, bool is_signed)
+{
+    return centred(kernel) || !is_signed ? 0 : 128;
+}
+
+static int32_t shift_to_s8(const ndq_gemm_kernel *kernel, bool is_signed)
+{
+    return centred(kernel) || is_signed ? 0 : -128;
+}
+
+/* One block of memory: the struct, then each array at its own cache line. NULL base measures. */
+static size_t lay_out(ndq_packed *p, char *base, size_t columns, size_t panel_bytes, bool with_float_bias)
+{
+    size_t used = ndq_round_up(sizeof(*p), NDQ_ALIGN);
+#define TAKE(field, bytes) (p->field = (void *)(base + used), used += ndq_round_up(bytes, NDQ_ALIGN))
+    TAKE(panels, panel_bytes);
+    TAKE(zero_point, columns * sizeof(int32_t));
+    TAKE(column_sum, columns * sizeof(int32_t));
+    TAKE(magnitude, columns * sizeof(int64_t));
+    TAKE(bias, columns * sizeof(int32_t));
+    TAKE(scale, columns * sizeof(float));
+    if (with_float_bias)
+        TAKE(float_bias, columns * sizeof(float));
+#undef TAKE
+    return used;
+}
+
+/* Broadcast views can have more elements than memory has bytes. */
+static bool too_large(size_t columns, size_t K, size_t size)
+{
+    size_t codes, bytes;
+    return __builtin_mul_overflow(columns, K, &codes) || __builtin_mul_overflow(codes, size, &bytes) ||
+           bytes > SIZE_MAX / 2 || columns > SIZE_MAX / 64;
+}
+
+static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, size_t N, size_t K, bool with_float_bias)
+{
+    if (N > SIZE_MAX / 4 || K > SIZE_MAX / 4)
+        return NULL;
+    const size_t columns = ndq_round_up(N, kernel->nr), k_padded = ndq_round_up(K, kernel->k_step);
+    if (too_large(columns, k_padded, code_bytes(kernel)))
+        return NULL;
+    ndq_packed layout = {.kernel = kernel, .N = N, .K = K, .words = k_padded / kernel->codes_per_word};
+    const size_t panel_bytes = columns * k_padded * code_bytes(kernel);
+    const size_t bytes = lay_out(&layout, (char *)0, columns, panel_bytes, with_float_bias);
+    ndq_packed *p = ndq_alloc(bytes);
+    if (!p)
+        return NULL;
+    lay_out(&layout, (char *)p, columns, panel_bytes, with_float_bias);
+    layout.bytes = bytes;
+    /* The panels are written whole by packing; all that follows them starts as zeros. */
+    memset(layout.zero_point, 0, bytes - (size_t)((char *)layout.zero_point - (char *)p));
+    *p = layout;
+    return p;
+}
+
+/* K codes from k on of row n, contiguous: in place if they already are. */
+static const uint8_t *contiguous_run(const ndq_weights *w, size_t n, size_t k, size_t count, uint8_t *copy)
+{
+    const uint8_t *codes = w->codes + (ptrdiff_t)n * w->stride_n + (ptrdiff_t)k * w->stride_k;
+    if (w->stride_k == 1)
+        return codes;
+    for (size_t i = 0; i < count; i++)
+        copy[i] = codes[(ptrdiff_t)i * w->stride_k];
+    return copy;
+}
+
+/* Packs codes [k, k + count) of the columns of one panel and adds them to the sums of each column. */
+static void pack_run(ndq_packed *p, const ndq_weights *w, size_t panel, size_t k, size_t count,
+                     int64_t sums[][2])
+{
+    const ndq_gemm_kernel *kernel = p->kernel;
+    _Alignas(NDQ_ALIGN) uint8_t rows[NDQ_GEMM_MAX_NR * PACK_CODES * sizeof(int16_t)];
+    uint8_t copy[PACK_CODES];
+    const size_t size = code_bytes(kernel), padded = ndq_round_up(count, kernel->k_step);
+    const size_t first = panel * kernel->nr, stride = PACK_CODES * size;
+    for (size_t j = 0; j < kernel->nr; j++) {
+        uint8_t *row = rows + j * stride;
+        const size_t present = first + j < p->N ? count : 0;
+        if (present) {
+            const int32_t zero = w->zero_point ? w->zero_point[first + j] : 0;
+            const uint8_t *codes = contiguous_run(w, first + j, k, count, copy);
+            kernel->expand_w(count, codes, w->is_signed, zero, row);
+            kernel->sums(count, codes, w->is_signed, zero, sums[j]);
+        }
+        memset(row + present * size, 0, (padded - present) * size);
+    }
+    kernel->pack(k / kernel->codes_per_word, padded / kernel->codes_per_word, (const ndq_gemm_word *)rows,
+                 stride / sizeof(ndq_gemm_word), p->words, p->panels + panel * p->words * kernel->nr);
+}
+
+static void pack_panel(ndq_packed *p, const ndq_weights *w, size_t panel)
+{
+    const size_t first = panel * p->kernel->nr;
+    const int32_t shift = shift_to_s8(p->kernel, w->is_signed);
+    int64_t sums[NDQ_GEMM_MAX_NR][2] = {{0}};
+    for (size_t k = 0; k < p->K; k += PACK_CODES)
+        pack_run(p, w, panel, k, ndq_min_size(PACK_CODES, p->K - k), sums);
+    for (size_t j = 0; j < p->kernel->nr && first + j < p->N; j++) {
+        const int32_t zero = (w->zero_point ? w->zero_point[first + j] : 0) + shift;
+        p->zero_point[first + j] = zero;
+        p->any_zero_point |= zero != 0;
+        p->column_sum[first + j] = (int32_t)(uint32_t)(uint64_t)sums[j][0];
+        p->magnitude[first + j] = sums[j][1];
+        p->max_magnitude = sums[j][1] > p->max_magnitude ? sums[j][1] : p->max_magnitude;
+    }
+}
+
+ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
+{
+    ndq_packed *p = new_packed(kernel, w->N, w->K, with_float_bias);
+    if (p)
+        for (size_t panel = 0; panel < ndq_ceil_div(w->N, kernel->nr); panel++)
+            pack_panel(p, w, panel);
+    return p;
+}
+
+void ndq_gemm_free(ndq_packed *packed) { ndq_free(packed); }
+
+/* Bounds every partial sum too: each is at most the sum of magnitudes. */
+static bool fits(int64_t magnitude, int64_t largest, int64_t bias)
+{
+    int64_t sum;
+    return !__builtin_mul_overflow(magnitude, largest, &sum) && !__builtin_add_overflow(sum, llabs(bias), &sum) &&
+           sum <= INT32_MAX;
+}
+
+size_t ndq_gemm_overflow(const ndq_packed *w, bool a_signed, int32_t za)
+{
+    const int32_t below = za - (a_signed ? -128 : 0), above = (a_signed ? 127 : 255) - za;
+    const int64_t largest = below > above ? below : above;
+    if (fits(w->max_magnitude, largest, w->max_bias))
+        return w->N;
+    size_t n = 0;
+    while (n < w->N && fits(w->magnitude[n], largest, w->bias[n]))
+        n++;
+    return n;
+}
+
+/* ---- The product ---- */
+
+/* Rows of activations in a kernel's format take at most this much, which leaves half of a 256 KB L2 for a panel. */
+enum { BLOCK_BYTES = 96 * 1024, SMALL_BLOCK_BYTES = 16 * 1024 };
+
+typedef struct {
+    const ndq_gemm_call *call;
+    ndq_gemm_stage stage;
+    bool in_place;      /* the tile reads the activations where they are */
+    size_t row_bytes;   /* of a row in the kernel's format */
+    size_t block_rows, block_panels; /* of one chunk */
+    size_t column_chunks, chunks;
+    int no_memory;      /* set by any thread */
+} job;
+
+/* Where the tiles of a chunk read their rows. */
+typedef struct {
+    const uint8_t *rows;
+    size_t stride, count;
+    const int32_t *sums; /* NULL if no row term */
+} block;
+
+static ndq_gemm_stage make_stage(const ndq_gemm_call *call)
+{
+    /* A ReLU never clips below zero: in codes it is a higher lower bound. */
+    const int32_t lo = call->relu && call->out_zero > call->qmin ? call->out_zero : call->qmin;
+    return (ndq_gemm_stage){
+        .floor = call->relu ? 0.0f : -INFINITY,
+        .inv = call->fbgemm ? 1.0f : call->out_inv,
+        .lo = (float)(lo - call->out_zero),
+        .hi = (float)(call->qmax - call->out_zero),
+        .zero = call->out_zero,
+    };
+}
+
+static void make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *c)
+{
+    const ndq_packed *w = call->w;
+    const size_t nr = w->kernel->nr;
+    const uint32_t za = centred(w->kernel) ? 0 : (uint32_t)(call->za + shift_to_u8(w->kernel, call->a_signed));
+    for (size_t j = 0; j < nr; j++) {
+        c->add[j] = (int32_t)((uint32_t)w->bias[first + j] - za * (uint32_t)w->column_sum[first + j]);
+        c->zero_point[j] = w->zero_point[first + j];
+        c->scale[j] = call->a_scale * w->scale[first + j];
+        c->before[j] = 0.0f;
+        c->after[j] = w->float_bias ? w->float_bias[first + j] : 0.0f;
+    }
+    if (call->fbgemm && call->output == NDQ_GEMM_CODES)
+        for (size_t j = 0; j < nr; j++) {
+            /* FBGEMM: the bias joins the sum, divided by its scale; padding columns have scale 0 and are not stored. */
+            c->before[j] = w->float_bias && first + j < w->N ? c->after[j] / c->scale[j] : 0.0f;
+            c->after[j] = 0.0f;
+            c->scale[j] = c->scale[j] / call->out_scale;
+        }
+}
+
+static size_t output_bytes(ndq_gemm_output output) { return output == NDQ_GEMM_CODES ? 1 : 4; }
+
+static void run_panel(const job *j, const block *b, size_t first_row, size_t panel)
+{
+    const ndq_packed *w = j->call->w;
+    const ndq_gemm_kernel *kernel = w->kernel;
+    const size_t size = output_bytes(j->call->output), first = panel * kernel->nr;
+    const size_t columns = ndq_min_size(kernel->nr, w->N - first);
+    const ndq_gemm_word *weights = w->panels + panel * w->words * kernel->nr;
+    uint8_t *out = (uint8_t *)j->call->out + (first_row * w->N + first) * size;
+    _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
+    ndq_gemm_columns c;
+    make_columns(j->call, first, &c);
+    for (size_t m = 0; m < b->count; m += kernel->mr) {
+        const size_t rows = ndq_min_size(kernel->mr, b->count - m);
+        kernel->tile[rows - 1](w->words, b->rows + m * b->stride, b->stride, weights, acc);
+        if (b->sums)
+            kernel->subtract_row_terms(rows, acc, b->sums + m, &c);
+        kernel->store[j->call->output](rows, columns, acc, &c, &j->stage, out + m * w->N * size, w->N * size);
+    }
+}
+
+/* Brings the rows of a block into the kernel's format, with their sums if a row term needs them. */
+static block prepare_block(const job *j, size_t first, size_t count, uint8_t *scratch)
+{
+    const ndq_gemm_call *call = j->call;
+    const ndq_gemm_kernel *kernel = call->w->kernel;
+    const uint8_t *a = call->a + (ptrdiff_t)first * call->a_stride;
+    const bool terms = !centred(kernel) && call->w->any_zero_point;
+    const size_t used = call->w->K * code_bytes(kernel), padded = call->w->words * sizeof(ndq_gemm_word);
+    int32_t *sums = (int32_t *)(scratch + (j->in_place ? 0 : count * j->row_bytes));
+    for (size_t m = 0; m < count; m++, a += call->a_stride) {
+        if (!j->in_place) {
+            uint8_t *row = scratch + m * j->row_bytes;
+            kernel->expand_a(call->w->K, a, call->a_signed, call->za, row);
+            memset(row + used, 0, padded - used);
+        }
+        if (terms) {
+            int64_t sum[2] = {0, 0};
+            kernel->sums(call->w->K, a, call->a_signed, -shift_to_u8(kernel, call->a_signed), sum);
+            sums[m] = (int32_t)(uint32_t)(uint64_t)sum[0];
+        }
+    }
+    const uint8_t *in_place = call->a + (ptrdiff_t)first * call->a_stride;
+    return (block){j->in_place ? in_place : scratch, j->in_place ? (size_t)call->a_stride : j->row_bytes, count,
+                   terms ? sums : NULL};
+}
+
+static void run_chunk(void *ctx, size_t chunk)
+{
+    job *j = ctx;
+    const ndq_packed *w = j->call->w;
+    const size_t first_row = chunk / j->column_chunks * j->block_rows;
+    const size_t rows = ndq_min_size(j->block_rows, j->call->M - first_row);
+    const size_t first_panel = chunk % j->column_chunks * j->block_panels;
+    const size_t end_panel = ndq_min_size(first_panel + j->block_panels, ndq_ceil_div(w->N, w->kernel->nr));
+    const size_t bytes = rows * ((j->in_place ? 0 : j->row_bytes) + sizeof(int32_t));
+
+    _Alignas(NDQ_ALIGN) uint8_t small[SMALL_BLOCK_BYTES];
+    uint8_t *scratch = bytes <= sizeof(small) ? small : ndq_alloc(bytes);
+    if (!scratch) {
+        __atomic_store_n(&j->no_memory, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    const block b = prepare_block(j, first_row, rows, scratch);
+    for (size_t panel = first_panel; panel < end_panel; panel++)
+        run_panel(j, &b, first_row, panel);
+    if (scratch != small)
+        ndq_free(scratch);
+}
+
+/* A power of two between rows would put all rows of a tile into the same few sets of the L1 cache. */
+static size_t padded_row_bytes(const ndq_packed *w)
+{
+    const size_t bytes = ndq_round_up(w->words * sizeof(ndq_gemm_word), NDQ_ALIGN);
+    return bytes % 512 ? bytes : bytes + NDQ_ALIGN;
+}
+
+/* Cuts the product into chunks: blocks of rows that fit the cache, fewer rows if there are threads to feed, and groups
+ * of panels only if there are not enough rows for that, as each group prepares its rows again. */
+static void cut(job *j, size_t threads)
+{
+    const ndq_gemm_kernel *kernel = j->call->w->kernel;
+    const size_t panels = ndq_ceil_div(j->call->w->N, kernel->nr), M = j->call->M;
+    size_t rows = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t));
+    if (threads > 1)
+        rows = ndq_min_size(rows, ndq_ceil_div(M, 2 * threads));
+    j->block_rows = ndq_round_up(rows ? rows : 1, kernel->mr);
+    const size_t row_chunks = ndq_ceil_div(M, j->block_rows);
+    const size_t groups = ndq_min_size(panels, row_chunks < threads ? ndq_ceil_div(2 * threads, row_chunks) : 1);
+    j->block_panels = ndq_ceil_div(panels, groups);
+    j->column_chunks = ndq_ceil_div(panels, j->block_panels);
+    j->chunks = row_chunks * j->column_chunks;
+}
+
+ndq_status ndq_gemm(const ndq_gemm_call *call)
+{
+    const ndq_packed *w = call->w;
+    if (!call->M || !w->N)
+        return NDQ_OK;
+    const bool whole_words = w->K % w->kernel->k_step == 0;
+    job j = {.call = call,
+             .stage = make_stage(call),
+             .in_place = !centred(w->kernel) && !call->a_signed && whole_words,
+             .row_bytes = padded_row_bytes(w)};
+    const bool large = (double)call->M * (double)w->N * (double)w->K >= w->kernel->parallel_macs;
+    cut(&j, large ? ndq_get_num_threads() : 1);
+    if (j.chunks > 1)
+        ndq_parallel_for(j.chunks, run_chunk, &j);
+    else
+        run_chunk(&j, 0);
+    return j.no_memory ? NDQ_NO_MEMORY : NDQ_OK;
+}

@@ -1,0 +1,131 @@
+/* Integer matrix product, exact in int32, with the output stage in the same pass:
+ *
+ *   acc[m, n] = sum over k of (a[m, k] - za) * (w[n, k] - zw[n]) + bias[n]
+ *
+ * M rows of activations, N output features, K inputs. a is (M, K) and w is (N, K); each is u8 or s8.
+ *
+ * Packing, blocking, threads and zero points are written once, in gemm.c. A kernel is one instruction set's tile of
+ * mr rows by nr columns and the layout that this tile reads. Packed weights keep the pointer to their kernel, so that
+ * changing the backend can never misread them.
+ *
+ * Along K, codes are grouped in words of 32 bits, as many codes as one lane of the dot-product instruction takes:
+ *   two int16   (centred kernels): the zero points are subtracted while the codes are widened, nothing is left to do;
+ *   four bytes  (the others): u8 activations by s8 weights; other signs are moved by 128 together with their zero
+ *               point, and the zero points enter through the column sums of w and the row sums of a. */
+#ifndef NDQ_GEMM_H
+#define NDQ_GEMM_H
+
+#include "../common.h"
+
+enum { NDQ_GEMM_MAX_MR = 12, NDQ_GEMM_MAX_NR = 32 };
+
+/* 32 bits of codes, as words, int16 or bytes. */
+typedef uint32_t __attribute__((may_alias)) ndq_gemm_word;
+
+/* What a tile becomes. S32 is acc. The others compute y = (float(acc) + before[n]) * scale[n] + after[n] in float32,
+ * with no fused operation; F32 is max(y, floor); U8 and S8 are clamp(zero + rint(y * inv)), as bytes. */
+typedef enum { NDQ_GEMM_S32, NDQ_GEMM_F32, NDQ_GEMM_CODES, NDQ_GEMM_OUTPUTS } ndq_gemm_output;
+
+/* Constants of the columns of one panel, for one call. */
+typedef struct {
+    int32_t add[NDQ_GEMM_MAX_NR];        /* bias[n] and, unless centred, -za * sum over k of (w[n, k] - zw[n]) */
+    int32_t zero_point[NDQ_GEMM_MAX_NR]; /* zw[n], to be multiplied by the sum of the row of a; unless centred */
+    float before[NDQ_GEMM_MAX_NR], scale[NDQ_GEMM_MAX_NR], after[NDQ_GEMM_MAX_NR];
+} ndq_gemm_columns;
+
+/* Constants of the output stage, for one call. lo and hi are code bounds less the zero point. */
+typedef struct {
+    float floor, inv, lo, hi;
+    int32_t zero;
+} ndq_gemm_stage;
+
+/* Multiplies ROWS rows of activations, `stride` bytes apart, by one panel, over `words` words of K, and stores raw sums
+ * in acc[row * nr + column]. Sums wrap: they are exact modulo 2^32. */
+typedef void ndq_gemm_tile(size_t words, const uint8_t *a, size_t stride, const void *panel, int32_t *acc);
+
+/* Writes `columns` <= nr columns of `rows` finished tile rows to out, whose rows are `stride` bytes apart. */
+typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
+                            const ndq_gemm_stage *stage, uint8_t *out, size_t stride);
+
+typedef struct ndq_gemm_kernel {
+    const char *name;
+    size_t mr, nr;
+    size_t codes_per_word; /* 2: centred int16; 4: bytes */
+    size_t k_step;         /* K is padded with zeros to a multiple of this many codes */
+    double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not shared among threads */
+
+    /* Brings K codes of one row into the format above; zero matters to centred kernels only. */
+    void (*expand_a)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
+    void (*expand_w)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
+    /* sums[0] += sum of (code - zero), sums[1] += sum of |code - zero|. */
+    void (*sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums);
+    /* Lays words [first, first + count) of nr expanded rows, `stride` words apart, into a panel of `words` words. */
+    void (*pack)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
+                 ndq_gemm_word *panel);
+
+    ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR]; /* by number of rows less one */
+    /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL in centred kernels. */
+    void (*subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c);
+    ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];
+} ndq_gemm_kernel;
+
+extern const ndq_gemm_kernel ndq_gemm_portable;
+#ifdef NDQ_X86
+extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx512vnni;
+#endif
+
+/* Weights in a kernel's format. Arrays by column are padded with zeros to whole panels. */
+typedef struct {
+    const ndq_gemm_kernel *kernel;
+    size_t N, K;
+    size_t words;           /* along K, padding included */
+    ndq_gemm_word *panels;  /* [ceil(N / nr)][words][nr], or as the kernel's pack lays it */
+    int32_t *zero_point;    /* of the codes as packed */
+    int32_t *column_sum;    /* sum over k of (w - zw), modulo 2^32 */
+    int64_t *magnitude;     /* sum over k of |w - zw| */
+    int32_t *bias;          /* zeros until the caller fills it */
+    float *scale;           /* the same */
+    float *float_bias;      /* NULL, or what the caller has put there: added to y instead of acc */
+    int64_t max_magnitude, max_bias; /* the caller that fills bias sets max_bias to the largest |bias| */
+    bool any_zero_point;    /* some zero point of the codes as packed is not 0 */
+    size_t bytes;           /* all of the above */
+} ndq_packed;
+
+/* Weights as they come: strides in bytes. zero_point has N entries, or is NULL: all 0. */
+typedef struct {
+    size_t N, K;
+    const uint8_t *codes;
+    ptrdiff_t stride_n, stride_k;
+    bool is_signed;
+    const int32_t *zero_point;
+} ndq_weights;
+
+/* NULL when there is no memory. with_float_bias allocates float_bias, zeros. */
+ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias);
+void ndq_gemm_free(ndq_packed *packed);
+
+/* The first column whose sum could pass 2^31 - 1 for activations of this sign and zero point, or N if there is none. */
+size_t ndq_gemm_overflow(const ndq_packed *w, bool a_signed, int32_t za);
+
+typedef struct {
+    const ndq_packed *w;
+    size_t M;
+    const uint8_t *a; /* rows contiguous, a_stride bytes apart */
+    ptrdiff_t a_stride;
+    bool a_signed;
+    int32_t za;
+
+    ndq_gemm_output output;
+    void *out; /* (M, N), C-contiguous: int32, float or bytes */
+    float a_scale;
+    bool relu;
+    /* For codes only: y = scale * (q - zero), qmin <= q <= qmax; fbgemm: requantize as numerics.md 5, `torch`. */
+    float out_scale, out_inv;
+    int32_t out_zero, qmin, qmax;
+    bool fbgemm;
+} ndq_gemm_call;
+
+/* NDQ_OK or NDQ_NO_MEMORY. The caller has asked ndq_gemm_overflow. */
+ndq_status ndq_gemm(const ndq_gemm_call *call);
+
+#endif

@@ -1,0 +1,106 @@
+/* GEMM tile for AVX-512 VNNI: vpdpbusd adds four products of u8 activations by s8 weights to an int32, and wraps, so
+ * that the sum is exact modulo 2^32 whatever the order. The tile is 12 rows by 32 columns: 24 accumulators, 2 registers
+ * of weights, 1 for a row. */
+#include "gemm.h"
+
+#ifdef NDQ_X86
+#include <immintrin.h>
+
+#define NAME(x) avx512vnni_##x
+#define TARGET NDQ_TARGET_AVX512VNNI
+#define NR 32
+#include "gemm_plain.inc.h"
+
+/* Rows of activations are bytes read in place, so their words are at any address. */
+typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
+
+/* One asm statement for the reason given in gemm_avx2.c. */
+#define ROW(word, w0, w1, c0, c1)                                                                            \
+    do {                                                                                                     \
+        __m512i x_;                                                                                          \
+        __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
+                         "vpdpbusd %[b0], %[x], %[s0]\n\t"                                                   \
+                         "vpdpbusd %[b1], %[x], %[s1]"                                                       \
+                         : [s0] "+v"(c0), [s1] "+v"(c1), [x] "=&v"(x_)                                       \
+                         : [a] "m"(*(const word_anywhere *)(word)), [b0] "v"(w0), [b1] "v"(w1));             \
+    } while (0)
+
+#define SAVE(row, c0, c1)                                                                                    \
+    (_mm512_store_si512(acc + 32 * (row), c0), _mm512_store_si512(acc + 32 * (row) + 16, c1))
+
+/* The accumulators are named one by one: gcc keeps an array of them in memory. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX512VNNI void
+tile(const int rows, size_t words, const uint8_t *a0, size_t stride, const void *panel, int32_t *acc)
+{
+    const __m512i *b = panel;
+    const uint8_t *a3 = rows > 3 ? a0 + 3 * stride : a0;
+    const uint8_t *a6 = rows > 6 ? a3 + 3 * stride : a0;
+    const uint8_t *a9 = rows > 9 ? a6 + 3 * stride : a0;
+    __m512i c00 = _mm512_setzero_si512(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
+    __m512i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
+    __m512i c60 = c00, c61 = c00, c70 = c00, c71 = c00, c80 = c00, c81 = c00;
+    __m512i c90 = c00, c91 = c00, ca0 = c00, ca1 = c00, cb0 = c00, cb1 = c00;
+    for (size_t k = 0; k < words; k++, b += 2, a0 += 4, a3 += 4, a6 += 4, a9 += 4) {
+        const __m512i w0 = _mm512_load_si512(b), w1 = _mm512_load_si512(b + 1);
+        ROW(a0, w0, w1, c00, c01);
+        if (rows > 1) ROW(a0 + stride, w0, w1, c10, c11);
+        if (rows > 2) ROW(a0 + 2 * stride, w0, w1, c20, c21);
+        if (rows > 3) ROW(a3, w0, w1, c30, c31);
+        if (rows > 4) ROW(a3 + stride, w0, w1, c40, c41);
+        if (rows > 5) ROW(a3 + 2 * stride, w0, w1, c50, c51);
+        if (rows > 6) ROW(a6, w0, w1, c60, c61);
+        if (rows > 7) ROW(a6 + stride, w0, w1, c70, c71);
+        if (rows > 8) ROW(a6 + 2 * stride, w0, w1, c80, c81);
+        if (rows > 9) ROW(a9, w0, w1, c90, c91);
+        if (rows > 10) ROW(a9 + stride, w0, w1, ca0, ca1);
+        if (rows > 11) ROW(a9 + 2 * stride, w0, w1, cb0, cb1);
+    }
+    SAVE(0, c00, c01);
+    if (rows > 1) SAVE(1, c10, c11);
+    if (rows > 2) SAVE(2, c20, c21);
+    if (rows > 3) SAVE(3, c30, c31);
+    if (rows > 4) SAVE(4, c40, c41);
+    if (rows > 5) SAVE(5, c50, c51);
+    if (rows > 6) SAVE(6, c60, c61);
+    if (rows > 7) SAVE(7, c70, c71);
+    if (rows > 8) SAVE(8, c80, c81);
+    if (rows > 9) SAVE(9, c90, c91);
+    if (rows > 10) SAVE(10, ca0, ca1);
+    if (rows > 11) SAVE(11, cb0, cb1);
+}
+
+#define TILE(rows)                                                                                           \
+    static NDQ_TARGET_AVX512VNNI void tile_##rows(size_t words, const uint8_t *a, size_t stride,             \
+                                                  const void *panel, int32_t *acc)                           \
+    {                                                                                                        \
+        tile(rows, words, a, stride, panel, acc);                                                            \
+    }
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
+TILE(7)
+TILE(8)
+TILE(9)
+TILE(10)
+TILE(11)
+TILE(12)
+
+const ndq_gemm_kernel ndq_gemm_avx512vnni = {
+    .name = "avx512vnni",
+    .mr = 12,
+    .nr = NR,
+    .codes_per_word = 4,
+    .k_step = 4,
+    .parallel_macs = 1e7,
+    .expand_a = avx512vnni_expand_u8,
+    .expand_w = avx512vnni_expand_s8,
+    .sums = avx512vnni_sums,
+    .pack = avx512vnni_pack_words,
+    .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6, tile_7, tile_8, tile_9, tile_10, tile_11, tile_12},
+    .subtract_row_terms = avx512vnni_subtract_row_terms,
+    .store = {avx512vnni_store_s32, avx512vnni_store_f32, avx512vnni_store_codes},
+};
+#endif

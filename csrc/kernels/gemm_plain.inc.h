@@ -1,0 +1,144 @@
+/* The loops of a GEMM kernel that need no intrinsics: plain C, compiled once per instruction set.
+ *
+ * Parameters: NAME(x) makes the function names; TARGET is the target attribute; NR the columns of a tile.
+ * A kernel uses what its format needs, hence `unused`. */
+
+#define PLAIN static __attribute__((unused)) TARGET
+
+/* Adding and subtracting 1.5 * 2^23 rounds a float of size below 2^22 to the nearest integer, ties to even. */
+#ifndef NDQ_GEMM_MAGIC
+#define NDQ_GEMM_MAGIC 12582912.0f
+enum { NDQ_GEMM_SUM_RUN = 4096 }; /* codes whose sum of |code - zero| <= 510 fits an int32 with ease */
+#endif
+
+PLAIN void NAME(expand_s16)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
+{
+    int16_t *NDQ_RESTRICT out = row;
+    const int8_t *s8 = (const int8_t *)codes;
+    const int16_t z = (int16_t)zero;
+    if (is_signed)
+        for (size_t k = 0; k < K; k++)
+            out[k] = (int16_t)(s8[k] - z);
+    else
+        for (size_t k = 0; k < K; k++)
+            out[k] = (int16_t)(codes[k] - z);
+}
+
+PLAIN void NAME(flip)(size_t K, const uint8_t *codes, uint8_t mask, void *row)
+{
+    uint8_t *NDQ_RESTRICT out = row;
+    for (size_t k = 0; k < K; k++)
+        out[k] = codes[k] ^ mask;
+}
+
+/* Flipping the top bit moves s8 up, and u8 down, by 128. */
+PLAIN void NAME(expand_u8)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
+{
+    (void)zero;
+    NAME(flip)(K, codes, is_signed ? 0x80 : 0, row);
+}
+
+PLAIN void NAME(expand_s8)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
+{
+    (void)zero;
+    NAME(flip)(K, codes, is_signed ? 0 : 0x80, row);
+}
+
+PLAIN void NAME(sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums)
+{
+    const int16_t flip = is_signed ? 0x80 : 0; /* code = (byte ^ flip) - flip */
+    const int16_t z = (int16_t)(zero + flip);
+    for (size_t begin = 0; begin < K; begin += NDQ_GEMM_SUM_RUN) {
+        const size_t end = ndq_min_size(K, begin + NDQ_GEMM_SUM_RUN);
+        int32_t sum = 0, magnitude = 0;
+        for (size_t k = begin; k < end; k++) {
+            const int16_t d = (int16_t)((codes[k] ^ flip) - z);
+            sum += d;
+            magnitude += d < 0 ? -d : d;
+        }
+        sums[0] += sum;
+        sums[1] += magnitude;
+    }
+}
+
+/* Word by word, column by column: a transpose, so that a tile loads one word of each of its columns as a vector. */
+PLAIN void NAME(pack_words)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
+                            ndq_gemm_word *panel)
+{
+    (void)words;
+    ndq_gemm_word *NDQ_RESTRICT out = panel + first * NR;
+    for (size_t i = 0; i < count; i++)
+        for (size_t n = 0; n < NR; n++)
+            out[i * NR + n] = rows[n * stride + i];
+}
+
+PLAIN void NAME(subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c)
+{
+    uint32_t *sum = (uint32_t *)acc;
+    for (size_t row = 0; row < rows; row++)
+        for (size_t n = 0; n < NR; n++)
+            sum[row * NR + n] -= (uint32_t)row_sums[row] * (uint32_t)c->zero_point[n];
+}
+
+/* The stores compute all NR columns, so that the loop has no tail, and copy those that exist. */
+PLAIN void NAME(copy)(uint8_t *out, const void *tile_row, size_t columns, size_t size)
+{
+    if (columns == NR)
+        memcpy(out, tile_row, NR * size);
+    else
+        memcpy(out, tile_row, columns * size);
+}
+
+PLAIN void NAME(store_s32)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
+                           const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
+{
+    (void)stage;
+    for (size_t row = 0; row < rows; row++) {
+        uint32_t y[NR];
+        for (size_t n = 0; n < NR; n++)
+            y[n] = (uint32_t)acc[row * NR + n] + (uint32_t)c->add[n];
+        NAME(copy)(out + row * stride, y, columns, sizeof(y[0]));
+    }
+}
+
+static inline __attribute__((always_inline, unused)) TARGET float NAME(real)(const int32_t *acc,
+                                                                             const ndq_gemm_columns *c, size_t n)
+{
+    const int32_t sum = (int32_t)((uint32_t)acc[n] + (uint32_t)c->add[n]);
+    return ((float)sum + c->before[n]) * c->scale[n] + c->after[n];
+}
+
+PLAIN void NAME(store_f32)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
+                           const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
+{
+    const float floor = stage->floor;
+    for (size_t row = 0; row < rows; row++) {
+        float tile_row[NR];
+        for (size_t n = 0; n < NR; n++) {
+            const float y = NAME(real)(acc + row * NR, c, n);
+            tile_row[n] = y > floor ? y : floor;
+        }
+        NAME(copy)(out + row * stride, tile_row, columns, sizeof(tile_row[0]));
+    }
+}
+
+/* Clamps before rounding, which commute as the bounds are integers: the magic number needs a small argument. */
+PLAIN void NAME(store_codes)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
+                             const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
+{
+    const float inv = stage->inv, lo = stage->lo, hi = stage->hi;
+    const int32_t zero = stage->zero;
+    for (size_t row = 0; row < rows; row++) {
+        uint8_t tile_row[NR];
+        for (size_t n = 0; n < NR; n++) {
+            float v = NAME(real)(acc + row * NR, c, n) * inv;
+            v = v > lo ? v : lo;
+            v = v < hi ? v : hi;
+            v = (v + NDQ_GEMM_MAGIC) - NDQ_GEMM_MAGIC;
+            tile_row[n] = (uint8_t)((int32_t)v + zero);
+        }
+        NAME(copy)(out + row * stride, tile_row, columns, 1);
+    }
+}
+
+#undef PLAIN

@@ -1,0 +1,18 @@
+/* The project's own thread pool. */
+#ifndef NDQ_THREADS_H
+#define NDQ_THREADS_H
+
+#include "common.h"
+
+/* Calls body(ctx, chunk) once for each chunk in [0, chunks), in any order, on up to ndq_get_num_threads() threads, and
+ * returns when all are done. If the pool is busy with a call of another thread, the caller does its chunks alone.
+ * Never call it from inside a body. */
+void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void *ctx);
+
+enum { NDQ_MAX_THREADS = 256 };
+
+/* By default the CPUs this process may use, or NDQUANT_NUM_THREADS. n is brought to 1 .. NDQ_MAX_THREADS. */
+void ndq_set_num_threads(size_t n);
+size_t ndq_get_num_threads(void);
+
+#endif

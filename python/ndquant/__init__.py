@@ -1,0 +1,5 @@
+"""Quantization for NumPy, with a C core."""
+
+from .functional import quantize
+
+__all__ = ["quantize"]

@@ -1,0 +1,10 @@
+"""Modules, tracing, graphs, and the passes from graph to graph."""
+
+from .fuse import fuse
+from .graph import Graph, Node
+from .insert_quantizers import insert_quantizers
+from .lower import lower
+from .module import Module, Parameter
+from .tracing import apply
+
+__all__ = ["Graph", "Module", "Node", "Parameter", "apply", "fuse", "insert_quantizers", "lower"]

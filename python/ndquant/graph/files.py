@@ -1,0 +1,275 @@
+"""Model files: an .npz of plain arrays with a JSON header, read without pickle.
+
+Arrays are called "node/array". Codes of fewer than 8 bits are packed, most significant bit first, each as its distance
+from the smallest code.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from math import prod
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import QuantizationError
+from ..ops import OPS
+from ..ops.linear import IntegerLinear
+from ..qparams import QParams, QuantSpec
+from .graph import Graph, Node
+from .lower import QuantizeEdge, edge_qparams
+from .module import Module, Parameter
+
+FORMAT, VERSION = "ndquant graph", 1
+_SPEC_FIELDS = ("bits", "signed", "symmetric", "axis", "narrow_range")
+
+
+def save(graph, path):
+    """Write `graph` to `path`, whole or not at all."""
+    if graph.kind not in ("float", "integer"):
+        raise QuantizationError(f"save: a graph of kind {graph.kind!r} has no file form; convert it first")
+    arrays = {}
+    header = {
+        "format": FORMAT,
+        "version": VERSION,
+        "kind": graph.kind,
+        "inputs": {name: list(shape) for name, shape in graph.inputs.items()},
+        "output": graph.output,
+        "nodes": [_node_header(node, arrays) for node in graph.nodes],
+    }
+    text = json.dumps(header, separators=(",", ":"), allow_nan=False)
+    arrays["header"] = np.frombuffer(text.encode(), np.uint8)
+    _write(Path(path), arrays)
+
+
+def _write(path, arrays):
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _umask():
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _node_header(node, arrays):
+    header = {"name": node.name, "op": node.op.name, "inputs": list(node.inputs), "attributes": node.attributes}
+    if node.op.name == "quantize":
+        header["out_qparams"] = _qparams_header(node.out_qparams)
+    elif node.op.name == "linear_integer":
+        layer = node.module
+        codes = _pack_codes(layer.weight, layer.w_qparams.spec)
+        header["weight"] = {"shape": list(layer.weight.shape), **_qparams_header(layer.w_qparams)}
+        _store(arrays, node.name, weight=codes, bias=layer.bias)
+        if layer.w_qparams.spec.axis is not None:
+            _store(arrays, node.name, weight_scale=header["weight"].pop("scale"))
+            if np.any(header["weight"]["zero_point"]):
+                _store(arrays, node.name, weight_zero_point=header["weight"].pop("zero_point"))
+            else:
+                header["weight"]["zero_point"] = 0
+        header["out_qparams"] = None if layer.out_qparams is None else _qparams_header(layer.out_qparams)
+    elif isinstance(node.module, Module):
+        _store(arrays, node.name, **{name: p.data for name, p in node.module._parameters.items()})
+    return header
+
+
+def _store(arrays, node, **values):
+    arrays.update({f"{node}/{name}": np.asarray(value) for name, value in values.items() if value is not None})
+
+
+def _qparams_header(qparams):
+    scale, zero_point = np.asarray(qparams.scale), np.asarray(qparams.zero_point)
+    per_tensor = qparams.spec.axis is None
+    return {
+        "spec": {name: getattr(qparams.spec, name) for name in _SPEC_FIELDS},
+        "profile": qparams.profile,
+        "dtype": scale.dtype.name,
+        "scale": float(scale) if per_tensor else scale,
+        "zero_point": int(zero_point) if per_tensor else zero_point,
+    }
+
+
+def _pack_codes(codes, spec):
+    if spec.bits == 8:
+        return codes
+    distance = (codes.astype(np.int16) - spec.qmin).astype(np.uint8).reshape(-1, 1)
+    return np.packbits(np.unpackbits(distance, axis=1)[:, 8 - spec.bits :])
+
+
+def _unpack_codes(packed, spec, shape):
+    count = prod(shape)
+    if spec.bits == 8:
+        if packed.dtype != spec.dtype or packed.shape != shape:
+            raise ValueError(f"codes of {packed.dtype} {packed.shape} where {spec.dtype} {shape} belong")
+        return packed
+    if packed.dtype != np.uint8 or packed.shape != (-(-count * spec.bits // 8),):
+        raise ValueError(f"packed codes of {packed.dtype} {packed.shape} do not hold {count} codes of {spec.bits} bits")
+    bits = np.unpackbits(packed, count=count * spec.bits).reshape(count, spec.bits)
+    distance = np.packbits(bits, axis=1)[:, 0] >> (8 - spec.bits)
+    codes = distance.astype(np.int16) + spec.qmin
+    if codes.size and codes.max() > spec.qmax:
+        raise ValueError(f"a code is above {spec.qmax}")
+    return codes.astype(spec.dtype).reshape(shape)
+
+
+def load(path):
+    """Read a graph that `Graph.save` or `Module.save` wrote.
+
+    Parameters
+    ----------
+    path : str or path-like
+
+    Returns
+    -------
+    Graph
+        Of kind "float" or "integer".
+
+    Raises
+    ------
+    QuantizationError
+        If the file is corrupt, truncated, or no model of this library, or of a version that is not known.
+    OSError
+        If it cannot be opened.
+
+    Examples
+    --------
+    >>> import tempfile, os
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant import nn
+    >>> model, x = nn.Sequential(nn.Linear(4, 2, rng=0)), np.ones((1, 4))
+    >>> int8 = nq.quantize_static(model, [x])
+    >>> path = os.path.join(tempfile.mkdtemp(), "model.npz")
+    >>> int8.save(path)
+    >>> bool((nq.load(path)(x) == int8(x)).all())
+    True
+    """
+    with open(path, "rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as archive:
+                arrays = {name: archive[name] for name in archive.files}
+            return _graph(arrays)
+        except Exception as error:  # noqa: BLE001 - whatever bytes make NumPy, zipfile or json raise
+            raise QuantizationError(f"{path} is no usable ndquant model: {error or type(error).__name__}") from error
+
+
+def _graph(arrays):
+    header = json.loads(arrays.pop("header").tobytes().decode())
+    if header["format"] != FORMAT:
+        raise ValueError(f"its format is {header['format']!r}")
+    if header["version"] != VERSION:
+        raise ValueError(f"its version is {header['version']!r}, this library reads {VERSION}")
+    if header["kind"] not in ("float", "integer"):
+        raise ValueError(f"its kind is {header['kind']!r}")
+    inputs = {str(name): _shape(shape) for name, shape in header["inputs"].items()}
+    nodes = [_node(node, header["kind"], arrays) for node in header["nodes"]]
+    if arrays:
+        raise ValueError(f"array {next(iter(arrays))!r} belongs to no node")
+    graph = Graph(inputs, nodes, header["output"], kind=header["kind"])
+    graph.infer_shapes()
+    for node in nodes:
+        _check_edges(graph, node)
+    return graph
+
+
+def _shape(values):
+    if not isinstance(values, list) or not all(type(n) is int and n >= 0 for n in values):
+        raise ValueError(f"{values!r} is no shape")
+    return tuple(values)
+
+
+_OPS_OF_KIND = {"float": {"linear", "relu", "reshape"}}
+_OPS_OF_KIND["integer"] = _OPS_OF_KIND["float"] | {"quantize", "linear_integer", "dequantize"}
+
+
+def _node(header, kind, arrays):
+    name, op = str(header["name"]), header["op"]
+    if op not in _OPS_OF_KIND[kind]:
+        raise ValueError(f"node {name!r} has the unknown op {op!r}")
+    inputs = tuple(map(str, header["inputs"]))
+    if len(inputs) != 1:
+        raise ValueError(f"node {name!r} reads {len(inputs)} values, {op} takes 1")
+    return Node(name, OPS[op], inputs, _attributes(header["attributes"], op), _module(header, name, op, arrays))
+
+
+def _attributes(values, op):
+    allowed = {"reshape": {"shape"}, "linear": {"activation"}, "linear_integer": {"activation"}}.get(op, set())
+    if set(values) - allowed or values.get("activation", "relu") != "relu":
+        raise ValueError(f"{op} has the unknown attributes {values}")
+    return {"shape": _shape(values["shape"])} if op == "reshape" else dict(values)
+
+
+def _module(header, name, op, arrays):
+    if op == "quantize":
+        return QuantizeEdge(_qparams(header["out_qparams"]))
+    if op == "linear_integer":
+        return _integer_linear(header, name, arrays)
+    if op != "linear":
+        return None
+    module = Module()
+    weight, bias = _take(arrays, name, "weight", np.float32, 2), arrays.pop(f"{name}/bias", None)
+    module.weight = Parameter(weight)
+    module.bias = None if bias is None else Parameter(_checked_bias(bias, np.float32, len(weight)))
+    return module
+
+
+def _take(arrays, node, name, dtype, ndim):
+    array = arrays.pop(f"{node}/{name}")
+    if array.dtype != dtype or array.ndim != ndim:
+        raise ValueError(f"{node}/{name} is {array.dtype} of {array.ndim} axes, not {np.dtype(dtype)} of {ndim}")
+    return array
+
+
+def _checked_bias(bias, dtype, length):
+    if bias.dtype != dtype or bias.shape != (length,):
+        raise ValueError(f"a bias is {bias.dtype} {bias.shape}, not {np.dtype(dtype)} ({length},)")
+    return bias
+
+
+def _integer_linear(header, name, arrays):
+    weight_header = dict(header["weight"])
+    shape = _shape(weight_header.pop("shape"))
+    if len(shape) != 2:
+        raise ValueError(f"{name}: a weight of shape {shape}")
+    for field in ("scale", "zero_point"):
+        if f"{name}/weight_{field}" in arrays:
+            weight_header[field] = arrays.pop(f"{name}/weight_{field}")
+    if np.ndim(weight_header["scale"]) and not np.ndim(weight_header["zero_point"]):
+        weight_header["zero_point"] = np.full(shape[0], weight_header["zero_point"], np.int32)
+    w_qparams = _qparams(weight_header)
+    codes = _unpack_codes(arrays.pop(f"{name}/weight"), w_qparams.spec, shape)
+    bias = arrays.pop(f"{name}/bias", None)
+    if bias is not None:
+        bias = _checked_bias(bias, np.float32 if bias.dtype.kind == "f" else np.int32, shape[0])
+    out_qparams = None if header["out_qparams"] is None else _qparams(header["out_qparams"])
+    return IntegerLinear(codes, w_qparams, bias, out_qparams)
+
+
+def _qparams(header):
+    if header["dtype"] not in ("float32", "float64"):
+        raise ValueError(f"a scale of dtype {header['dtype']!r}")
+    spec = QuantSpec(**header["spec"])
+    scale = np.asarray(header["scale"], header["dtype"])
+    if scale.ndim != (spec.axis is not None):
+        raise ValueError(f"a scale of shape {scale.shape} for axis {spec.axis}")
+    return QParams(scale[()], header["zero_point"], spec, profile=header["profile"])
+
+
+def _check_edges(graph, node):
+    """Integer layers must be fed codes, and their integers must fit the kernel: nothing is left to the first run."""
+    if node.op.name == "linear_integer":
+        if edge_qparams(graph, node.inputs[0]) is None:
+            raise ValueError(f"node {node.name!r} reads floats where it takes codes")
+        node.module.packed  # noqa: B018 - packing checks the integers
+    elif node.op.name in ("quantize", "linear") and edge_qparams(graph, node.inputs[0]) is not None:
+        raise ValueError(f"node {node.name!r} reads codes where it takes floats")

@@ -1,0 +1,333 @@
+"""Graph: nodes in order, run forward and backward. The same graph is trained, observed, fake-quantized and lowered."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..errors import QuantizationError
+from ..ops import Codes, Op
+from .module import Module, load_state
+
+#: What a graph can be: traced from a module; with observers; with fake-quantization that trains; converted.
+KINDS = ("float", "prepared", "qat", "integer")
+
+
+class Node:
+    """One op of a graph, under a unique name.
+
+    Parameters and stored integers are attributes of the node: ``graph["fc"].weight`` reads them, assignment changes
+    them, and both go to the module that the node names; the node holds no copy.
+    """
+
+    FIELDS = ("name", "op", "inputs", "attributes", "module", "shape", "quantizer", "weight_quantizer")
+
+    def __init__(self, name, op: Op, inputs, attributes=None, module=None, shape=None, quantizer=None):
+        self.name = name
+        self.op = op
+        self.inputs = inputs
+        self.attributes = attributes or {}
+        self.module = module
+        self.shape = shape
+        self.quantizer = quantizer
+        self.weight_quantizer = None
+
+    def __getattr__(self, name):
+        if name.startswith("__") or name == "module" or self.module is None:
+            raise AttributeError(f"node has no attribute {name!r}")
+        return getattr(self.module, name)
+
+    def __setattr__(self, name, value):
+        if name in self.FIELDS:
+            object.__setattr__(self, name, value)
+        elif self.module is not None and hasattr(self.module, name):
+            setattr(self.module, name, value)
+        else:
+            raise AttributeError(f"node {self.__dict__.get('name')} ({self.op.name}) has no attribute {name!r}")
+
+    def copy(self, **changes):
+        """Return a node that shares the module, with some fields changed."""
+        node = Node.__new__(Node)
+        node.__dict__.update(self.__dict__, attributes=dict(self.attributes))
+        for key, value in changes.items():
+            setattr(node, key, value)
+        return node
+
+    def __deepcopy__(self, memo):
+        node = Node.__new__(Node)
+        shared = {"name", "op", "inputs", "shape"}
+        node.__dict__.update(
+            {key: value if key in shared else copy.deepcopy(value, memo) for key, value in self.__dict__.items()}
+        )
+        return node
+
+    def __repr__(self):
+        return f"Node({self.name!r}, {self.op.name}, inputs={list(self.inputs)})"
+
+
+@dataclass
+class Run:
+    """The values of one pass through a graph."""
+
+    graph: Graph
+    training: bool
+    values: dict = field(default_factory=dict)
+    saved: dict = field(default_factory=dict)
+
+
+def real(value):
+    """Return the real values of an edge, whether it carries codes or floats."""
+    return value.dequantize() if isinstance(value, Codes) else value
+
+
+class Graph:
+    """Nodes in the order in which they run, from named inputs to one output.
+
+    A graph is called like a function, trains like a `Module` (`backward`, `parameters`, `train`, `eval`), prints its
+    nodes, and gives them by name: ``graph["fc1"].weight = w``.
+
+    Attributes
+    ----------
+    inputs : dict of str to tuple of int
+        Shapes of the inputs without the batch axis.
+    nodes : list of Node
+    output : str
+        Name of the node (or input) whose value is returned.
+    kind : {"float", "prepared", "qat", "integer"}
+    simulation : Graph or None
+        Of an integer graph: the fake-quantized graph with the float weights that it was converted from.
+    """
+
+    def __init__(self, inputs, nodes, output, *, training=False, kind="float", simulation=None):
+        self.inputs, self.nodes, self.output = dict(inputs), list(nodes), output
+        self.training, self.kind, self.simulation = training, kind, simulation
+        self._run = None
+        self._reindex()
+
+    def _reindex(self):
+        self._by_name = {node.name: node for node in self.nodes}
+        self._needs_gradient = set()
+        for node in self.nodes:
+            if list(self._node_parameters(node)) or any(name in self._needs_gradient for name in node.inputs):
+                self._needs_gradient.add(node.name)
+
+    def __getstate__(self):
+        return {**self.__dict__, "_run": None}
+
+    def __getitem__(self, name):
+        if name not in self._by_name:
+            raise KeyError(f"no node {name!r}; the nodes are {', '.join(self._by_name)}")
+        return self._by_name[name]
+
+    def __contains__(self, name):
+        return name in self._by_name
+
+    def find(self, name):
+        """Return the node called `name`, or None: an input."""
+        return self._by_name.get(name)
+
+    def consumers(self, name):
+        """Return the nodes that read the value called `name`."""
+        return [node for node in self.nodes if name in node.inputs]
+
+    # ---- running
+
+    def __call__(self, *inputs):
+        return self.forward(*inputs)
+
+    def forward(self, *inputs):
+        """Run the graph on arrays of floats and return its float32 output."""
+        self._run = self.run(*inputs)
+        return real(self._run.values[self.output])
+
+    def run(self, *inputs):
+        """Run the graph and return the `Run` with the value of every node."""
+        from .tracing import as_inputs
+
+        run = Run(self, self.training, dict(zip(self.inputs, self._checked(as_inputs(inputs)), strict=True)))
+        for node in self.nodes:
+            values = [run.values[name] for name in node.inputs]
+            if not node.op.takes_codes:
+                values = [real(value) for value in values]
+            run.values[node.name], run.saved[node.name] = node.op.forward(node, values, run)
+        return run
+
+    def _checked(self, arrays):
+        if len(arrays) != len(self.inputs):
+            raise TypeError(f"the graph takes {len(self.inputs)} inputs, {len(arrays)} were given")
+        for array, (name, shape) in zip(arrays, self.inputs.items(), strict=True):
+            if array.shape[1:] != shape:
+                raise ValueError(f"{name}: expected shape {_shape_text(shape)}, not {array.shape}")
+        return arrays
+
+    def backward(self, dy, *, accumulate=False):
+        """Compute the gradients of all parameters from that of the last output; see `Module.backward`."""
+        if self.kind == "integer":
+            raise QuantizationError("backward: an integer graph has no gradients; train the graph of prepare_qat")
+        if self._run is None:
+            raise RuntimeError("backward: run the graph forward first")
+        gradients = {self.output: self._checked_gradient(dy)}
+        touched = set()
+        for node in reversed(self.nodes):
+            dy = gradients.pop(node.name, None)
+            if dy is None or node.name not in self._needs_gradient:
+                continue
+            need = [name in self._needs_gradient for name in node.inputs]
+            d_inputs, d_parameters = node.op.backward(node, dy, self._run.saved[node.name], need)
+            for name, needed, d in zip(node.inputs, need, d_inputs, strict=True):
+                if needed:
+                    gradients[name] = d if name not in gradients else gradients[name] + d
+            for name, d in d_parameters.items():
+                parameter = node.module._parameters[name]
+                add = parameter.grad is not None and (accumulate or id(parameter) in touched)
+                parameter.grad = parameter.grad + d if add else d
+                touched.add(id(parameter))
+
+    def _checked_gradient(self, dy):
+        dy, shape = np.asarray(dy, np.float32), self._run.values[self.output].shape
+        if dy.shape != shape:
+            raise ValueError(f"dy: expected the shape {shape} of the last output, not {dy.shape}")
+        return dy
+
+    # ---- parameters
+
+    @staticmethod
+    def _node_parameters(node):
+        return node.module._parameters.items() if isinstance(node.module, Module) else ()
+
+    def named_parameters(self):
+        """Yield ("node.parameter", `Parameter`), each parameter once."""
+        seen = set()
+        for node in self.nodes:
+            for name, parameter in self._node_parameters(node):
+                if id(parameter) not in seen:
+                    seen.add(id(parameter))
+                    yield f"{node.name}.{name}", parameter
+
+    def parameters(self):
+        """Return the parameters, in the order of the nodes."""
+        return [parameter for _, parameter in self.named_parameters()]
+
+    def state_dict(self):
+        """Return {"node.parameter": copy of the array}."""
+        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+
+    def load_state_dict(self, state):
+        """Assign the arrays of `state` by name; it must hold every parameter and nothing else."""
+        load_state(dict(self.named_parameters()), state)
+
+    def train(self, mode=True):
+        """Set training mode: quantizers of a `prepare_qat` graph follow the data. Returns the graph."""
+        self.training = bool(mode)
+        return self
+
+    def eval(self):
+        """Set evaluation mode: ranges stay as they are. Returns the graph."""
+        return self.train(False)
+
+    def quantizers(self):
+        """Yield (name, `Quantizer`) of all edges and weights."""
+        for node in self.nodes:
+            if node.quantizer is not None:
+                yield node.name, node.quantizer
+            if node.weight_quantizer is not None:
+                yield f"{node.name}.weight", node.weight_quantizer
+
+    # ---- whole graphs
+
+    def copy(self):
+        """Return a graph that shares nothing with this one."""
+        return copy.deepcopy(self)
+
+    def replace(self, nodes, output=None, **changes):
+        """Return a graph of `nodes` with the inputs and state of this one; shapes and wiring are checked."""
+        fields = {"training": self.training, "kind": self.kind, "simulation": self.simulation, **changes}
+        graph = Graph(self.inputs, nodes, output or self.output, **fields)
+        graph.infer_shapes()
+        return graph
+
+    def infer_shapes(self):
+        """Check the wiring and set the shape of every node from the input shapes."""
+        shapes = dict(self.inputs)
+        for node in self.nodes:
+            unknown = [name for name in node.inputs if name not in shapes]
+            if unknown or node.name in shapes:
+                problem = f"reads {unknown[0]!r}, which no earlier node makes" if unknown else "is there twice"
+                raise QuantizationError(f"node {node.name!r} {problem}")
+            node.shape = tuple(node.op.shape(node, [shapes[name] for name in node.inputs]))
+            shapes[node.name] = node.shape
+        if self.output not in shapes:
+            raise QuantizationError(f"output {self.output!r} is no node of the graph")
+
+    def save(self, path):
+        """Write the graph with its parameters or integers to `path` (.npz), whole or not at all; see `ndquant.load`.
+
+        Codes of fewer than 8 bits are packed; an integer graph is stored without its float weights.
+        """
+        from .files import save
+
+        save(self, path)
+
+    # ---- an integer graph, looked into
+
+    def integers(self, name):
+        """Return the stored integers of a converted layer as plain arrays.
+
+        Parameters
+        ----------
+        name : str
+            Name of the layer's node.
+
+        Returns
+        -------
+        dict
+            ``weight`` (codes), ``weight_scale``, ``weight_zero_point``, ``bias`` (int32 codes at the scale
+            ``input_scale * weight_scale``, or None), ``input_scale``, ``input_zero_point``, and, unless the output is
+            float, ``output_scale`` and ``output_zero_point``.
+        """
+        from .lower import integers
+
+        return integers(self, self[name])
+
+    def verify(self, batch):
+        """Compare simulation, converted graph and NumPy twins on `batch`; see `ndquant.report.verify.verify`."""
+        from ..report.verify import verify
+
+        return verify(self, batch)
+
+    def report(self, batch=None):
+        """Return a table of bits, sizes and errors, layer by layer; see `ndquant.report.table.report`."""
+        from ..report.table import report
+
+        return report(self, batch)
+
+    def __repr__(self):
+        rows = [("name", "op", "reads", "shape", "quantizer")]
+        rows += [(name, "input", "", _shape_text(shape), "") for name, shape in self.inputs.items()]
+        rows += [
+            (node.name, _op_text(node), ", ".join(node.inputs), _shape_text(node.shape), _quantizer_text(node))
+            for node in self.nodes
+        ]
+        widths = [max(len(row[i]) for row in rows) for i in range(4)]
+        lines = ["  " + "  ".join([*(row[i].ljust(widths[i]) for i in range(4)), row[4]]).rstrip() for row in rows]
+        return f"Graph ({self.kind}), output {self.output}\n" + "\n".join(lines)
+
+
+def _shape_text(shape):
+    return f"({', '.join(['batch', *map(str, shape)])})"
+
+
+def _op_text(node):
+    activation = node.attributes.get("activation")
+    return f"{node.op.name}+{activation}" if activation else node.op.name
+
+
+def _quantizer_text(node):
+    if node.quantizer is not None:
+        return str(node.quantizer)
+    if node.weight_quantizer is not None:
+        return f"weight: {node.weight_quantizer}"
+    out_qparams = getattr(node.module, "out_qparams", None)
+    return "" if out_qparams is None else repr(out_qparams)

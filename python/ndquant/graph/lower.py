@@ -1,0 +1,100 @@
+"""Pass: dequantize -> op -> quantize becomes the integer op."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..errors import QuantizationError
+from ..ops import OPS
+from ..ops.linear import IntegerLinear, quantize_parameters
+from .graph import Node
+
+
+class QuantizeEdge:
+    """The stored `QParams` of a quantizer in an integer graph; assigning takes effect at once."""
+
+    def __init__(self, out_qparams):
+        self.out_qparams = out_qparams
+
+
+def lower(graph):
+    """Return the integer graph of a calibrated or trained `graph`, which becomes its ``simulation``."""
+    simulation = graph.copy().eval()
+    for _, quantizer in simulation.quantizers():
+        quantizer.freeze()
+    nodes, edges = [], {}
+    for node in simulation.nodes:
+        edges[node.name] = _lower_node(simulation, node, nodes, edges)
+    output = edges[simulation.output]
+    if _edge_qparams(nodes, output) is not None:
+        nodes.append(Node("output", OPS["dequantize"], (output,)))
+        output = "output"
+    return simulation.replace(nodes, output=output, kind="integer", simulation=simulation)
+
+
+def _lower_node(graph, node, nodes, edges):
+    """Append the lowered form of `node` and return the name under which its value is read."""
+    inputs = tuple(edges.get(name, name) for name in node.inputs)
+    if node.op.name == "quantizer":
+        return _lower_quantizer(graph, node, nodes, inputs)
+    codes_in = _edge_qparams(nodes, inputs[0]) if inputs else None
+    if node.op.name == "linear" and codes_in is not None and node.weight_quantizer is not None:
+        weight, w_qparams, bias = _integers(node, codes_in)
+        layer = IntegerLinear(weight, w_qparams, bias, None)
+        nodes.append(node.copy(op=OPS["linear_integer"], inputs=inputs, module=layer, weight_quantizer=None))
+    else:
+        nodes.append(node.copy(inputs=inputs, weight_quantizer=None))
+    return node.name
+
+
+def _integers(node, x_qparams):
+    w_qparams = node.weight_quantizer.qparams_for(node.weight)
+    try:
+        return quantize_parameters(node.weight, node.bias, x_qparams, w_qparams)
+    except QuantizationError as error:
+        raise QuantizationError(f"{node.name}: {error}") from None
+
+
+def _lower_quantizer(graph, node, nodes, inputs):
+    """A quantizer behind an integer layer is that layer's output stage; elsewhere it is a step of its own."""
+    producer = next((n for n in nodes if n.name == inputs[0]), None)
+    if producer is not None and producer.op.name == "linear_integer" and len(graph.consumers(node.inputs[0])) == 1:
+        producer.module.out_qparams = node.quantizer.qparams
+        return producer.name
+    nodes.append(Node(node.name, OPS["quantize"], inputs, module=QuantizeEdge(node.quantizer.qparams)))
+    return node.name
+
+
+def _edge_qparams(nodes, name):
+    """The `QParams` of the codes on an edge of the lowered graph, or None where it carries floats."""
+    node = next((n for n in nodes if n.name == name), None)
+    while node is not None and node.op.keeps_codes:
+        node = next((n for n in nodes if n.name == node.inputs[0]), None)
+    return None if node is None else getattr(node.module, "out_qparams", None)
+
+
+def edge_qparams(graph, name):
+    """The `QParams` of the codes on an edge of an integer graph, or None where it carries floats."""
+    return _edge_qparams(graph.nodes, name)
+
+
+def integers(graph, node):
+    """The stored integers of `node` as plain arrays; see `Graph.integers`."""
+    if node.op.name != "linear_integer":
+        layers = [n.name for n in graph.nodes if n.op.name == "linear_integer"]
+        raise QuantizationError(
+            f"integers: {node.name!r} ({node.op.name}) stores none; {'the integer layers are ' + ', '.join(layers) if layers else 'the graph is not converted'}"
+        )
+    x_qparams, layer = edge_qparams(graph, node.inputs[0]), node.module
+    result = {
+        "weight": np.array(layer.weight),
+        "weight_scale": np.array(layer.w_qparams.scale),
+        "weight_zero_point": np.array(layer.w_qparams.zero_point),
+        "bias": None if layer.bias is None else np.array(layer.bias),
+        "input_scale": np.array(x_qparams.scale),
+        "input_zero_point": np.array(x_qparams.zero_point),
+    }
+    if layer.out_qparams is not None:
+        result["output_scale"] = np.array(layer.out_qparams.scale)
+        result["output_zero_point"] = np.array(layer.out_qparams.zero_point)
+    return result

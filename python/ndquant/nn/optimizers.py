@@ -1,0 +1,109 @@
+"""Optimizers over `Parameter` objects."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph.module import Parameter
+
+
+class Optimizer:
+    """Base: checks the parameters and updates each one that has a gradient."""
+
+    def __init__(self, parameters, lr):
+        self.parameters = list(parameters)
+        wrong = [type(p).__name__ for p in self.parameters if not isinstance(p, Parameter)]
+        if wrong or not self.parameters:
+            raise TypeError(f"parameters: expected model.parameters(), not {wrong[0] if wrong else 'an empty list'}")
+        if not lr > 0 or lr == np.inf:
+            raise ValueError(f"lr must be positive and finite, not {lr}")
+        self.lr = lr
+        self.state = [{} for _ in self.parameters]
+
+    def step(self):
+        """Update all parameters by their gradients, in place; one without gradient stays as it is."""
+        for parameter, state in zip(self.parameters, self.state, strict=True):
+            if parameter.grad is not None:
+                self._update(parameter.data, parameter.grad, state)
+
+    def _update(self, data, grad, state):
+        raise TypeError(f"{type(self).__name__} has no update rule")
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent with momentum: ``v = momentum * v + g; w -= lr * v`` (PyTorch's form).
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float
+        Learning rate.
+    momentum : float, default 0
+        In [0, 1).
+
+    Examples
+    --------
+    >>> from ndquant import nn
+    >>> opt = nn.SGD(nn.Linear(4, 2).parameters(), lr=0.1, momentum=0.9)
+    >>> opt.step()
+    """
+
+    def __init__(self, parameters, lr, *, momentum=0.0):
+        super().__init__(parameters, lr)
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum must be in [0, 1), not {momentum}")
+        self.momentum = momentum
+
+    def _update(self, data, grad, state):
+        if self.momentum:
+            velocity = state.setdefault("velocity", np.zeros_like(data))
+            velocity *= np.float32(self.momentum)
+            velocity += grad
+            grad = velocity
+        data -= np.float32(self.lr) * grad
+
+
+class Adam(Optimizer):
+    """Adam (Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980), with bias correction as in the paper.
+
+    Parameters
+    ----------
+    parameters : iterable of Parameter
+    lr : float, default 1e-3
+        Learning rate.
+    betas : tuple of float, default (0.9, 0.999)
+        Decay of the first and the second moment, each in [0, 1).
+    eps : float, default 1e-8
+        Added to the root of the second moment.
+
+    Examples
+    --------
+    >>> from ndquant import nn
+    >>> opt = nn.Adam(nn.Linear(4, 2).parameters(), lr=1e-3)
+    >>> opt.step()
+    """
+
+    def __init__(self, parameters, lr=1e-3, *, betas=(0.9, 0.999), eps=1e-8):
+        super().__init__(parameters, lr)
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas must be in [0, 1), not {betas}")
+        if not eps > 0:
+            raise ValueError(f"eps must be positive, not {eps}")
+        self.betas, self.eps = betas, eps
+
+    def _update(self, data, grad, state):
+        if not state:
+            state.update(step=0, m=np.zeros_like(data), v=np.zeros_like(data), work=np.empty_like(data))
+        state["step"] += 1
+        m, v, work, step = state["m"], state["v"], state["work"], state["step"]
+        beta1, beta2 = self.betas
+        m *= np.float32(beta1)
+        m += np.multiply(grad, np.float32(1 - beta1), out=work)
+        v *= np.float32(beta2)
+        np.multiply(grad, grad, out=work)
+        v += np.multiply(work, np.float32(1 - beta2), out=work)
+        np.sqrt(v, out=work)
+        work *= np.float32(1 / np.sqrt(1 - beta2**step))
+        work += np.float32(self.eps)
+        np.divide(m, work, out=work)
+        data -= np.multiply(work, np.float32(self.lr / (1 - beta1**step)), out=work)

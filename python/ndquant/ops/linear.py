@@ -1,0 +1,285 @@
+"""The fully connected layer: in float, fake-quantized on integers, and as an integer op.
+
+Shape letters: N examples, K input features, O output features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..functional import PackedWeight, fake_quantize_backward, linear_integer, quantize
+from ..profiles import PROFILES
+from ..qparams import SMALLEST_SCALE, QParams
+from .pointwise import relu_backward
+from .record import Codes, register
+
+
+@dataclass(slots=True)
+class LinearSaved:
+    """What `linear_backward` needs of a forward pass; of the integer form also its operands."""
+
+    x: np.ndarray | None  # None where the input came as codes: the quantizer in front masks the gradient
+    w: np.ndarray
+    has_bias: bool
+    activation: str | None = None
+    y: np.ndarray | None = None
+    x_codes: Codes | None = None
+    w_codes: Codes | None = None
+    packed: PackedWeight | None = None
+
+
+def linear(x, w, b=None, x_qparams=None, w_qparams=None):
+    """Fully connected layer ``x @ w.T + b``, in float or exactly on integers.
+
+    With both `QParams` the operands are quantized, multiplied and summed as integers, and the exact sums are scaled
+    to float32: what a converted layer computes, so that a loop which trains with this function trains what will run.
+
+    Parameters
+    ----------
+    x : ndarray of float, shape (N, K)
+    w : ndarray of float, shape (O, K)
+    b : ndarray of float, shape (O,), optional
+    x_qparams, w_qparams : QParams, optional
+        Both or neither. `x_qparams` per tensor; `w_qparams` per tensor or per channel on axis 0.
+
+    Returns
+    -------
+    y : ndarray of float, shape (N, O)
+    saved : LinearSaved
+        For `linear_backward`.
+
+    Raises
+    ------
+    TypeError
+        If an operand is no array of floats, or only one of the two `QParams` is given.
+    ValueError
+        If shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> x, w, b = np.float32([[1, 2]]), np.float32([[3, 4], [5, 6]]), np.float32([0.5, 0])
+    >>> y, saved = nq.linear(x, w, b)
+    >>> y
+    array([[11.5, 17. ]], dtype=float32)
+    >>> dx, dw, db = nq.linear_backward(np.ones_like(y), saved)
+    >>> dx
+    array([[ 8., 10.]], dtype=float32)
+    """
+    check_operands(x, w, b)
+    if x_qparams is None and w_qparams is None:
+        y = x @ w.T
+        return (y if b is None else np.add(y, b, out=y)), LinearSaved(x, w, b is not None)
+    if x_qparams is None or w_qparams is None:
+        missing = "x_qparams" if x_qparams is None else "w_qparams"
+        raise TypeError(f"linear: {missing} is missing; give both x_qparams and w_qparams, or neither")
+    y, saved = linear_on_codes(Codes(quantize(x, x_qparams), x_qparams), w, b, w_qparams)
+    saved.x = x
+    return y, saved
+
+
+def linear_on_codes(x, w, b, w_qparams, activation=None):
+    """Do what `linear` does with its `QParams`, on an input that is quantized already, with an optional ReLU."""
+    codes, w_qparams, bias = quantize_parameters(w, b, x.qparams, w_qparams)
+    packed = PackedWeight(codes, w_qparams, bias)
+    y = linear_integer(x.codes, x.qparams, packed, activation=activation)
+    return y, LinearSaved(None, w, b is not None, activation, y, x, Codes(codes, w_qparams), packed)
+
+
+def linear_backward(dy, saved, *, need_dx=True):
+    """Gradients of `linear`; straight-through where the forward pass was quantized.
+
+    Parameters
+    ----------
+    dy : ndarray of float, shape (N, O)
+    saved : LinearSaved
+        Second result of `linear`.
+    need_dx : bool, default True
+        False skips the gradient of the input, which the first layer of a network does not need.
+
+    Returns
+    -------
+    dx : ndarray of float, shape (N, K), or None
+    dw : ndarray of float, shape (O, K)
+    db : ndarray of float, shape (O,), or None where there was no bias
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> y, saved = nq.linear(np.float32([[1, 2]]), np.float32([[3, 4]]))
+    >>> dx, dw, db = nq.linear_backward(np.float32([[1]]), saved)
+    >>> dw, db
+    (array([[1., 2.]], dtype=float32), None)
+    """
+    if saved.activation == "relu":
+        dy = relu_backward(dy, saved.y)
+    db = dy.sum(axis=0) if saved.has_bias else None
+    if saved.packed is None:
+        return dy @ saved.w if need_dx else None, dy.T @ saved.x, db
+    dw = fake_quantize_backward(dy.T @ saved.x_codes.dequantize(), saved.w, saved.w_codes.qparams)
+    dx = dy @ saved.w_codes.dequantize() if need_dx else None
+    if dx is not None and saved.x is not None:
+        dx = fake_quantize_backward(dx, saved.x, saved.x_codes.qparams)
+    return dx, dw, db
+
+
+def check_operands(x, w, b):
+    """Raise unless x, w and b are float arrays of shapes (N, K), (O, K) and (O,)."""
+    for name, array, rank in (("x", x, 2), ("w", w, 2), ("b", b, 1)):
+        if array is None and name == "b":
+            continue
+        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
+            raise TypeError(f"linear: {name} must be an ndarray of floats, not {got}")
+        if array.ndim != rank:
+            raise ValueError(f"linear: {name} must have {rank} axes, not shape {array.shape}")
+    if x.shape[1] != w.shape[1]:
+        raise ValueError(f"linear: x of shape {x.shape} has {x.shape[1]} features, w of shape {w.shape} takes {w.shape[1]}")
+    if b is not None and b.shape != w.shape[:1]:
+        raise ValueError(f"linear: b must have shape {w.shape[:1]} for w of shape {w.shape}, not {b.shape}")
+
+
+def _forward(node, inputs, run):
+    (x,) = inputs
+    activation = node.attributes.get("activation")
+    if isinstance(x, Codes):
+        if node.weight_quantizer is not None:
+            w_qparams = node.weight_quantizer.observe(node.weight, run.training)
+            return linear_on_codes(x, node.weight, node.bias, w_qparams, activation)
+        x = x.dequantize()
+    y, saved = linear(x, node.weight, node.bias)
+    if activation == "relu":
+        y = np.maximum(y, np.float32(0), out=y)
+        saved.activation, saved.y = activation, y
+    return y, saved
+
+
+def _backward(node, dy, saved, need_input):
+    dx, dw, db = linear_backward(dy, saved, need_dx=need_input[0])
+    return (dx,), {"weight": dw} if db is None else {"weight": dw, "bias": db}
+
+
+def _shape(node, shapes):
+    (shape,) = shapes
+    out_features, in_features = node.weight.shape
+    if len(shape) != 1 or shape[0] != in_features:
+        raise ValueError(f"{node.name}: takes (batch, {in_features}), not (batch, {', '.join(map(str, shape))})")
+    return (out_features,)
+
+
+LINEAR = register(
+    name="linear", forward=_forward, backward=_backward, shape=_shape, takes_codes=True, quantizes_inputs=True
+)
+
+
+class IntegerLinear:
+    """The stored integers of a converted layer. Arrays are read-only; assigning one takes effect at once.
+
+    Attributes
+    ----------
+    weight : ndarray of int8 or uint8, shape (O, K)
+    w_qparams : QParams
+    bias : ndarray of int32 (float32 in profile `torch`), shape (O,), or None
+    out_qparams : QParams or None
+        None: the output is float32.
+    """
+
+    NAMES = ("weight", "w_qparams", "bias", "out_qparams")
+
+    def __init__(self, weight, w_qparams, bias, out_qparams):
+        self._packed = None
+        for name, value in zip(self.NAMES, (weight, w_qparams, bias, out_qparams), strict=True):
+            setattr(self, name, value)
+
+    def __setattr__(self, name, value):
+        if name in self.NAMES:
+            if isinstance(value, np.ndarray):
+                value = value.copy()
+                value.flags.writeable = False
+            self.__dict__["_packed"] = None
+        object.__setattr__(self, name, value)
+
+    @property
+    def packed(self):
+        """The weight in the layout of the kernel, made when first used."""
+        if self._packed is None:
+            self._packed = PackedWeight(self.weight, self.w_qparams, self.bias)
+        return self._packed
+
+    def __getstate__(self):
+        return {**self.__dict__, "_packed": None}
+
+    def __setstate__(self, state):
+        self.__dict__.update(state)
+
+
+def integer_output(node, saved, out_qparams):
+    """Output codes of a `linear` node that ran on integers, by its integer output stage; None where it ran in float."""
+    if saved.packed is None:
+        return None
+    x, activation = saved.x_codes, node.attributes.get("activation")
+    return linear_integer(x.codes, x.qparams, saved.packed, out_qparams, activation)
+
+
+def _integer_forward(node, inputs, run):
+    (x,) = inputs
+    layer, activation = node.module, node.attributes.get("activation")
+    y = linear_integer(x.codes, x.qparams, layer.packed, layer.out_qparams, activation)
+    return (y if layer.out_qparams is None else Codes(y, layer.out_qparams)), None
+
+
+#: Codes in; codes out, or float32 where the layer has no output `QParams`.
+LINEAR_INTEGER = register(
+    name="linear_integer", forward=_integer_forward, backward=None, shape=_shape, takes_codes=True
+)
+def quantize_parameters(w, b, x_qparams, w_qparams):
+    """Quantize weight and bias of a layer whose input is quantized by `x_qparams`.
+
+    The bias is int32 at scale ``sx * sw``. A weight scale so small that the bias would not fit is raised first, so
+    that a tiny weight channel under a large bias keeps its bias: ``sw = max(sw, max|b| / (sx * 2^30), 2^-126 / sx)``.
+    The one place where training and conversion get a layer's integers from.
+
+    Parameters
+    ----------
+    w : ndarray of float, shape (O, K)
+    b : ndarray of float, shape (O,), or None
+    x_qparams, w_qparams : QParams
+
+    Returns
+    -------
+    codes : ndarray of int8 or uint8, shape (O, K)
+    w_qparams : QParams
+        With the scale that was used.
+    bias : ndarray of int32, shape (O,), or None
+        float32 in a profile that keeps the bias in float.
+    """
+    if PROFILES[w_qparams.profile].bias == "float":
+        return quantize(w, w_qparams), w_qparams, None if b is None else np.asarray(b, np.float32)
+    w_qparams = raise_scale(w_qparams, b, x_qparams)
+    codes = quantize(w, w_qparams)
+    return codes, w_qparams, None if b is None else quantize_bias(b, x_qparams, w_qparams)
+
+
+def raise_scale(w_qparams, b, x_qparams):
+    """Return `w_qparams` with the scales raised to what `b` and `x_qparams` allow at least."""
+    sx = float(x_qparams.scale)
+    scale = np.asarray(w_qparams.scale)
+    least = SMALLEST_SCALE / sx
+    if b is not None and b.size:
+        magnitude = np.abs(np.asarray(b, np.float64))
+        needed = (magnitude if scale.ndim else magnitude.max()) / (sx * 2.0**30)
+        least = np.maximum(needed, least)
+    if (scale >= least).all():
+        return w_qparams
+    raised = np.maximum(scale, np.asarray(least, scale.dtype))
+    return QParams(raised, w_qparams.zero_point, w_qparams.spec, profile=w_qparams.profile)
+
+
+def quantize_bias(b, x_qparams, w_qparams):
+    """Quantize a bias to int32 at ``sx * sw``, the float32 product that the integer layer multiplies its sums by."""
+    s = (np.float32(x_qparams.scale) * np.asarray(w_qparams.scale, np.float32)).astype(np.float64)
+    return np.rint(np.asarray(b, np.float64) / s).astype(np.int32)

@@ -1,0 +1,63 @@
+"""Ops that enter and leave the integers: the quantizer on an edge, and its forms in an integer graph."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..functional import fake_quantize_backward, quantize
+from ..profiles import PROFILES
+from .linear import integer_output
+from .record import Codes, register
+
+
+def _quantizer_forward(node, inputs, run):
+    (x,) = inputs
+    quantizer = node.quantizer
+    qparams = quantizer.observe(x, run.training)
+    if qparams is None:
+        return x, None
+    codes = _requantized(node, run, qparams)
+    if codes is None:
+        codes = quantize(x, qparams)
+    return Codes(codes, qparams), (x, qparams)
+
+
+def _requantized(node, run, qparams):
+    """Codes by the integer layer's own output stage where the profile has one that is not quantize(dequantize)."""
+    if PROFILES[qparams.profile].requantize != "fbgemm":
+        return None
+    producer = run.graph.find(node.inputs[0])
+    if producer is None or producer.op.name != "linear" or len(run.graph.consumers(producer.name)) > 1:
+        return None
+    return integer_output(producer, run.saved[producer.name], qparams)
+
+
+def _quantizer_backward(node, dy, saved, need_input):
+    if saved is None:
+        return (dy,), {}
+    x, qparams = saved
+    return (fake_quantize_backward(dy, x, qparams),), {}
+
+
+def _same_shape(node, shapes):
+    return shapes[0]
+
+
+def _quantize_forward(node, inputs, run):
+    (x,) = inputs
+    return Codes(quantize(x, node.out_qparams), node.out_qparams), None
+
+
+def _dequantize_forward(node, inputs, run):
+    (x,) = inputs
+    return (x.dequantize() if isinstance(x, Codes) else np.asarray(x, np.float32)), None
+
+
+#: A quantizer on an edge: observes, fake-quantizes with the straight-through gradient, or both.
+QUANTIZER = register(
+    name="quantizer", forward=_quantizer_forward, backward=_quantizer_backward, shape=_same_shape
+)
+QUANTIZE = register(name="quantize", forward=_quantize_forward, backward=None, shape=_same_shape)
+DEQUANTIZE = register(
+    name="dequantize", forward=_dequantize_forward, backward=None, shape=_same_shape, takes_codes=True
+)

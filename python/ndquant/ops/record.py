@@ -1,0 +1,80 @@
+"""What an op is: one record that the graph runs forward and backward, and the values that flow between ops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..functional import dequantize
+
+
+class Codes:
+    """Integer codes with the `QParams` that give them real values: what a quantized edge of a graph carries."""
+
+    __slots__ = ("codes", "qparams", "_real")
+
+    def __init__(self, codes, qparams):
+        self.codes = codes
+        self.qparams = qparams
+        self._real = None
+
+    @property
+    def shape(self):
+        return self.codes.shape
+
+    def dequantize(self):
+        """Return the real values, float32; computed once."""
+        if self._real is None:
+            self._real = dequantize(self.codes, self.qparams, dtype=np.float32)
+        return self._real
+
+    def __repr__(self):
+        return f"Codes({self.codes.dtype}{list(self.shape)}, {self.qparams!r})"
+
+
+@dataclass(frozen=True)
+class Op:
+    """One kind of node.
+
+    Attributes
+    ----------
+    name : str
+        What a graph prints and a file stores.
+    forward : callable
+        ``forward(node, inputs, run) -> (y, saved)``; `run` is the `Run` that the node is part of.
+    backward : callable or None
+        ``backward(node, dy, saved, need_input) -> (gradients of the inputs, {parameter: gradient})``. An input whose
+        `need_input` is False may get None. None for the ops of integer graphs.
+    shape : callable
+        ``shape(node, input_shapes) -> shape`` without the batch axis; raises `ValueError` where shapes do not fit.
+    takes_codes : bool
+        Whether forward understands `Codes`; otherwise it is given their real values.
+    keeps_codes : bool
+        Whether the op maps codes to codes of the same `QParams` (it moves or selects them), so that a quantizer in
+        front of it serves what follows too.
+    quantizes_inputs : bool
+        Whether the op has an integer kernel, for which quantizers are placed on its inputs.
+    """
+
+    name: str
+    forward: Callable
+    backward: Callable | None
+    shape: Callable
+    takes_codes: bool = False
+    keeps_codes: bool = False
+    quantizes_inputs: bool = False
+
+    def __repr__(self):
+        return f"<op {self.name}>"
+
+
+OPS: dict[str, Op] = {}
+
+
+def register(**fields):
+    """Make an `Op` and enter it into `OPS`, the table by which files and tracing name ops."""
+    op = Op(**fields)
+    OPS[op.name] = op
+    return op

@@ -1,0 +1,175 @@
+"""The proof that a converted network computes what was simulated and what NumPy computes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import QuantizationError
+from ..graph.tracing import as_inputs
+from ..ops import Codes
+from .rebuild import rebuilt, run_twin, stored, textbook_codes
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that does not agree.
+
+    Attributes
+    ----------
+    layer : str
+    what : str
+        The array, and the two sides that were compared.
+    count : int
+        How many elements differ.
+    largest : float
+        The largest difference: in steps for integers, else absolute.
+    """
+
+    layer: str
+    what: str
+    count: int
+    largest: float
+
+    def __str__(self):
+        return f"{self.layer}: {self.count} of the {self.what} differ, by up to {self.largest:g}"
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify` found; true if everything agrees.
+
+    Attributes
+    ----------
+    differences : tuple of Difference
+        In the order of the layers: first of the stored integers, then of the outputs.
+    layers : int
+        How many integer layers were compared.
+    values : int
+        How many output values of layers were compared.
+    codes : int
+        How many of them are codes.
+    textbook : int
+        How many of these codes differ from the textbook formula in float64 (rounding ties in float32; no fault).
+    has_simulation : bool
+        False for a loaded model, which has no float weights to rebuild its integers from.
+    """
+
+    differences: tuple
+    layers: int
+    values: int
+    codes: int
+    textbook: int
+    has_simulation: bool
+
+    def __bool__(self):
+        return not self.differences
+
+    @property
+    def first(self):
+        """Name of the first layer that differs, or None."""
+        return self.differences[0].layer if self.differences else None
+
+    def summary(self):
+        """Return the finding in one line."""
+        if self.differences:
+            return f"{len(self.differences)} differences, the first in {self.differences[0]}"
+        sides = "simulation, integers and NumPy" if self.has_simulation else "integers and NumPy"
+        return (
+            f"{sides} agree: 0 of {self.values} values of {self.layers} layers differ "
+            f"({self.textbook} of {self.codes} codes differ from the float64 formula)"
+        )
+
+    def __str__(self):
+        return "\n".join([self.summary(), *(f"  {d}" for d in self.differences)])
+
+
+def verify(graph, batch):
+    """Compare (a) the simulation, (b) the converted graph and (c) NumPy twins of its kernels.
+
+    First the stored integers are compared with those rebuilt from the float weights and the recorded ranges, then the
+    outputs of every layer on `batch`. A loaded model has no float weights: its stored integers are run by (b) and (c).
+
+    Parameters
+    ----------
+    graph : Graph
+        Of kind "integer".
+    batch : ndarray or tuple of ndarray
+        Input(s) of the network.
+
+    Returns
+    -------
+    Verification
+        True if everything agrees, bit for bit; printing it names the layers that do not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant import nn
+    >>> x = np.random.default_rng(0).standard_normal((32, 4))
+    >>> int8 = nq.quantize_static(nn.Sequential(nn.Linear(4, 2, rng=0)), [x])
+    >>> int8["0"].bias = int8["0"].bias + 1
+    >>> print(int8.verify(x).differences[0])
+    0: 2 of the biases (stored against rebuilt) differ, by up to 1
+    """
+    if graph.kind != "integer":
+        raise QuantizationError(f"verify: expected a converted graph, not one of kind {graph.kind!r}")
+    x = as_inputs(batch if isinstance(batch, tuple) else (batch,))
+    ours, has_simulation = stored(graph), graph.simulation is not None
+    truth = rebuilt(graph) if has_simulation else ours
+    differences = [d for name in ours for d in _compare_stored(name, ours[name], truth[name])]
+    run = graph.run(*x)
+    twin = run_twin(graph, truth, x)
+    simulated = graph.simulation.run(*x).values if has_simulation else None
+    values = codes = textbook = 0
+    for name, layer in ours.items():
+        sides = {"converted": _plain(run.values[name]), "NumPy": twin[name]}
+        if has_simulation:
+            sides["simulated"] = _plain(simulated[_simulated_name(graph, name)])
+        differences += _compare_outputs(name, sides)
+        values += twin[name].size
+        if layer.out is not None and layer.weight is not None:
+            codes += twin[name].size
+            node = graph[name]
+            textbook += int(np.sum(twin[name] != textbook_codes(graph, node, truth, twin[node.inputs[0]])))
+    layers = sum(layer.weight is not None for layer in ours.values())
+    return Verification(tuple(differences), layers, values, codes, textbook, has_simulation)
+
+
+def _simulated_name(graph, name):
+    """The node of the simulation that gives the same value: behind a layer with output codes, the quantizer."""
+    behind = f"{name}.quantizer"
+    fused = name in graph and getattr(graph[name].module, "out_qparams", None) is not None
+    return behind if fused and behind in graph.simulation else name
+
+
+def _plain(value):
+    return value.codes if isinstance(value, Codes) else value
+
+
+def _compare_stored(name, ours, truth):
+    for (what, a, integer), (_, b, _) in zip(ours.stored_arrays(), truth.stored_arrays(), strict=True):
+        difference = _difference(name, f"{what} (stored against rebuilt)", a, b)
+        if difference is not None:
+            yield difference
+
+
+def _compare_outputs(name, sides):
+    twin = sides.pop("NumPy")
+    for side, value in sides.items():
+        difference = _difference(name, f"outputs ({side} against NumPy)", value, twin)
+        if difference is not None:
+            yield difference
+
+
+def _difference(name, what, a, b):
+    a, b = np.asarray(a), np.asarray(b)
+    if a.shape != b.shape:
+        return Difference(name, what, max(a.size, b.size), float("inf"))
+    differs = (a != b) | (np.signbit(a) != np.signbit(b)) if a.dtype.kind == "f" else a != b
+    if not differs.any():
+        return None
+    largest = np.abs(a.astype(np.float64) - b.astype(np.float64)).max()
+    return Difference(name, what, int(differs.sum()), float(largest))

@@ -1,0 +1,53 @@
+"""Accuracy of a classifier."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Module
+from ..progress import progress_bar
+from .prepare import example_inputs
+
+
+def evaluate(model, batches, *, progress=False):
+    """Share of examples whose largest output is at their label.
+
+    Parameters
+    ----------
+    model : Module or Graph
+        Run in evaluation mode; its mode is restored.
+    batches : iterable of (x, labels)
+        x an array, or a tuple of arrays for several inputs; labels of shape (N,).
+    progress : bool, default False
+        Show a progress bar (needs tqdm).
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant import nn
+    >>> model = nn.Sequential(nn.Linear(2, 2, bias=False))
+    >>> model[0].weight = np.eye(2)
+    >>> nq.evaluate(model, [(np.float32([[1, 0], [0, 1]]), np.array([0, 0]))])
+    0.5
+    """
+    was_training = model.training
+    modes = [(m, m.training) for _, m in model.named_modules()] if isinstance(model, Module) else []
+    model.eval()
+    right = total = 0
+    try:
+        for x, labels in progress_bar(batches, progress):
+            right += int(np.sum(model(*example_inputs(x)).argmax(axis=1) == labels))
+            total += len(labels)
+    finally:
+        model.train(was_training)
+        for module, mode in modes:
+            module.__dict__["training"] = mode
+    if not total:
+        raise ValueError("batches: no examples to evaluate")
+    return right / total

@@ -1,0 +1,51 @@
+"""From a model to a graph with quantizers: what post-training quantization and training have in common."""
+
+from __future__ import annotations
+
+from ..errors import QuantizationError
+from ..graph import Graph, Module, insert_quantizers
+from ..graph import fuse as fuse_graph
+from ..quantizers import Quantizer
+from .qconfig import find_config, quantizer_factory
+
+
+def float_graph(model, example, training):
+    """Return an unshared float `Graph` of a model or graph, for inputs of the shape of `example`."""
+    if isinstance(model, Graph):
+        if model.kind != "float":
+            raise QuantizationError(f"model: expected a float network, not a graph of kind {model.kind!r}")
+        graph = model
+    elif isinstance(model, Module):
+        was = [(module, module.training) for _, module in model.named_modules()]
+        model.train(training)
+        try:
+            graph = model.graph(*example_inputs(example))
+        finally:
+            for module, mode in was:
+                module.__dict__["training"] = mode
+    else:
+        raise TypeError(f"model must be a Module or a Graph, not {type(model).__name__}")
+    return graph.copy().train(training)
+
+
+def example_inputs(example):
+    """Return the inputs of one call: `example` is an array, or a tuple of several."""
+    return example if isinstance(example, tuple) else (example,)
+
+
+def with_quantizers(model, example, qconfig, *, training, fuse):
+    """Trace, fuse and place quantizers."""
+    config = find_config(qconfig, training)
+    graph = float_graph(model, example, training)
+    if fuse:
+        graph = fuse_graph(graph)
+    config_of, output = quantizer_factory(config, graph)
+    state = "train" if training else "observe"
+
+    def make(config, role):
+        return Quantizer(config.for_role(role), config.profile, state, role, is_weight=role == "weight")
+
+    graph = insert_quantizers(graph, config_of, make, output)
+    for name, quantizer in graph.quantizers():
+        quantizer.name = name
+    return graph.replace(graph.nodes, kind="qat" if training else "prepared")
