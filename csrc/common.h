@@ -12,11 +12,16 @@
 
 /* Code for an instruction set is compiled in ordinary files, one function at a time, so that no file needs its own
  * compiler flags and nothing that the compiler adds (start-up code, inlined headers) can leak that instruction set. */
-#if defined(__x86_64__) || defined(__i386__)
+#ifdef __x86_64__
 #define NDQ_X86 1
+#ifdef __clang__ /* it takes 512-bit vectors when they are allowed; gcc has to be told */
+#define NDQ_WIDE
+#else
+#define NDQ_WIDE ",prefer-vector-width=512"
+#endif
 #define NDQ_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
-#define NDQ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,prefer-vector-width=512")))
-#define NDQ_TARGET_AVX512VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,prefer-vector-width=512")))
+#define NDQ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" NDQ_WIDE)))
+#define NDQ_TARGET_AVX512VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni" NDQ_WIDE)))
 #endif
 
 #define NDQ_RESTRICT restrict

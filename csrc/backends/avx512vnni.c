@@ -11,5 +11,6 @@ static bool available(void)
 const ndq_backend ndq_backend_avx512vnni = {
     .name = "avx512vnni",
     .available = available,
+    .kernels = {.gemm = &ndq_gemm_avx512vnni},
 };
 #endif

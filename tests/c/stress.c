@@ -1,0 +1,548 @@
+/* Every backend that this CPU has, against the portable one, bit for bit, without Python; then four threads at once.
+ *
+ *   stress [--no-threads]
+ *
+ * Prints one line per group, `OK <group>` or `NOT OK <group>: <what>`, and the number of each; returns 1 on a failure.
+ * Links with csrc less csrc/bindings, also statically, and needs only malloc, free, printf and memcmp of the C library,
+ * and POSIX threads. The products are also compared with a plain triple loop in int64. */
+#include <float.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+
+#include "../../csrc/backend.h"
+#include "../../csrc/threads.h"
+
+/* ---- Random and extreme data ---- */
+
+typedef struct {
+    uint64_t state;
+} rng;
+
+/* xorshift64*: Vigna, "An experimental exploration of Marsaglia's xorshift generators, scrambled". */
+static uint64_t next(rng *r)
+{
+    r->state ^= r->state >> 12;
+    r->state ^= r->state << 25;
+    r->state ^= r->state >> 27;
+    return r->state * 0x2545f4914f6cdd1dULL;
+}
+
+static size_t below(rng *r, size_t n)
+{
+    return (size_t)(next(r) >> 33) % n;
+}
+
+static void *must_alloc(size_t bytes)
+{
+    void *p = malloc(bytes ? bytes : 1);
+    if (!p) {
+        printf("NOT OK: no memory\n");
+        exit(2);
+    }
+    return p;
+}
+
+/* Half random bytes, or only the extremes of both signs. */
+static uint8_t *random_codes(rng *r, size_t n, bool extremes)
+{
+    static const uint8_t extreme[] = {0x00, 0x7f, 0x80, 0xff};
+    uint8_t *codes = must_alloc(n);
+    for (size_t i = 0; i < n; i++)
+        codes[i] = extremes ? extreme[below(r, 4)] : (uint8_t)next(r);
+    return codes;
+}
+
+static double special(rng *r, double scale, double largest)
+{
+    switch (below(r, 8)) {
+    case 0:
+        return NAN;
+    case 1:
+        return INFINITY;
+    case 2:
+        return -INFINITY;
+    case 3:
+        return -0.0;
+    case 4:
+        return largest;
+    case 5:
+        return -largest;
+    default: /* halfway between two codes */
+        return ((double)below(r, 600) - 300 + 0.5) * scale;
+    }
+}
+
+static double random_real(rng *r, double scale, double largest)
+{
+    if (below(r, 4) == 0)
+        return special(r, scale, largest);
+    return ((double)below(r, 1 << 24) / (1 << 23) - 1) * 200 * scale;
+}
+
+/* ---- Groups and what failed in them ---- */
+
+static int passed, failed;
+
+typedef struct {
+    char name[64];
+    char what[160];
+} group;
+
+#define FAIL(g, ...)                                                                                         \
+    do {                                                                                                     \
+        if (!(g)->what[0])                                                                                   \
+            snprintf((g)->what, sizeof((g)->what), __VA_ARGS__);                                             \
+    } while (0)
+
+static void report(const group *g)
+{
+    if (g->what[0])
+        printf("NOT OK %s: %s\n", g->name, g->what);
+    else
+        printf("OK %s\n", g->name);
+    fflush(stdout);
+    passed += !g->what[0];
+    failed += g->what[0] != 0;
+}
+
+/* ---- Products ---- */
+
+typedef struct {
+    size_t M, N, K;
+    bool a_signed, w_signed, extremes, transposed, fbgemm, relu, with_float_bias, out_signed;
+    int zero_points; /* 0: none, 1: of a, 2: of both */
+} product;
+
+typedef struct {
+    product p;
+    uint8_t *a, *w;
+    int32_t za, *zw, *bias;
+    float *scale, *float_bias;
+} operands;
+
+static int32_t random_zero(rng *r, bool is_signed)
+{
+    static const int32_t u8[] = {0, 1, 17, 128, 255};
+    return u8[below(r, 5)] - (is_signed ? 128 : 0);
+}
+
+static operands make_operands(rng *r, const product *p)
+{
+    operands o = {.p = *p, .a = random_codes(r, p->M * p->K, p->extremes), .w = random_codes(r, p->N * p->K, p->extremes)};
+    o.za = p->zero_points ? random_zero(r, p->a_signed) : 0;
+    o.zw = must_alloc(p->N * sizeof(int32_t));
+    o.bias = must_alloc(p->N * sizeof(int32_t));
+    o.scale = must_alloc(p->N * sizeof(float));
+    o.float_bias = must_alloc(p->N * sizeof(float));
+    for (size_t n = 0; n < p->N; n++) {
+        o.zw[n] = p->zero_points > 1 ? random_zero(r, p->w_signed) : 0;
+        o.bias[n] = (int32_t)below(r, 200001) - 100000;
+        o.scale[n] = (float)(1 + below(r, 1000)) * 0.0001f;
+        o.float_bias[n] = (float)below(r, 2001) * 0.01f - 10.0f;
+    }
+    return o;
+}
+
+static void free_operands(operands *o)
+{
+    free(o->a);
+    free(o->w);
+    free(o->zw);
+    free(o->bias);
+    free(o->scale);
+    free(o->float_bias);
+}
+
+static ndq_packed *pack(const ndq_gemm_kernel *kernel, const operands *o)
+{
+    const product *p = &o->p;
+    const ndq_weights w = {
+        .N = p->N,
+        .K = p->K,
+        .codes = o->w,
+        .stride_n = p->transposed ? 1 : (ptrdiff_t)p->K,
+        .stride_k = p->transposed ? (ptrdiff_t)p->N : 1,
+        .is_signed = p->w_signed,
+        .zero_point = o->zw,
+    };
+    ndq_packed *packed = ndq_gemm_pack(kernel, &w, p->with_float_bias);
+    if (!packed)
+        return NULL;
+    for (size_t n = 0; n < p->N; n++) {
+        packed->scale[n] = o->scale[n];
+        if (p->with_float_bias)
+            packed->float_bias[n] = o->float_bias[n];
+        else
+            packed->bias[n] = o->bias[n];
+    }
+    packed->max_bias = p->with_float_bias ? 0 : 100000;
+    return packed;
+}
+
+static ndq_gemm_call make_call(const operands *o, const ndq_packed *packed, ndq_gemm_output output, void *out)
+{
+    const product *p = &o->p;
+    return (ndq_gemm_call){
+        .w = packed,
+        .M = p->M,
+        .a = o->a,
+        .a_stride = (ptrdiff_t)p->K,
+        .a_signed = p->a_signed,
+        .za = o->za,
+        .output = output,
+        .out = out,
+        .a_scale = 0.01f,
+        .relu = p->relu,
+        .out_scale = 0.75f,
+        .out_inv = 1.0f / 0.75f,
+        .out_zero = p->out_signed ? -5 : 17,
+        .qmin = p->out_signed ? -128 : 0,
+        .qmax = p->out_signed ? 127 : 255,
+        .fbgemm = p->fbgemm,
+    };
+}
+
+static int code_of(uint8_t byte, bool is_signed)
+{
+    return is_signed ? (int8_t)byte : byte;
+}
+
+static bool same_as_triple_loop(const operands *o, const int32_t *acc)
+{
+    const product *p = &o->p;
+    for (size_t m = 0; m < p->M; m++)
+        for (size_t n = 0; n < p->N; n++) {
+            int64_t sum = p->with_float_bias ? 0 : o->bias[n];
+            for (size_t k = 0; k < p->K; k++) {
+                const uint8_t w = o->w[p->transposed ? k * p->N + n : n * p->K + k];
+                sum += (int64_t)(code_of(o->a[m * p->K + k], p->a_signed) - o->za) *
+                       (code_of(w, p->w_signed) - o->zw[n]);
+            }
+            if (sum != acc[m * p->N + n])
+                return false;
+        }
+    return true;
+}
+
+enum { CANARY = 0xa5, CANARIES = 64 };
+
+/* The product by one kernel into a fresh block with canaries behind it; NULL if they are gone or memory is. */
+static uint8_t *run(const ndq_gemm_kernel *kernel, const operands *o, ndq_gemm_output output, size_t bytes)
+{
+    uint8_t *out = must_alloc(bytes + CANARIES);
+    memset(out, CANARY, bytes + CANARIES);
+    ndq_packed *packed = pack(kernel, o);
+    const ndq_gemm_call call = make_call(o, packed, output, out);
+    bool good = packed && ndq_gemm_overflow(packed, o->p.a_signed, o->za) == o->p.N && ndq_gemm(&call) == NDQ_OK;
+    for (size_t i = 0; i < CANARIES; i++)
+        good = good && out[bytes + i] == CANARY;
+    ndq_gemm_free(packed);
+    if (!good) {
+        free(out);
+        return NULL;
+    }
+    return out;
+}
+
+static void check_product(group *g, rng *r, const product *p, const ndq_gemm_kernel *kernel, bool triple_loop)
+{
+    static const char *const names[] = {"int32", "float32", "codes"};
+    operands o = make_operands(r, p);
+    for (ndq_gemm_output output = 0; output < NDQ_GEMM_OUTPUTS; output++) {
+        const size_t bytes = p->M * p->N * (output == NDQ_GEMM_CODES ? 1 : 4);
+        uint8_t *out = run(kernel, &o, output, bytes), *expected = run(&ndq_gemm_portable, &o, output, bytes);
+        const bool same = out && expected && memcmp(out, expected, bytes) == 0;
+        if (!same || (triple_loop && output == NDQ_GEMM_S32 && !same_as_triple_loop(&o, (const int32_t *)out)))
+            FAIL(g, "M %zu N %zu K %zu, %s by %s, zero points %d, to %s", p->M, p->N, p->K, p->a_signed ? "s8" : "u8",
+                 p->w_signed ? "s8" : "u8", p->zero_points, names[output]);
+        free(out);
+        free(expected);
+    }
+    free_operands(&o);
+}
+
+static product variant(size_t M, size_t N, size_t K, unsigned bits)
+{
+    return (product){
+        .M = M,
+        .N = N,
+        .K = K,
+        .a_signed = bits & 1,
+        .w_signed = bits >> 1 & 1,
+        .transposed = bits >> 2 & 1,
+        .extremes = bits >> 3 & 1,
+        .fbgemm = bits >> 4 & 1,
+        .relu = bits >> 5 & 1,
+        .with_float_bias = bits >> 6 & 1,
+        .out_signed = bits >> 7 & 1,
+        .zero_points = (int)((bits >> 8) % 3),
+    };
+}
+
+static void check_products(const char *backend, const ndq_gemm_kernel *kernel)
+{
+    static const size_t sizes[][3] = {
+        {0, 3, 3},   {3, 0, 3},   {3, 3, 0},    {1, 1, 1},     {1, 16, 4},  {1, 17, 5},   {2, 31, 3},   {5, 32, 7},
+        {6, 33, 8},  {7, 15, 63}, {11, 48, 64}, {12, 64, 65},  {13, 10, 2}, {25, 100, 84}, {3, 7, 255}, {3, 7, 256},
+        {4, 9, 257}, {6, 5, 515}, {37, 70, 33}, {1, 100, 784}, {2, 3, 4100},
+    };
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "products %s", backend);
+    rng r = {20260801};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        for (unsigned bits = 0; bits < 3 * 256; bits += 1 + (unsigned)below(&r, 16)) {
+            const product p = variant(sizes[i][0], sizes[i][1], sizes[i][2], bits);
+            check_product(&g, &r, &p, kernel, true);
+        }
+    for (int i = 0; i < 200; i++) {
+        const product p = variant(below(&r, 40), below(&r, 70), below(&r, 300), (unsigned)below(&r, 3 * 256));
+        check_product(&g, &r, &p, kernel, true);
+    }
+    report(&g);
+}
+
+/* Large enough for the kernel to share among threads and to need several blocks. */
+static void check_large_products(const char *backend, const ndq_gemm_kernel *kernel)
+{
+    static const size_t sizes[][3] = {{301, 130, 400}, {5, 1000, 2100}, {1, 1100, 2400}, {600, 9, 600}};
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "large products %s", backend);
+    rng r = {7};
+    for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
+        for (int j = 0; j < 3; j++) {
+            const product p = variant(sizes[i][0], sizes[i][1], sizes[i][2], (unsigned)below(&r, 3 * 256));
+            check_product(&g, &r, &p, kernel, false);
+        }
+    report(&g);
+}
+
+/* ---- Elementwise kernels ---- */
+
+enum { ELEMENTS = 5000, CHANNELS = 7 };
+
+typedef struct {
+    double qmin, qmax, zp;
+    ndq_geometry geometry;
+    size_t begin, end;
+} span;
+
+static span random_span(rng *r)
+{
+    static const double zero[] = {0, 1, 17, 128, 255};
+    static const ndq_geometry geometries[] = {{1, ELEMENTS}, {CHANNELS, 1}, {CHANNELS, 13}, {CHANNELS, 200}};
+    const bool is_signed = below(r, 2);
+    const size_t a = below(r, ELEMENTS + 1), b = below(r, ELEMENTS + 1), shift = is_signed ? 128 : 0;
+    return (span){0 - (double)shift, 255 - (double)shift, zero[below(r, 5)] - (double)shift, geometries[below(r, 4)],
+                  a < b ? a : b, a < b ? b : a};
+}
+
+#define SAME(what, one, other)                                                                               \
+    do {                                                                                                     \
+        if (memcmp(one, other, sizeof(one)))                                                                 \
+            FAIL(g, "%s", what);                                                                             \
+    } while (0)
+
+/* Static: several of these blocks would not fit the small stack of an emulated machine. */
+#define BUFFERS(T)                                                                                           \
+    static T x[ELEMENTS], dy[ELEMENTS], y[2][ELEMENTS], dx[2][ELEMENTS];                                     \
+    static uint8_t q[2][ELEMENTS];                                                                           \
+    memset(y, 0, sizeof(y));                                                                                 \
+    memset(dx, 0, sizeof(dx));                                                                               \
+    memset(q, 0, sizeof(q));                                                                                 \
+    for (size_t i = 0; i < ELEMENTS; i++) {                                                                  \
+        x[i] = (T)random_real(r, 0.01, largest);                                                             \
+        dy[i] = (T)random_real(r, 0.01, largest);                                                            \
+    }
+
+#define COEFFICIENTS(A, C, textbook)                                                                         \
+    C scale[CHANNELS], inv[CHANNELS], zp[CHANNELS], lo[CHANNELS], hi[CHANNELS];                              \
+    for (size_t c = 0; c < CHANNELS; c++) {                                                                  \
+        scale[c] = (C)(0.01 * (double)(c + 1));                                                              \
+        inv[c] = 1 / scale[c];                                                                               \
+        zp[c] = (C)s.zp;                                                                                     \
+        lo[c] = (C)(textbook ? s.qmin : s.qmin - s.zp);                                                      \
+        hi[c] = (C)(textbook ? s.qmax : s.qmax - s.zp);                                                      \
+    }                                                                                                        \
+    const A p = {scale, inv, zp, lo, hi};
+
+#define CHECK_RULE(suffix, A, C, T, textbook)                                                                \
+    static void check_rule_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)         \
+    {                                                                                                        \
+        const span s = random_span(r);                                                                       \
+        BUFFERS(T)                                                                                           \
+        COEFFICIENTS(A, C, textbook)                                                                         \
+        double sums[2][2] = {{0}};                                                                           \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->quantize_##suffix(&p, &s.geometry, s.begin, s.end, x, q[i]);                               \
+        SAME("quantize_" #suffix, q[0], q[1]);                                                               \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->fake_quantize_##suffix(&p, &s.geometry, s.begin, s.end, x, y[i]);                          \
+        SAME("fake_quantize_" #suffix, y[0], y[1]);                                                          \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->fake_quantize_backward_##suffix(&p, &s.geometry, s.begin, s.end, dy, x, dx[i]);            \
+        SAME("fake_quantize_backward_" #suffix, dx[0], dx[1]);                                               \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->fake_quantize_with_grad_##suffix(&p, &s.geometry, s.begin, s.end, dy, x, y[i], dx[i]);     \
+        SAME("fake_quantize_with_grad_" #suffix " y", y[0], y[1]);                                           \
+        SAME("fake_quantize_with_grad_" #suffix " dx", dx[0], dx[1]);                                        \
+        for (size_t i = 0; i < ELEMENTS; i++) /* sums of infinities are NaN, whose bits are nobody's contract */ \
+            dy[i] = (T)((double)below(r, 2001) * 0.01 - 10);                                                 \
+        for (size_t i = 0; i < ELEMENTS; i++)                                                                \
+            x[i] = (T)(((double)below(r, 60001) - 30000) * 0.001);                                           \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->fake_quantize_learnable_##suffix(&p, 1, s.end - s.begin < NDQ_BLOCK ? s.end - s.begin : NDQ_BLOCK, \
+                                                   dy, x, dx[i], sums[i]);                                   \
+        SAME("fake_quantize_learnable_" #suffix " dx", dx[0], dx[1]);                                        \
+        SAME("fake_quantize_learnable_" #suffix " sums", sums[0], sums[1]);                                  \
+    }
+
+CHECK_RULE(f32, ndq_affine_f32, float, float, false)
+CHECK_RULE(f64, ndq_affine_f64, double, double, false)
+CHECK_RULE(textbook, ndq_affine_f64, double, double, true)
+
+static bool same_extremes(const ndq_extremes *a, const ndq_extremes *b)
+{
+    return memcmp(&a->min, &b->min, sizeof(a->min)) == 0 && memcmp(&a->max, &b->max, sizeof(a->max)) == 0 &&
+           a->nans == b->nans && a->infs == b->infs;
+}
+
+#define CHECK_TYPE(suffix, A, T)                                                                             \
+    static void check_type_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)         \
+    {                                                                                                        \
+        const span s = random_span(r);                                                                       \
+        BUFFERS(T)                                                                                           \
+        COEFFICIENTS(A, T, false)                                                                            \
+        for (size_t i = 0; i < ELEMENTS; i++)                                                                \
+            q[0][i] = (uint8_t)next(r);                                                                      \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->dequantize_s8_##suffix(&p, &s.geometry, s.begin, s.end, (const int8_t *)q[0], y[i]);       \
+        SAME("dequantize_s8_" #suffix, y[0], y[1]);                                                          \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->dequantize_u8_##suffix(&p, &s.geometry, s.begin, s.end, q[0], y[i]);                       \
+        SAME("dequantize_u8_" #suffix, y[0], y[1]);                                                          \
+        ndq_extremes e[2] = {{INFINITY, -INFINITY, 0, 0}, {INFINITY, -INFINITY, 0, 0}};                      \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->minmax_##suffix(s.end, x, &e[i]);                                                          \
+        if (!same_extremes(&e[0], &e[1]))                                                                    \
+            FAIL(g, "minmax_" #suffix);                                                                      \
+        check_histogram_##suffix(g, k, s.end, dy);                                                           \
+    }
+
+/* Histograms take finite elements only. */
+#define CHECK_HISTOGRAM(suffix, T)                                                                           \
+    static void check_histogram_##suffix(group *g, const ndq_kernels *const k[2], size_t n, T *x)            \
+    {                                                                                                        \
+        static uint8_t seen[2][NDQ_BINADES];                                                                 \
+        static int32_t row[NDQ_BINADES];                                                                     \
+        static int64_t counts[2][64 * NDQ_BINS_PER_BINADE];                                                  \
+        memset(seen, 0, sizeof(seen));                                                                       \
+        memset(counts, 0, sizeof(counts));                                                                   \
+        for (size_t i = 0; i < n; i++)                                                                       \
+            x[i] = isfinite(x[i]) ? x[i] : (T)0;                                                             \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->binades_##suffix(n, x, seen[i]);                                                           \
+        SAME("binades_" #suffix, seen[0], seen[1]);                                                          \
+        int32_t rows = 0;                                                                                    \
+        for (size_t b = 0; b < NDQ_BINADES; b++)                                                             \
+            row[b] = seen[0][b] ? rows++ % 64 : 0;                                                           \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->histogram_##suffix(n, x, row, counts[i]);                                                  \
+        SAME("histogram_" #suffix, counts[0], counts[1]);                                                    \
+    }
+
+CHECK_HISTOGRAM(f32, float)
+CHECK_HISTOGRAM(f64, double)
+CHECK_TYPE(f32, ndq_affine_f32, float)
+CHECK_TYPE(f64, ndq_affine_f64, double)
+
+static void check_elementwise(const char *backend, const ndq_kernels *kernels)
+{
+    const ndq_kernels *const both[2] = {kernels, ndq_kernels_of("portable")};
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "elementwise %s", backend);
+    rng r = {31337};
+    for (int i = 0; i < 40; i++) {
+        check_rule_f32(&g, &r, both, FLT_MAX);
+        check_rule_f64(&g, &r, both, DBL_MAX);
+        check_rule_textbook(&g, &r, both, DBL_MAX);
+        check_type_f32(&g, &r, both, FLT_MAX);
+        check_type_f64(&g, &r, both, DBL_MAX);
+    }
+    report(&g);
+}
+
+/* ---- Threads ---- */
+
+enum { THREADS = 4, REPEATS = 40 };
+
+/* One product that is shared among threads, packed and multiplied by four threads at once, each with its own output. */
+typedef struct {
+    const operands *o;
+    const uint8_t *expected;
+    size_t bytes;
+    bool good;
+} task;
+
+static void *repeat(void *argument)
+{
+    task *t = argument;
+    t->good = true;
+    for (int i = 0; i < REPEATS; i++) {
+        uint8_t *out = run(ndq_kernels_in_use()->gemm, t->o, NDQ_GEMM_CODES, t->bytes);
+        t->good = t->good && out && memcmp(out, t->expected, t->bytes) == 0;
+        free(out);
+        ndq_set_num_threads(1 + (size_t)i % 3);
+    }
+    return NULL;
+}
+
+static void check_threads(const char *backend)
+{
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "threads %s", backend);
+    rng r = {99};
+    const product p = variant(140, 200, 400, 0x2b | 2 << 8);
+    operands o = make_operands(&r, &p);
+    const size_t bytes = p.M * p.N;
+    ndq_use_backend(backend);
+    uint8_t *expected = run(&ndq_gemm_portable, &o, NDQ_GEMM_CODES, bytes);
+    pthread_t threads[THREADS];
+    task tasks[THREADS];
+    for (int i = 0; i < THREADS; i++) {
+        tasks[i] = (task){&o, expected, bytes, false};
+        if (pthread_create(&threads[i], NULL, repeat, &tasks[i]))
+            exit(2);
+    }
+    for (int i = 0; i < THREADS; i++) {
+        pthread_join(threads[i], NULL);
+        if (!tasks[i].good)
+            FAIL(&g, "thread %d", i);
+    }
+    free(expected);
+    free_operands(&o);
+    report(&g);
+}
+
+int main(int argc, char **argv)
+{
+    const bool with_threads = argc < 2 || strcmp(argv[1], "--no-threads") != 0;
+    ndq_dispatch_init();
+    if (!with_threads)
+        ndq_set_num_threads(1);
+    for (size_t i = ndq_backend_count(); i-- > 0;) {
+        const char *name = ndq_backend_at(i)->name;
+        const ndq_kernels *kernels = ndq_kernels_of(name);
+        if (!kernels) {
+            printf("SKIPPED %s: not on this CPU\n", name);
+            continue;
+        }
+        check_elementwise(name, kernels);
+        check_products(name, kernels->gemm);
+        check_large_products(name, kernels->gemm);
+        if (with_threads)
+            check_threads(name);
+    }
+    printf("%d passed, %d failed\n", passed, failed);
+    return failed != 0;
+}
