@@ -119,7 +119,7 @@ typedef struct {
     void *out; /* (M, N), C-contiguous: int32, float or bytes */
     float a_scale;
     bool relu;
-    /* For codes only: y = scale * (q - zero), qmin <= q <= qmax; fbgemm: requantize as numerics.md 5, `torch`. */
+    /* For codes only: y = scale * (q - zero), qmin <= q <= qmax; fbgemm: requantize as FBGEMM does. */
     float out_scale, out_inv;
     int32_t out_zero, qmin, qmax;
     bool fbgemm;

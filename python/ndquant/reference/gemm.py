@@ -1,0 +1,122 @@
+"""Integer layers as they are defined, in int64 and float32 of NumPy.
+
+Shape letters: M rows, N outputs, K inputs. Nothing here uses the C core.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+_INT32 = np.iinfo(np.int32)
+
+
+def gemm_s32(a, w, a_zero_point=0, w_zero_point=0, bias=None):
+    """Return ``(a - a_zero_point) @ (w - w_zero_point).T + bias`` as int32.
+
+    Parameters
+    ----------
+    a : ndarray of int, shape (M, K)
+    w : ndarray of int, shape (N, K)
+    a_zero_point : int
+    w_zero_point : int or ndarray of int, shape (N,)
+    bias : ndarray of int, shape (N,), optional
+
+    Returns
+    -------
+    ndarray of int32, shape (M, N)
+
+    Raises
+    ------
+    OverflowError
+        If a sum does not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.gemm_s32(np.uint8([[200, 100]]), np.int8([[1, 3], [-2, 4]]), a_zero_point=100)
+    array([[ 100, -200]], dtype=int32)
+    """
+    centred_a = a.astype(np.int64) - np.int64(a_zero_point)
+    centred_w = w.astype(np.int64) - np.asarray(w_zero_point, np.int64).reshape(-1, 1)
+    sums = centred_a @ centred_w.T
+    if bias is not None:
+        sums = sums + bias.astype(np.int64)
+    if sums.size and (sums.min() < _INT32.min or sums.max() > _INT32.max):
+        raise OverflowError(f"a sum of {sums.min()}..{sums.max()} does not fit int32")
+    return sums.astype(np.int32)
+
+
+def product_scale(a_scale, w_scale):
+    """Return the scale of the sums, a float32 product of float32 scales, shape () or (N,)."""
+    return np.float32(a_scale) * np.asarray(w_scale, np.float32)
+
+
+def linear_f32(acc, a_scale, w_scale, float_bias=None, relu=False):
+    """Return int32 sums as float32: ``float(acc) * (a_scale * w_scale) + float_bias``.
+
+    Without a float bias 0 is added, so that a zero is never negative.
+
+    Parameters
+    ----------
+    acc : ndarray of int32, shape (M, N)
+    a_scale : float
+    w_scale : float or ndarray, shape (N,)
+    float_bias : ndarray of float32, shape (N,), optional
+    relu : bool, default False
+
+    Returns
+    -------
+    ndarray of float32, shape (M, N)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.linear_f32(np.int32([[100, -200]]), 0.5, np.float32([0.25, 0.125]))
+    array([[ 12.5, -12.5]], dtype=float32)
+    """
+    bias = np.float32(0) if float_bias is None else np.asarray(float_bias, np.float32)
+    y = acc.astype(np.float32) * product_scale(a_scale, w_scale) + bias
+    return np.where(y > 0, y, np.float32(0)) if relu else y
+
+
+def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, float_bias=None, relu=False,
+                 requantize="dequantize"):
+    """Requantize int32 sums to codes.
+
+    ``dequantize`` is literally that followed by quantizing, ``y = linear_f32(...)`` and
+    ``clamp(zp + rint(y * (1 / out_scale)))``. ``fbgemm`` is ``clamp(zp + rint((acc + float_bias / s) * (s / out_scale)))``
+    with ``s = a_scale * w_scale``. All in float32.
+
+    Parameters
+    ----------
+    acc : ndarray of int32, shape (M, N)
+    a_scale, out_scale : float
+    w_scale : float or ndarray, shape (N,)
+    out_zero_point, qmin, qmax : int
+    float_bias : ndarray of float32, shape (N,), optional
+    relu : bool, default False
+    requantize : {"dequantize", "fbgemm"}
+
+    Returns
+    -------
+    ndarray of int8 or uint8, shape (M, N)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.linear_codes(np.int32([[100, -200]]), 0.5, 0.25, 1.0, 128, 0, 255)
+    array([[140, 103]], dtype=uint8)
+    """
+    out_scale = np.float32(out_scale)
+    if requantize == "fbgemm":
+        s = product_scale(a_scale, w_scale)
+        bias = np.float32(0) if float_bias is None else np.asarray(float_bias, np.float32) / s
+        steps = (acc.astype(np.float32) + bias) * (s / out_scale)
+    else:
+        steps = linear_f32(acc, a_scale, w_scale, float_bias) * (np.float32(1) / out_scale)
+    low = max(qmin, out_zero_point) if relu else qmin
+    codes = np.clip(np.rint(steps), low - out_zero_point, qmax - out_zero_point).astype(np.int64) + out_zero_point
+    return codes.astype(np.int8 if qmin < 0 else np.uint8)
