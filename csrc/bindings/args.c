@@ -1,10 +1,18 @@
 #include "args.h"
 
-ndq_params_object *ndq_as_params(PyObject *module, PyObject *object)
+ndq_params_object *ndq_params_of(PyObject *module, PyObject *qparams)
 {
-    if (Py_IS_TYPE(object, ndq_state_of(module)->params_type))
-        return (ndq_params_object *)object;
-    PyErr_Format(PyExc_TypeError, "params: expected a Params, got %R", (PyObject *)Py_TYPE(object));
+    const ndq_state *state = ndq_state_of(module);
+    if (Py_IS_TYPE(qparams, state->params_type)) {
+        Py_INCREF(qparams);
+        return (ndq_params_object *)qparams;
+    }
+    PyObject *params = PyObject_GetAttr(qparams, state->params_name);
+    if (params && Py_IS_TYPE(params, state->params_type))
+        return (ndq_params_object *)params;
+    if (params || PyErr_ExceptionMatches(PyExc_AttributeError))
+        PyErr_Format(PyExc_TypeError, "qparams: expected a QParams, got %R", (PyObject *)Py_TYPE(qparams));
+    Py_XDECREF(params);
     return NULL;
 }
 
@@ -169,7 +177,7 @@ PyArrayObject *ndq_output(PyObject *out, const char *name, int ndim, const npy_i
 {
     if (!out || out == Py_None)
         return (PyArrayObject *)PyArray_SimpleNew(ndim, shape, type);
-    if (!PyArray_Check(out) || PyObject_HasAttrString(out, "_mask")) {
+    if (!PyArray_CheckExact(out) && (!PyArray_Check(out) || PyObject_HasAttrString(out, "_mask"))) {
         PyErr_Format(PyExc_TypeError, "%s: expected an ndarray, got %R", name, (PyObject *)Py_TYPE(out));
         return NULL;
     }
@@ -244,4 +252,142 @@ int ndq_geometry_of(PyArrayObject *array, const char *name, const ndq_params_obj
     for (int d = axis + 1; d < ndim; d++)
         geometry->inner *= (size_t)PyArray_DIM(array, d);
     return 0;
+}
+
+/* ---- Operands of integer products ---- */
+
+static int32_t lowest_code(int type)
+{
+    return type == NPY_BYTE ? -128 : 0;
+}
+
+PyArrayObject *ndq_byte_array(PyObject *object, const char *name)
+{
+    PyArrayObject *array = any_array(object, name);
+    if (array && PyArray_TYPE(array) != NPY_BYTE && PyArray_TYPE(array) != NPY_UBYTE)
+        return refuse_dtype(array, name, "int8 or uint8");
+    return array;
+}
+
+PyArrayObject *ndq_codes_of(PyObject *object, const char *name, const ndq_params *params)
+{
+    const int type = params->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
+    PyArrayObject *array = any_array(object, name);
+    if (array && PyArray_TYPE(array) != type)
+        return refuse_dtype(array, name, type == NPY_BYTE ? "codes of its QParams, int8" : "codes of its QParams, uint8");
+    return array;
+}
+
+/* Index of the first of n numbers outside [low, high], or n. */
+static npy_intp first_outside(const npy_int64 *values, npy_intp n, npy_int64 low, npy_int64 high)
+{
+    npy_intp i = 0;
+    while (i < n && values[i] >= low && values[i] <= high)
+        i++;
+    return i;
+}
+
+/* int32 from any integers, all within [low, high]; `of` says of what these are the bounds. */
+static PyArrayObject *narrow_to_int32(PyArrayObject *array, const char *name, npy_int64 low, npy_int64 high,
+                                      const char *of)
+{
+    PyArrayObject *narrow = NULL;
+    PyArrayObject *wide = ndq_contiguous(array, NPY_INT64);
+    if (!wide)
+        return NULL;
+    const npy_intp n = PyArray_SIZE(wide);
+    const npy_int64 *values = PyArray_DATA(wide);
+    const npy_intp bad = first_outside(values, n, low, high);
+    if (bad < n)
+        PyErr_Format(PyExc_ValueError, "%s: must be within the range of %s, got %lld at index %zd", name, of,
+                     (long long)values[bad], (Py_ssize_t)bad);
+    else
+        narrow = ndq_contiguous(wide, NPY_INT32);
+    ndq_release(wide);
+    return narrow;
+}
+
+PyArrayObject *ndq_bias_array(PyObject *object, const char *name)
+{
+    PyArrayObject *bias = NULL;
+    PyArrayObject *array = any_array(object, name);
+    if (!array)
+        return NULL;
+    if (PyArray_TYPE(array) == NPY_INT32 && PyArray_ISCARRAY_RO(array))
+        return array;
+    if (PyArray_ISINTEGER(array))
+        bias = narrow_to_int32(array, name, INT32_MIN, INT32_MAX, "int32");
+    else if (PyArray_ISFLOAT(array))
+        bias = ndq_contiguous(array, NPY_FLOAT);
+    else
+        return refuse_dtype(array, name, "integers or floats");
+    ndq_release(array);
+    return bias;
+}
+
+int ndq_check_shape(PyArrayObject *array, const char *name, int ndim, const npy_intp *shape)
+{
+    return has_shape(array, ndim, shape) ? 0 : refuse_shape(array, name, ndim, shape);
+}
+
+int ndq_check_product_params(const ndq_params_object *object, const char *name)
+{
+    const ndq_params *params = &object->params;
+    const double low = params->qmin < 0 ? -128 : 0;
+    if (!params->fits_f32) {
+        PyErr_Format(PyExc_ValueError, "%s: a scale is outside the range of float32, in which this is computed", name);
+        return -1;
+    }
+    for (size_t c = 0; c < params->channels; c++)
+        if (params->f64.zp[c] < low || params->f64.zp[c] > low + 255) {
+            PyErr_Format(PyExc_ValueError, "%s: zero point %lld of channel %zu is no code of %s: no integer product", name,
+                         (long long)params->f64.zp[c], c, params->qmin < 0 ? "int8" : "uint8");
+            return -1;
+        }
+    return 0;
+}
+
+int ndq_zero_point(PyObject *object, const char *name, int type, int32_t *value)
+{
+    PyObject *index = PyBool_Check(object) ? NULL : PyNumber_Index(object);
+    if (!index) {
+        PyErr_Format(PyExc_TypeError, "%s: expected one integer, got %R", name, (PyObject *)Py_TYPE(object));
+        return -1;
+    }
+    int overflow;
+    const long number = PyLong_AsLongAndOverflow(index, &overflow);
+    Py_DECREF(index);
+    *value = (int32_t)number;
+    if (!overflow && number >= lowest_code(type) && number <= lowest_code(type) + 255)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: must be within the range of %s, got %S", name,
+                 type == NPY_BYTE ? "int8" : "uint8", object);
+    return -1;
+}
+
+PyArrayObject *ndq_zero_points(PyObject *object, const char *name, int type, npy_intp n)
+{
+    PyArrayObject *given = NULL, *zero = (PyArrayObject *)PyArray_SimpleNew(1, &n, NPY_INT32);
+    int32_t value;
+    if (!zero)
+        return NULL;
+    if (PyLong_Check(object) || (PyArray_Check(object) ? PyArray_NDIM((PyArrayObject *)object) == 0
+                                                       : PyArray_CheckScalar(object))) {
+        if (ndq_zero_point(object, name, type, &value) < 0)
+            goto error;
+        for (npy_intp i = 0; i < n; i++)
+            ((int32_t *)PyArray_DATA(zero))[i] = value;
+        return zero;
+    }
+    ndq_release(zero);
+    zero = NULL;
+    given = ndq_integer_array(object, name);
+    if (given && ndq_check_shape(given, name, 1, &n) == 0)
+        zero = narrow_to_int32(given, name, lowest_code(type), lowest_code(type) + 255,
+                               type == NPY_BYTE ? "int8" : "uint8");
+    ndq_release(given);
+    return zero;
+error:
+    ndq_release(zero);
+    return NULL;
 }

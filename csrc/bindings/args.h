@@ -13,6 +13,7 @@
 typedef struct {
     PyTypeObject *params_type;
     PyTypeObject *packed_type; /* packed weights, added by gemm.c */
+    PyObject *params_name;     /* the interned string "_params" */
 } ndq_state;
 
 static inline ndq_state *ndq_state_of(PyObject *module)
@@ -29,8 +30,8 @@ typedef struct {
     int scale_type; /* NPY_FLOAT or NPY_DOUBLE */
 } ndq_params_object;
 
-/* A borrowed pointer to the object if it is a _core.Params. */
-ndq_params_object *ndq_as_params(PyObject *module, PyObject *object);
+/* The Params of a QParams, which makes it when it is first asked for; a Params itself will do too. */
+ndq_params_object *ndq_params_of(PyObject *module, PyObject *qparams);
 
 /* Exactly as many positional arguments as the function has. */
 int ndq_check_count(const char *function, Py_ssize_t given, Py_ssize_t wanted);
@@ -65,6 +66,28 @@ int ndq_check_disjoint(PyArrayObject *a, const char *a_name, PyArrayObject *b, c
 
 /* How `params` divides an array: its axis must exist and have one element per channel. */
 int ndq_geometry_of(PyArrayObject *array, const char *name, const ndq_params_object *params, ndq_geometry *geometry);
+
+/* ---- Operands of integer products ---- */
+
+/* int8 or uint8 exactly. */
+PyArrayObject *ndq_byte_array(PyObject *object, const char *name);
+
+/* The one of int8 and uint8 in which `params` stores codes, exactly. */
+PyArrayObject *ndq_codes_of(PyObject *object, const char *name, const ndq_params *params);
+
+/* One-dimensional data as contiguous int32 (integers, ValueError if they do not fit) or float32 (floats). */
+PyArrayObject *ndq_bias_array(PyObject *object, const char *name);
+
+int ndq_check_shape(PyArrayObject *array, const char *name, int ndim, const npy_intp *shape);
+
+/* Scales must be representable in float32 and zero points be codes of the dtype, as the kernels assume. */
+int ndq_check_product_params(const ndq_params_object *params, const char *name);
+
+/* An integer that is a code of `type`. */
+int ndq_zero_point(PyObject *object, const char *name, int type, int32_t *value);
+
+/* The same for one integer or n of them: always n int32. */
+PyArrayObject *ndq_zero_points(PyObject *object, const char *name, int type, npy_intp n);
 
 /* The exception for what the core answered; returns -1, or 0 for NDQ_OK. */
 int ndq_check_status(ndq_status status);

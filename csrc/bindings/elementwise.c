@@ -1,9 +1,11 @@
 /* quantize, fake_quantize and their gradients, dequantize: arrays in, kernels called, arrays out. */
 #include "args.h"
 #include "module.h"
+#include "../kernels/reduce.h"
 
 /* One call, from arguments to results. Everything is released by clear(). */
 typedef struct {
+    ndq_params_object *params;
     PyArrayObject *x, *dy;           /* as given */
     PyArrayObject *x_work, *dy_work; /* as the kernels want them */
     PyArrayObject *out[2];           /* as the caller wants them */
@@ -13,6 +15,7 @@ typedef struct {
 
 static void clear(call_state *call)
 {
+    Py_XDECREF((PyObject *)call->params);
     ndq_release(call->x);
     ndq_release(call->dy);
     ndq_release(call->x_work);
@@ -40,17 +43,17 @@ static int choose_arithmetic(ndq_elementwise *job, int type)
 }
 
 /* Inputs as the kernels want them. x must be set; dy may be NULL. */
-static int take_inputs(call_state *call, PyObject *module, PyObject *params_arg)
+static int take_inputs(call_state *call, PyObject *module, PyObject *qparams)
 {
-    ndq_params_object *params = ndq_as_params(module, params_arg);
-    if (!params)
+    call->params = ndq_params_of(module, qparams);
+    if (!call->params)
         return -1;
     ndq_elementwise *job = &call->job;
     job->kernels = ndq_kernels_in_use();
-    job->params = &params->params;
+    job->params = &call->params->params;
     job->n = (size_t)PyArray_SIZE(call->x);
     if (choose_arithmetic(job, PyArray_TYPE(call->x)) < 0 ||
-        ndq_geometry_of(call->x, "x", params, &job->geometry) < 0 ||
+        ndq_geometry_of(call->x, "x", call->params, &job->geometry) < 0 ||
         (call->dy && ndq_check_same_shape(call->dy, "dy", call->x, "x") < 0))
         return -1;
     call->x_work = ndq_contiguous(call->x, work_type(job));
@@ -71,7 +74,7 @@ static int take_output(call_state *call, int i, PyObject *out, const char *name,
 {
     PyArrayObject *array = ndq_output(out, name, PyArray_NDIM(call->x), PyArray_DIMS(call->x), type);
     call->out[i] = array;
-    if (!array || ndq_check_overlap(array, name, call->x, "x") < 0 ||
+    if (!array || ndq_check_overlap(array, name, call->x, PyArray_ISINTEGER(call->x) ? "q" : "x") < 0 ||
         (call->dy && ndq_check_overlap(array, name, call->dy, "dy") < 0))
         return -1;
     if (type == work) {
@@ -103,6 +106,20 @@ static PyObject *give_output(call_state *call, int i, PyObject *out)
     return out && out != Py_None ? (PyObject *)array : PyArray_Return(array);
 }
 
+/* Element i of the argument `out` of a function with several outputs; the tuple's length is checked before. */
+static PyObject *out_item(PyObject *out, Py_ssize_t i)
+{
+    return out == Py_None ? Py_None : PyTuple_GetItem(out, i);
+}
+
+static int check_out_tuple(PyObject *out, Py_ssize_t length)
+{
+    if (out == Py_None || (PyTuple_Check(out) && PyTuple_Size(out) == length))
+        return 0;
+    PyErr_Format(PyExc_TypeError, "out: expected a tuple of %zd arrays, got %R", length, (PyObject *)Py_TYPE(out));
+    return -1;
+}
+
 static PyObject *py_quantize(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     call_state call = {0};
@@ -121,10 +138,171 @@ exit:
     return result;
 }
 
+/* The float type to compute and return: the argument `dtype`, or the scale's if it is None; -1 on error. */
+static int output_type(PyObject *dtype, const ndq_params_object *params)
+{
+    PyArray_Descr *descr = NULL;
+    if (dtype == Py_None)
+        return params->scale_type;
+    if (!PyArray_DescrConverter(dtype, &descr))
+        return -1;
+    int type = descr->type_num;
+    if (!PyTypeNum_ISFLOAT(type)) {
+        PyErr_Format(PyExc_TypeError, "dtype: expected a floating-point dtype, got %S", (PyObject *)descr);
+        type = -1;
+    }
+    Py_DECREF((PyObject *)descr);
+    return type;
+}
+
+static PyObject *py_dequantize(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    call_state call = {0};
+    PyObject *result = NULL;
+    if (ndq_check_count("dequantize", count, 4) < 0 || !(call.x = ndq_codes_array(args[0], "q")) ||
+        !(call.params = ndq_params_of(module, args[1])))
+        goto exit;
+    ndq_elementwise *job = &call.job;
+    *job = (ndq_elementwise){.kernels = ndq_kernels_in_use(), .params = &call.params->params,
+                             .n = (size_t)PyArray_SIZE(call.x), .codes_signed = PyArray_TYPE(call.x) == NPY_BYTE};
+    const int type = output_type(args[2], call.params);
+    if (type < 0 || choose_arithmetic(job, type) < 0 ||
+        ndq_geometry_of(call.x, "q", call.params, &job->geometry) < 0 ||
+        !(call.x_work = ndq_contiguous(call.x, PyArray_TYPE(call.x))) ||
+        take_output(&call, 0, args[3], "out", type, work_type(job)) < 0)
+        goto exit;
+    job->x = PyArray_DATA(call.x_work);
+    job->y = PyArray_DATA(call.out_work[0]);
+    compute(job, ndq_dequantize);
+    result = give_output(&call, 0, args[3]);
+exit:
+    clear(&call);
+    return result;
+}
+
+static PyObject *py_fake_quantize(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    call_state call = {0};
+    PyObject *result = NULL;
+    if (ndq_check_count("fake_quantize", count, 3) < 0 || !(call.x = ndq_float_array(args[0], "x")) ||
+        take_inputs(&call, module, args[1]) < 0 ||
+        take_output(&call, 0, args[2], "out", PyArray_TYPE(call.x), work_type(&call.job)) < 0)
+        goto exit;
+    call.job.y = PyArray_DATA(call.out_work[0]);
+    compute(&call.job, ndq_fake_quantize);
+    result = give_output(&call, 0, args[2]);
+exit:
+    clear(&call);
+    return result;
+}
+
+static PyObject *py_fake_quantize_backward(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    call_state call = {0};
+    PyObject *result = NULL;
+    if (ndq_check_count("fake_quantize_backward", count, 4) < 0 || !(call.dy = ndq_float_array(args[0], "dy")) ||
+        !(call.x = ndq_float_array(args[1], "x")) || take_inputs(&call, module, args[2]) < 0 ||
+        take_output(&call, 0, args[3], "out", PyArray_TYPE(call.x), work_type(&call.job)) < 0)
+        goto exit;
+    call.job.dx = PyArray_DATA(call.out_work[0]);
+    compute(&call.job, ndq_fake_quantize_backward);
+    result = give_output(&call, 0, args[3]);
+exit:
+    clear(&call);
+    return result;
+}
+
+static PyObject *py_fake_quantize_with_grad(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    call_state call = {0};
+    PyObject *y = NULL, *dx = NULL, *result = NULL;
+    if (ndq_check_count("fake_quantize_with_grad", count, 4) < 0 || check_out_tuple(args[3], 2) < 0 ||
+        !(call.x = ndq_float_array(args[0], "x")) || !(call.dy = ndq_float_array(args[1], "dy")) ||
+        take_inputs(&call, module, args[2]) < 0)
+        goto exit;
+    const int type = PyArray_TYPE(call.x), work = work_type(&call.job);
+    if (take_output(&call, 0, out_item(args[3], 0), "out[0]", type, work) < 0 ||
+        take_output(&call, 1, out_item(args[3], 1), "out[1]", type, work) < 0 ||
+        ndq_check_disjoint(call.out[0], "out[0]", call.out[1], "out[1]") < 0)
+        goto exit;
+    call.job.y = PyArray_DATA(call.out_work[0]);
+    call.job.dx = PyArray_DATA(call.out_work[1]);
+    compute(&call.job, ndq_fake_quantize_with_grad);
+    y = give_output(&call, 0, out_item(args[3], 0));
+    dx = y ? give_output(&call, 1, out_item(args[3], 1)) : NULL;
+    result = dx ? PyTuple_Pack(2, y, dx) : NULL;
+exit:
+    Py_XDECREF(y);
+    Py_XDECREF(dx);
+    clear(&call);
+    return result;
+}
+
+/* 1 / sqrt(elements of a channel * qmax), or the number given. */
+static double grad_factor_of(PyObject *object, const ndq_elementwise *job)
+{
+    if (object != Py_None)
+        return PyFloat_AsDouble(object);
+    const double numel = (double)job->n / (double)(job->geometry.channels ? job->geometry.channels : 1);
+    const double levels = job->params->qmax > 0 ? job->params->qmax : 1;
+    return numel > 0 ? 1.0 / sqrt(numel * levels) : 1.0;
+}
+
+/* Outputs of the learnable backward besides dx: one number per channel, computed in float64. */
+static PyArrayObject *channel_sums(const ndq_params_object *params)
+{
+    const npy_intp channels = (npy_intp)params->params.channels;
+    return (PyArrayObject *)PyArray_SimpleNew(params->per_channel ? 1 : 0, &channels, NPY_DOUBLE);
+}
+
+/* A gradient in the dtype of what it belongs to. */
+static PyObject *as_scale_type(PyArrayObject *sums, const ndq_params_object *params)
+{
+    PyObject *cast = PyArray_Cast(sums, params->scale_type);
+    return cast ? PyArray_Return((PyArrayObject *)cast) : NULL;
+}
+
+static PyObject *py_fake_quantize_learnable_backward(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    call_state call = {0};
+    PyArrayObject *sums[2] = {NULL, NULL};
+    PyObject *dx = NULL, *dscale = NULL, *dzp = NULL, *result = NULL;
+    if (ndq_check_count("fake_quantize_learnable_backward", count, 5) < 0 ||
+        !(call.dy = ndq_float_array(args[0], "dy")) || !(call.x = ndq_float_array(args[1], "x")) ||
+        take_inputs(&call, module, args[2]) < 0 ||
+        take_output(&call, 0, args[4], "out", PyArray_TYPE(call.x), work_type(&call.job)) < 0)
+        goto exit;
+    const double factor = grad_factor_of(args[3], &call.job);
+    if ((factor == -1.0 && PyErr_Occurred()) || !(sums[0] = channel_sums(call.params)) || !(sums[1] = channel_sums(call.params)))
+        goto exit;
+    call.job.dx = PyArray_DATA(call.out_work[0]);
+    ndq_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = ndq_fake_quantize_learnable(&call.job, factor, PyArray_DATA(sums[0]), PyArray_DATA(sums[1]));
+    Py_END_ALLOW_THREADS
+    if (ndq_check_status(status) == 0 && (dx = give_output(&call, 0, args[4])) &&
+        (dscale = as_scale_type(sums[0], call.params)) && (dzp = as_scale_type(sums[1], call.params)))
+        result = PyTuple_Pack(3, dx, dscale, dzp);
+exit:
+    Py_XDECREF(dx);
+    Py_XDECREF(dscale);
+    Py_XDECREF(dzp);
+    ndq_release(sums[0]);
+    ndq_release(sums[1]);
+    clear(&call);
+    return result;
+}
+
 #define METHOD(name, signature, doc) \
     {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, #name signature "\n--\n\n" doc}
 
 PyMethodDef ndq_elementwise_methods[] = {
-    METHOD(quantize, "(x, params, out, /)", "Codes of x."),
+    METHOD(quantize, "(x, qparams, out, /)", "Codes of x."),
+    METHOD(dequantize, "(q, qparams, dtype, out, /)", "Values that the codes q stand for."),
+    METHOD(fake_quantize, "(x, qparams, out, /)", "x rounded to what its codes stand for."),
+    METHOD(fake_quantize_backward, "(dy, x, qparams, out, /)", "The straight-through gradient."),
+    METHOD(fake_quantize_with_grad, "(x, dy, qparams, out, /)", "fake_quantize and its gradient in one pass."),
+    METHOD(fake_quantize_learnable_backward, "(dy, x, qparams, grad_factor, out, /)",
+           "Gradients with respect to x, scale and zero point."),
     {NULL, NULL, 0, NULL},
 };

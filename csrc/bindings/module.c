@@ -106,7 +106,9 @@ static int exec_module(PyObject *module)
     if (PyArray_ImportNumPyAPI() < 0)
         return -1;
     ndq_dispatch_init();
-    if (PyModule_AddFunctions(module, ndq_elementwise_methods) < 0)
+    if (PyModule_AddFunctions(module, ndq_elementwise_methods) < 0 ||
+        PyModule_AddFunctions(module, ndq_observe_methods) < 0 ||
+        PyModule_AddFunctions(module, ndq_gemm_methods) < 0 || ndq_gemm_exec(module) < 0)
         return -1;
     return ndq_params_exec(module);
 }
@@ -116,6 +118,7 @@ static int traverse_module(PyObject *module, visitproc visit, void *arg)
     ndq_state *state = ndq_state_of(module);
     Py_VISIT(state->params_type);
     Py_VISIT(state->packed_type);
+    Py_VISIT(state->params_name);
     return 0;
 }
 
@@ -124,6 +127,7 @@ static int clear_module(PyObject *module)
     ndq_state *state = ndq_state_of(module);
     Py_CLEAR(state->params_type);
     Py_CLEAR(state->packed_type);
+    Py_CLEAR(state->params_name);
     return 0;
 }
 

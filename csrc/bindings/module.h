@@ -4,7 +4,8 @@
 
 #include "pyarray.h"
 
-extern PyMethodDef ndq_elementwise_methods[];
+extern PyMethodDef ndq_elementwise_methods[], ndq_observe_methods[], ndq_gemm_methods[];
 int ndq_params_exec(PyObject *module);
+int ndq_gemm_exec(PyObject *module);
 
 #endif

@@ -98,7 +98,8 @@ int ndq_params_exec(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &params_spec, NULL);
     ndq_state_of(module)->params_type = (PyTypeObject *)type;
-    if (!type || PyModule_AddIntConstant(module, "MULTIPLY", NDQ_MULTIPLY) < 0 ||
+    ndq_state_of(module)->params_name = PyUnicode_InternFromString("_params");
+    if (!type || !ndq_state_of(module)->params_name || PyModule_AddIntConstant(module, "MULTIPLY", NDQ_MULTIPLY) < 0 ||
         PyModule_AddIntConstant(module, "TEXTBOOK", NDQ_TEXTBOOK_RULE) < 0)
         return -1;
     return PyModule_AddObjectRef(module, "Params", type);

@@ -1,8 +1,449 @@
 """One short function per entry point of the C core: arrays in, arrays out."""
 
+from __future__ import annotations
+
+from contextlib import contextmanager
+
+import numpy as np
+
 from . import _core
+from .errors import QuantizationError
+from .profiles import PROFILES
+from .qparams import QParams
 
 
 def quantize(x, qparams, out=None):
-    """Codes of `x`."""
-    return _core.quantize(x, qparams._params, out)
+    """Round floats to codes: ``clamp(zero_point + rint(x / scale))``, by the profile of `qparams`.
+
+    Parameters
+    ----------
+    x : array_like of float
+        Any strides and byte order; per channel, `x` has one element per channel along the axis of `qparams`. NaN
+        becomes the lowest code, infinities the lowest and the highest.
+    qparams : QParams
+    out : ndarray, optional
+        Filled and returned: C-contiguous, of the shape of `x` and the dtype of ``qparams.spec``.
+
+    Returns
+    -------
+    ndarray of int8 or uint8, shape of `x`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 10, nq.QuantSpec(bits=8, signed=False, symmetric=False))
+    >>> nq.quantize(np.array([-9.0, 0.0, 0.25, 0.75, 200.0]), qp)
+    array([  0,  10,  10,  12, 255], dtype=uint8)
+    """
+    return _core.quantize(x, qparams, out)
+
+
+def dequantize(q, qparams, dtype=None, out=None):
+    """Return the values that codes stand for: ``scale * (q - zero_point)``.
+
+    Parameters
+    ----------
+    q : array_like of int
+        Codes; integers wider than 8 bits are accepted if all values fit int8 or uint8.
+    qparams : QParams
+    dtype : dtype, optional
+        A floating-point dtype, in which this is computed; by default that of the scale.
+    out : ndarray, optional
+        Filled and returned: C-contiguous, of the shape of `q` and of `dtype`.
+
+    Returns
+    -------
+    ndarray of float, shape of `q`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 10, nq.QuantSpec(bits=8, signed=False, symmetric=False))
+    >>> nq.dequantize(np.array([0, 10, 11, 255], np.uint8), qp)
+    array([ -5. ,   0. ,   0.5, 122.5])
+    """
+    return _core.dequantize(q, qparams, dtype, out)
+
+
+def fake_quantize(x, qparams, out=None):
+    """Round floats to the values of their codes, in one pass: ``dequantize(quantize(x))`` in the dtype of `x`.
+
+    Parameters
+    ----------
+    x : array_like of float
+    qparams : QParams
+    out : ndarray, optional
+        Filled and returned: C-contiguous, of the shape and dtype of `x`. It may be `x` itself.
+
+    Returns
+    -------
+    ndarray, shape and dtype of `x`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 0, nq.QuantSpec(bits=4))
+    >>> nq.fake_quantize(np.array([-9.0, 0.3, 0.7, 200.0]), qp)
+    array([-4. ,  0.5,  0.5,  3.5])
+    """
+    return _core.fake_quantize(x, qparams, out)
+
+
+def fake_quantize_backward(dy, x, qparams, out=None):
+    """Straight-through gradient of `fake_quantize`: `dy` where `x` is in range, 0 where it was clipped.
+
+    Parameters
+    ----------
+    dy : array_like of float, shape of `x`
+        Gradient of the output.
+    x : array_like of float
+        The input of `fake_quantize`.
+    qparams : QParams
+    out : ndarray, optional
+        Filled and returned: C-contiguous, of the shape and dtype of `x`. It may be `dy` or `x` itself.
+
+    Returns
+    -------
+    ndarray, shape and dtype of `x`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 0, nq.QuantSpec(bits=4))
+    >>> nq.fake_quantize_backward(np.array([1.0, 2.0, 3.0]), np.array([-9.0, 0.3, 200.0]), qp)
+    array([0., 2., 0.])
+    """
+    return _core.fake_quantize_backward(dy, x, qparams, out)
+
+
+def fake_quantize_with_grad(x, dy, qparams, out=None):
+    """Return `fake_quantize` and `fake_quantize_backward` from one pass over memory.
+
+    Parameters
+    ----------
+    x, dy : array_like of float
+        Of one shape.
+    qparams : QParams
+    out : tuple of two ndarrays, optional
+        Filled and returned: C-contiguous, of the shape and dtype of `x`.
+
+    Returns
+    -------
+    y, dx : ndarray, shape and dtype of `x`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 0, nq.QuantSpec(bits=4))
+    >>> y, dx = nq.fake_quantize_with_grad(np.array([-9.0, 0.3]), np.array([1.0, 2.0]), qp)
+    >>> y, dx
+    (array([-4. ,  0.5]), array([0., 2.]))
+    """
+    return _core.fake_quantize_with_grad(x, dy, qparams, out)
+
+
+def fake_quantize_learnable_backward(dy, x, qparams, grad_factor=None, out=None):
+    """Gradients of `fake_quantize` with respect to `x`, to scale and to zero point (LSQ, LSQ+).
+
+    With y the output: in range ``dscale = dy * (y - x) / scale``, else ``dy`` times the distance of the bound from the
+    zero point; outside the range ``dzero_point = -dy * scale``. Both are added up per channel, in float64 and in an
+    order that does not depend on the number of threads, and multiplied by `grad_factor`.
+
+    Parameters
+    ----------
+    dy : array_like of float, shape of `x`
+    x : array_like of float
+    qparams : QParams
+    grad_factor : float, optional
+        By default ``1 / sqrt(n * qmax)``, n the number of elements that share a scale.
+    out : ndarray, optional
+        For `dx`: C-contiguous, of the shape and dtype of `x`. It may be `dy` or `x` itself.
+
+    Returns
+    -------
+    dx : ndarray, shape and dtype of `x`
+        The straight-through gradient.
+    dscale, dzero_point : shape and dtype of ``qparams.scale``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 0, nq.QuantSpec(bits=4))
+    >>> dx, dscale, dzero_point = nq.fake_quantize_learnable_backward(
+    ...     np.array([1.0, 2.0]), np.array([-9.0, 0.25]), qp, grad_factor=1)
+    >>> dx, float(dscale), float(dzero_point)
+    (array([0., 2.]), -9.0, -0.5)
+    """
+    return _core.fake_quantize_learnable_backward(dy, x, qparams, grad_factor, out)
+
+
+def matmul_integer(a, b, a_zero_point=0, b_zero_point=0, out=None):
+    """Exact product of 8-bit matrices: ``(a - a_zero_point) @ (b - b_zero_point)`` in int32.
+
+    Parameters
+    ----------
+    a : ndarray of int8 or uint8, shape (..., K)
+    b : ndarray of int8 or uint8, shape (K, N)
+        It is packed at each call; for weights that are used again make a `PackedWeight`.
+    a_zero_point : int, default 0
+        A code of the dtype of `a`.
+    b_zero_point : int or array of int, shape (N,), default 0
+        Codes of the dtype of `b`.
+    out : ndarray of int32, shape (..., N), optional
+
+    Returns
+    -------
+    ndarray of int32, shape (..., N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a dtype or a shape does not fit, or a zero point is no code.
+    QuantizationError
+        If a sum could pass the range of int32; the message names the column.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> a, b = np.uint8([[200, 100]]), np.int8([[1, -2], [3, 4]])
+    >>> nq.matmul_integer(a, b, a_zero_point=100)
+    array([[ 100, -200]], dtype=int32)
+    """
+    try:
+        return _core.matmul_integer(a, b, a_zero_point, b_zero_point, out)
+    except OverflowError as error:
+        raise QuantizationError(str(error)) from None
+
+
+class PackedWeight:
+    """The weight and bias of a layer in the layout of the kernel that multiplies them. Immutable.
+
+    It keeps its kernel: after a change of backend it is still multiplied by the one it was made for.
+
+    Parameters
+    ----------
+    w : ndarray of int8 or uint8, shape (N, K)
+        Codes, N outputs by K inputs, in any strides.
+    w_qparams : QParams
+        Per tensor, or per channel on axis 0.
+    bias : ndarray, shape (N,), optional
+        Integers at the scale of the sums, ``x_scale * w_scale``; in profile `torch` floats.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    w_qparams : QParams
+    bias : ndarray of int32 (float32 in profile `torch`) or None
+        A copy that nobody can write to.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a dtype, a shape or the axis does not fit.
+    QuantizationError
+        If a sum could pass the range of int32; the message names the channel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams([0.5, 0.25], 0, nq.QuantSpec(axis=0))
+    >>> nq.PackedWeight(np.int8([[1, 2, 3], [4, 5, 6]]), qp)
+    PackedWeight(2 x 3, QParams(int8, axis=0, 2 channels, scale 0.25..0.5))
+    """
+
+    __slots__ = ("_packed", "bias", "w_qparams")
+
+    def __init__(self, w, w_qparams, bias=None):
+        _check_qparams(w_qparams, "w_qparams")
+        if bias is not None:
+            bias = _own_bias(bias, w_qparams)
+        try:
+            packed = _core.pack_matrix(w, w_qparams, bias)
+        except OverflowError as error:
+            raise QuantizationError(str(error)) from None
+        for name, value in (("_packed", packed), ("bias", bias), ("w_qparams", w_qparams)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def shape(self):
+        """Outputs and inputs."""
+        return self._packed.shape
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"PackedWeight is immutable: make a new one to change {name}")
+
+    def __reduce__(self):
+        raise TypeError("PackedWeight belongs to the machine that made it: pickle the codes and pack them again")
+
+    def __repr__(self):
+        outputs, inputs = self.shape
+        return f"PackedWeight({outputs} x {inputs}, {self.w_qparams!r}{'' if self.bias is None else ', bias'})"
+
+
+def _check_qparams(qparams, name):
+    if not isinstance(qparams, QParams):
+        raise TypeError(f"{name}: expected a QParams, got {type(qparams).__name__}")
+
+
+def _own_bias(bias, w_qparams):
+    """Return a read-only copy of a bias, of the kind that the profile of the weight adds."""
+    bias = np.array(bias)
+    kinds, dtype = ("f", np.float32) if PROFILES[w_qparams.profile].bias == "float" else ("iu", np.int32)
+    if bias.dtype.kind not in kinds:
+        wanted = "floats" if dtype is np.float32 else "integers at the scale of the sums"
+        raise TypeError(f"bias: profile {w_qparams.profile!r} adds {wanted}, got {bias.dtype}")
+    if dtype is np.int32 and bias.dtype != np.int32:
+        limits = np.iinfo(np.int32)
+        bad = (bias < limits.min) | (bias > limits.max)
+        if bad.any():
+            raise ValueError(f"bias: must be within the range of int32, got {bias[bad][0]}")
+    bias = bias.astype(dtype, copy=False)
+    bias.flags.writeable = False
+    return bias
+
+
+def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out=None):
+    """Fully connected layer on codes, in one pass: exact integer sums, bias, ReLU, requantization.
+
+    Parameters
+    ----------
+    xq : ndarray of int8 or uint8, shape (..., K)
+        Codes of `x_qparams`.
+    x_qparams : QParams
+        Per tensor.
+    weight : PackedWeight
+        N outputs by K inputs.
+    out_qparams : QParams, optional
+        Per tensor. Without it the result is float32.
+    activation : {"relu"}, optional
+    out : ndarray, shape (..., N), optional
+        Of the dtype of the result.
+
+    Returns
+    -------
+    ndarray, shape (..., N)
+        Codes of `out_qparams`, or float32.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a dtype or a shape does not fit.
+    QuantizationError
+        If a sum could pass the range of int32; the message names the channel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> x_qp = nq.QParams(0.5, 10, nq.QuantSpec(signed=False, symmetric=False))
+    >>> weight = nq.PackedWeight(np.int8([[1, 2], [-3, 4]]), nq.QParams(0.25, 0, nq.QuantSpec()))
+    >>> nq.linear_integer(np.uint8([[12, 14]]), x_qp, weight)
+    array([[1.25, 1.25]], dtype=float32)
+    """
+    if activation is not None and activation != "relu":
+        raise ValueError(f"activation: must be None or 'relu', got {activation!r}")
+    if not isinstance(weight, PackedWeight):
+        raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
+    _check_qparams(x_qparams, "x_qparams")
+    fbgemm = False
+    if out_qparams is not None:
+        _check_qparams(out_qparams, "out_qparams")
+        fbgemm = PROFILES[out_qparams.profile].requantize == "fbgemm"
+    try:
+        return _core.linear_integer(
+            xq, x_qparams, weight._packed, out_qparams, fbgemm, activation is not None, out
+        )
+    except OverflowError as error:
+        raise QuantizationError(str(error)) from None
+
+
+def set_num_threads(n):
+    """Let one call use up to `n` threads, the caller among them.
+
+    Results do not depend on it. The default is the number of CPUs that this process may use, or the environment variable
+    ``NDQUANT_NUM_THREADS``.
+
+    Parameters
+    ----------
+    n : int
+        1 to 256.
+
+    Examples
+    --------
+    >>> import ndquant as nq
+    >>> before = nq.get_num_threads()
+    >>> nq.set_num_threads(1)
+    >>> nq.get_num_threads()
+    1
+    >>> nq.set_num_threads(before)
+    """
+    _core.set_num_threads(n)
+
+
+def get_num_threads():
+    """Return how many threads one call may use.
+
+    Returns
+    -------
+    int
+
+    Examples
+    --------
+    >>> import ndquant as nq
+    >>> nq.get_num_threads() >= 1
+    True
+    """
+    return _core.get_num_threads()
+
+
+@contextmanager
+def backend(name):
+    """Use the kernels of one instruction set inside a ``with`` block, in the whole process.
+
+    Results do not depend on it. The environment variable ``NDQUANT_BACKEND`` caps the choice made at import.
+
+    Parameters
+    ----------
+    name : str
+        One of the names that `show_config` lists as available.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 0, nq.QuantSpec())
+    >>> with nq.backend("portable"):
+    ...     print(nq.quantize(np.array([1.0, 2.0]), qp))
+    [2 4]
+    """
+    before = _core.get_backend()
+    _core.set_backend(name)
+    try:
+        yield
+    finally:
+        _core.set_backend(before)
+
+
+def show_config():
+    """Print the versions, the backends of this build and machine, and the number of threads.
+
+    Examples
+    --------
+    >>> import ndquant as nq
+    >>> nq.show_config()  # doctest: +ELLIPSIS
+    NumPy ...
+    """
+    available = _core.available_backends()
+    print(f"NumPy    {np.__version__}")
+    print(f"backend  {_core.get_backend()}")
+    for name in _core.all_backends():
+        print(f"         {name}: {'available' if name in available else 'not on this machine'}")
+    print(f"threads  {_core.get_num_threads()}")

@@ -1,0 +1,27 @@
+"""The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
+
+from .elementwise import (
+    dequantize,
+    fake_quantize,
+    fake_quantize_backward,
+    fake_quantize_learnable_backward,
+    quantize,
+    sum_in_blocks,
+)
+from .gemm import gemm_s32, linear_codes, linear_f32
+from .ranges import choose_scale_zero_point, histogram, minmax
+
+__all__ = [
+    "choose_scale_zero_point",
+    "dequantize",
+    "fake_quantize",
+    "fake_quantize_backward",
+    "fake_quantize_learnable_backward",
+    "gemm_s32",
+    "histogram",
+    "linear_codes",
+    "linear_f32",
+    "minmax",
+    "quantize",
+    "sum_in_blocks",
+]

@@ -1,0 +1,207 @@
+#include "reduce.h"
+
+#include "../threads.h"
+
+/* Elements that one chunk of the pool should have at least, and the size from which a second thread pays. */
+enum { CHUNK = 32 * 1024, PARALLEL_FROM = 64 * 1024 };
+
+/* A job cut into blocks; block `b` of channel `c` is number c * per_channel + b. */
+typedef struct {
+    const ndq_elementwise *job;
+    size_t size;        /* bytes of an element */
+    size_t channel_n;   /* elements of one channel */
+    size_t per_channel; /* blocks of one channel */
+    size_t blocks;
+    size_t per_chunk; /* blocks that one chunk takes */
+    void *partial;    /* one result per block */
+} reduction;
+
+typedef struct {
+    size_t channel, start, count; /* elements [start, start + count) of that channel */
+} block;
+
+static reduction cut(const ndq_elementwise *job)
+{
+    const size_t channel_n = job->n / (job->geometry.channels ? job->geometry.channels : 1);
+    const size_t per_channel = ndq_ceil_div(channel_n, NDQ_BLOCK);
+    const size_t in_block = ndq_min_size(channel_n, NDQ_BLOCK);
+    return (reduction){
+        .job = job,
+        .size = job->arithmetic == NDQ_F32 ? sizeof(float) : sizeof(double),
+        .channel_n = channel_n,
+        .per_channel = per_channel,
+        .blocks = per_channel * job->geometry.channels,
+        .per_chunk = in_block ? ndq_ceil_div(CHUNK, in_block) : 1,
+    };
+}
+
+static block block_of(const reduction *r, size_t number)
+{
+    const size_t start = number % r->per_channel * NDQ_BLOCK;
+    return (block){number / r->per_channel, start, ndq_min_size(NDQ_BLOCK, r->channel_n - start)};
+}
+
+static bool in_one_run(const ndq_geometry *g, block b)
+{
+    return b.start / g->inner == (b.start + b.count - 1) / g->inner;
+}
+
+/* Where element i of a channel lies in the array. */
+static size_t position(const ndq_geometry *g, size_t channel, size_t i)
+{
+    return (i / g->inner * g->channels + channel) * g->inner + i % g->inner;
+}
+
+/* Copies n elements; either side may have a stride. Constant sizes, so that each copy is one move. */
+static void copy_strided(char *to, size_t to_step, const char *from, size_t from_step, size_t n, size_t size)
+{
+    if (size == sizeof(float))
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * to_step, from + i * from_step, sizeof(float));
+    else
+        for (size_t i = 0; i < n; i++)
+            memcpy(to + i * to_step, from + i * from_step, sizeof(double));
+}
+
+/* Collects a block that is scattered over the array, or with `back` puts it there again. */
+static void transfer(const reduction *r, block b, char *array, char *buffer, bool back)
+{
+    const ndq_geometry *g = &r->job->geometry;
+    if (g->inner == 1) {
+        char *first = array + position(g, b.channel, b.start) * r->size;
+        const size_t step = g->channels * r->size;
+        back ? copy_strided(first, step, buffer, r->size, b.count, r->size)
+             : copy_strided(buffer, r->size, first, step, b.count, r->size);
+        return;
+    }
+    for (size_t i = b.start, end = b.start + b.count; i < end;) {
+        const size_t run = ndq_min_size(end - i, g->inner - i % g->inner);
+        char *there = array + position(g, b.channel, i) * r->size;
+        memcpy(back ? there : buffer, back ? buffer : there, run * r->size);
+        buffer += run * r->size;
+        i += run;
+    }
+}
+
+/* The block of `array` as contiguous data: in place if it is so, else collected in `buffer`. */
+static const void *contiguous(const reduction *r, block b, const void *array, void *buffer)
+{
+    const ndq_geometry *g = &r->job->geometry;
+    if (in_one_run(g, b))
+        return (const char *)array + position(g, b.channel, b.start) * r->size;
+    transfer(r, b, (char *)array, buffer, false);
+    return buffer;
+}
+
+static void run(reduction *r, void (*body)(void *reduction, size_t chunk))
+{
+    const size_t chunks = ndq_ceil_div(r->blocks, r->per_chunk);
+    if (r->job->n >= PARALLEL_FROM) {
+        ndq_parallel_for(chunks, body, r);
+        return;
+    }
+    for (size_t chunk = 0; chunk < chunks; chunk++)
+        body(r, chunk);
+}
+
+static void learnable_block(const reduction *r, size_t number)
+{
+    const ndq_elementwise *job = r->job;
+    const block b = block_of(r, number);
+    double buffers[3][NDQ_BLOCK];
+    const void *x = contiguous(r, b, job->x, buffers[0]);
+    const void *dy = contiguous(r, b, job->dy, buffers[1]);
+    const bool direct = in_one_run(&job->geometry, b);
+    void *dx = direct ? (char *)job->dx + position(&job->geometry, b.channel, b.start) * r->size : (char *)buffers[2];
+    double *sums = (double *)r->partial + 2 * number;
+    const ndq_kernels *k = job->kernels;
+    if (job->arithmetic == NDQ_F32)
+        k->fake_quantize_learnable_f32(&job->params->f32, b.channel, b.count, dy, x, dx, sums);
+    else if (job->arithmetic == NDQ_F64)
+        k->fake_quantize_learnable_f64(&job->params->f64, b.channel, b.count, dy, x, dx, sums);
+    else
+        k->fake_quantize_learnable_textbook(&job->params->f64, b.channel, b.count, dy, x, dx, sums);
+    if (!direct)
+        transfer(r, b, job->dx, dx, true);
+}
+
+static void learnable_chunk(void *ctx, size_t chunk)
+{
+    const reduction *r = ctx;
+    const size_t end = ndq_min_size(r->blocks, (chunk + 1) * r->per_chunk);
+    for (size_t number = chunk * r->per_chunk; number < end; number++)
+        learnable_block(r, number);
+}
+
+ndq_status ndq_fake_quantize_learnable(const ndq_elementwise *job, double grad_factor, double *dscale, double *dzp)
+{
+    reduction r = cut(job);
+    double *sums = r.partial = ndq_alloc(r.blocks * 2 * sizeof(double));
+    if (!sums)
+        return NDQ_NO_MEMORY;
+    run(&r, learnable_chunk);
+    for (size_t c = 0; c < job->geometry.channels; c++) {
+        dscale[c] = dzp[c] = 0;
+        for (size_t b = 0; b < r.per_channel; b++, sums += 2) {
+            dscale[c] += sums[0];
+            dzp[c] += sums[1];
+        }
+        dscale[c] *= grad_factor;
+        dzp[c] *= grad_factor;
+    }
+    ndq_free(r.partial);
+    return NDQ_OK;
+}
+
+static const ndq_extremes nothing_seen = {.min = INFINITY, .max = -INFINITY};
+
+static void minmax_chunk(void *ctx, size_t chunk)
+{
+    const reduction *r = ctx;
+    const ndq_kernels *k = r->job->kernels;
+    const size_t end = ndq_min_size(r->blocks, (chunk + 1) * r->per_chunk);
+    for (size_t number = chunk * r->per_chunk; number < end; number++) {
+        double buffer[NDQ_BLOCK];
+        const block b = block_of(r, number);
+        const void *x = contiguous(r, b, r->job->x, buffer);
+        ndq_extremes *e = (ndq_extremes *)r->partial + number;
+        *e = nothing_seen;
+        r->job->arithmetic == NDQ_F32 ? k->minmax_f32(b.count, x, e) : k->minmax_f64(b.count, x, e);
+    }
+}
+
+ndq_status ndq_minmax(const ndq_elementwise *job, ndq_extremes *extremes)
+{
+    reduction r = cut(job);
+    ndq_extremes *seen = r.partial = ndq_alloc(r.blocks * sizeof *seen);
+    if (!seen)
+        return NDQ_NO_MEMORY;
+    run(&r, minmax_chunk);
+    for (size_t c = 0; c < job->geometry.channels; c++) {
+        ndq_extremes *e = &extremes[c];
+        *e = nothing_seen;
+        for (size_t b = 0; b < r.per_channel; b++, seen++) {
+            e->min = seen->min < e->min ? seen->min : e->min;
+            e->max = seen->max > e->max ? seen->max : e->max;
+            e->nans += seen->nans;
+            e->infs += seen->infs;
+        }
+        e->min += 0.0;
+        e->max += 0.0;
+    }
+    ndq_free(r.partial);
+    return NDQ_OK;
+}
+
+void ndq_binades(const ndq_elementwise *job, uint8_t seen[NDQ_BINADES])
+{
+    const ndq_kernels *k = job->kernels;
+    job->arithmetic == NDQ_F32 ? k->binades_f32(job->n, job->x, seen) : k->binades_f64(job->n, job->x, seen);
+}
+
+void ndq_histogram(const ndq_elementwise *job, const int32_t row[NDQ_BINADES], int64_t *counts)
+{
+    const ndq_kernels *k = job->kernels;
+    job->arithmetic == NDQ_F32 ? k->histogram_f32(job->n, job->x, row, counts)
+                               : k->histogram_f64(job->n, job->x, row, counts);
+}

@@ -1,0 +1,18 @@
+/* Reductions over one channel or the whole array, in blocks of NDQ_BLOCK elements of one channel, in index order. The
+ * blocks are fixed by the shape, so results are the same bits for any number of threads. */
+#ifndef NDQ_REDUCE_H
+#define NDQ_REDUCE_H
+
+#include "elementwise.h"
+
+/* Fills job->dx and adds up the gradients of scale and zero point, one of each per channel, times grad_factor. */
+ndq_status ndq_fake_quantize_learnable(const ndq_elementwise *job, double grad_factor, double *dscale, double *dzp);
+
+/* Extremes of each channel of job->x; uses kernels, arithmetic, geometry, n and x of the job. -0 becomes +0. */
+ndq_status ndq_minmax(const ndq_elementwise *job, ndq_extremes *extremes);
+
+/* Marks the binades that occur in job->x, then counts into the rows that `row` gives them. Non-finite data are skipped. */
+void ndq_binades(const ndq_elementwise *job, uint8_t seen[NDQ_BINADES]);
+void ndq_histogram(const ndq_elementwise *job, const int32_t row[NDQ_BINADES], int64_t *counts);
+
+#endif

@@ -1,0 +1,414 @@
+"""Range estimators: they see arrays, in parts if need be, and give a `QParams`.
+
+All of them merge exactly: observers that saw parts of the data, merged in any order, give what one observer gives that
+saw it all.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+
+import numpy as np
+
+from . import _core
+from .errors import QuantizationError
+from .histogram import Histogram, least_squares_range
+from .profiles import find_profile
+from .qparams import QParams, QuantSpec
+
+_NONFINITE = ("error", "ignore")
+
+
+class Observer:
+    """What observers share: looking at a batch, numbering it, and the checks.
+
+    Attributes
+    ----------
+    count : int
+        Batches seen.
+    """
+
+    def __init__(self, axis=None, profile="default", nonfinite="error"):
+        QuantSpec(axis=axis)
+        find_profile(profile)
+        if nonfinite not in _NONFINITE:
+            raise ValueError(f"nonfinite: must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}")
+        self.axis, self.profile, self.nonfinite = axis, profile, nonfinite
+        self.count = 0
+        self.low = self.high = self.dtype = None
+        self._next = 0
+
+    def update(self, x, number=None):
+        """Take in an array.
+
+        Parameters
+        ----------
+        x : array_like of float
+            Not empty.
+        number : int, optional
+            The position of this batch in the whole data; by default after the last one seen.
+
+        Returns
+        -------
+        self
+        """
+        x = np.asanyarray(x)
+        low, high = self._extremes(x)
+        number = self._numbered(number)
+        self._take(x, low, high, number)
+        self.count += 1
+        self._next = max(self._next, number + 1)
+        kind = np.float32 if x.dtype in (np.float32, np.float16) else np.float64
+        self.dtype = np.dtype(kind) if self.dtype is None else np.promote_types(self.dtype, kind)
+        return self
+
+    def _extremes(self, x):
+        """Return the extremes of `x` after all checks."""
+        low, high, nans, infs = _core.minmax(x, self.axis)
+        if not x.size:
+            raise ValueError(f"x: is empty, shape {x.shape}")
+        if self.nonfinite == "error" and (nans or infs):
+            raise ValueError(
+                f'x: has {nans} NaN and {infs} infinite of {x.size} values; nonfinite="ignore" would skip them'
+            )
+        if self.low is not None and self.low.shape != low.shape:
+            raise ValueError(f"x: must have {self.low.size} channels on axis {self.axis} as before, got {low.size}")
+        return low, high
+
+    def _numbered(self, number):
+        if number is None:
+            return self._next
+        if isinstance(number, (bool, np.bool_)) or not isinstance(number, (int, np.integer)):
+            raise TypeError(f"number: must be an int or None, got {number!r}")
+        if number < 0:
+            raise ValueError(f"number: must not be negative, got {number}")
+        return int(number)
+
+    def _take(self, x, low, high, number):
+        """Remember what matters of a batch."""
+        if self.low is None:
+            self.low, self.high = low, high
+        else:
+            self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+
+    def merge(self, other):
+        """Take in all that another observer of the same kind has seen.
+
+        Parameters
+        ----------
+        other : observer of the same class and settings
+
+        Returns
+        -------
+        self
+        """
+        if type(other) is not type(self):
+            raise TypeError(f"other: expected a {type(self).__name__}, got {type(other).__name__}")
+        if other._settings() != self._settings():
+            raise ValueError(f"other: was made with {other._settings()}, this one with {self._settings()}")
+        if other.count == 0:
+            return self
+        if self.low is not None and self.low.shape != other.low.shape:
+            raise ValueError(f"other: must have {self.low.size} channels, got {other.low.size}")
+        self._take_all(other)
+        self.count += other.count
+        self._next = max(self._next, other._next)
+        self.dtype = other.dtype if self.dtype is None else np.promote_types(self.dtype, other.dtype)
+        return self
+
+    def _settings(self):
+        return {"axis": self.axis, "profile": self.profile, "nonfinite": self.nonfinite}
+
+    def _take_all(self, other):
+        self._take(None, other.low, other.high, None)
+
+    def range(self, spec):
+        """Return the range of values that `qparams` lays the codes of `spec` over.
+
+        Parameters
+        ----------
+        spec : QuantSpec
+            With the axis of this observer.
+
+        Returns
+        -------
+        low, high : float32 or float64, shape () or (channels,)
+        """
+        self._check(spec)
+        return self._typed(self.low, self.high)
+
+    def _check(self, spec):
+        if not isinstance(spec, QuantSpec):
+            raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
+        if spec.axis != self.axis:
+            raise ValueError(f"spec: axis must be {self.axis} as this observer's, got {spec.axis}")
+        if self.count == 0:
+            raise QuantizationError(f"{type(self).__name__} has seen no data: call update(x) first")
+        unseen = np.flatnonzero(~np.isfinite(self.low))
+        if len(unseen):
+            where = f"channel {unseen[0]}" if self.axis is not None else "x"
+            raise QuantizationError(f"{type(self).__name__}: {where} had no finite value")
+
+    def _typed(self, low, high):
+        """Return the range in the dtype that the data had; it fits, as it lies within the data."""
+        return low.astype(self.dtype)[()], high.astype(self.dtype)[()]
+
+    def qparams(self, spec):
+        """Return scale and zero point for the data seen.
+
+        Parameters
+        ----------
+        spec : QuantSpec
+            With the axis of this observer.
+
+        Returns
+        -------
+        QParams
+            Its scale is float64 if any data were, else float32.
+        """
+        return QParams.from_range(*self.range(spec), spec, profile=self.profile)
+
+    def __repr__(self):
+        return f"{type(self).__name__}(axis={self.axis}, {self.count} batches)"
+
+
+class MinMaxObserver(Observer):
+    """The smallest and the largest value seen.
+
+    Parameters
+    ----------
+    axis : int, optional
+        One range for each index along this axis; None is one for all.
+    profile : {"default", "torch", "textbook"}, default "default"
+    nonfinite : {"error", "ignore"}, default "error"
+        What to do with NaN and infinities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> observer = nq.MinMaxObserver()
+    >>> for batch in np.array([[-1.0, 3.0], [0.0, 6.35]]):
+    ...     observer.update(batch)
+    MinMaxObserver(axis=None, 1 batches)
+    MinMaxObserver(axis=None, 2 batches)
+    >>> observer.qparams(nq.QuantSpec())
+    QParams(int8, scale=0.05, zero_point=0)
+    """
+
+
+class MovingAverageMinMaxObserver(Observer):
+    """Extremes of the batches, averaged in their order: the first initialises, then ``m += c * (extreme - m)``.
+
+    Keeps two numbers for each batch and channel, so that parts of the data merge exactly.
+
+    Parameters
+    ----------
+    axis : int, optional
+        One range for each index along this axis; None is one for all.
+    profile : {"default", "torch", "textbook"}, default "default"
+    nonfinite : {"error", "ignore"}, default "error"
+        What to do with NaN and infinities. A batch, or a channel of it, without a finite value does not count.
+    averaging_constant : float, default 0.01
+        The weight c of a batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> observer = nq.MovingAverageMinMaxObserver(averaging_constant=0.5)
+    >>> for batch in np.array([[0.0, 1.0], [0.0, 3.0]]):
+    ...     _ = observer.update(batch)
+    >>> observer.range(nq.QuantSpec())
+    (np.float64(0.0), np.float64(2.0))
+    """
+
+    def __init__(self, axis=None, profile="default", nonfinite="error", averaging_constant=0.01):
+        super().__init__(axis, profile, nonfinite)
+        if not 0 < averaging_constant <= 1:
+            raise ValueError(f"averaging_constant: must be above 0 and at most 1, got {averaging_constant}")
+        self.averaging_constant = averaging_constant
+        self._numbers, self._lows, self._highs = [], [], []
+        self._folded, self._running = 0, None
+
+    def _settings(self):
+        return super()._settings() | {"averaging_constant": self.averaging_constant}
+
+    def _take(self, x, low, high, number):
+        i = bisect_left(self._numbers, number)
+        if i < len(self._numbers) and self._numbers[i] == number:
+            raise ValueError(f"number: batch {number} was seen before")
+        self._numbers.insert(i, number)
+        self._lows.insert(i, low)
+        self._highs.insert(i, high)
+        if i < self._folded:
+            self._folded, self._running = 0, None
+        super()._take(x, low, high, number)
+
+    def _take_all(self, other):
+        both = set(self._numbers) & set(other._numbers)
+        if both:
+            raise ValueError(f"other: batch {min(both)} was seen by both")
+        for number, low, high in zip(other._numbers, other._lows, other._highs, strict=True):
+            self._take(None, low, high, number)
+
+    def _average(self):
+        """Fold in the batches that came since the last call: none or one, if they come in order."""
+        kind = self.dtype.type
+        if self._running is not None and self._running[0].dtype != self.dtype:
+            self._folded, self._running = 0, None
+        for low, high in zip(self._lows[self._folded :], self._highs[self._folded :], strict=True):
+            seen = low.astype(kind), high.astype(kind)
+            self._running = seen if self._running is None else self._step(*self._running, *seen)
+        self._folded = len(self._numbers)
+        return self._running
+
+    def _step(self, low, high, seen_low, seen_high):
+        weight = self.dtype.type(self.averaging_constant)
+        if self.nonfinite == "error":
+            return low + weight * (seen_low - low), high + weight * (seen_high - high)
+        with np.errstate(invalid="ignore"):
+            moved = low + weight * (seen_low - low), high + weight * (seen_high - high)
+        first, none = ~np.isfinite(low), ~np.isfinite(seen_low)
+        pairs = zip(moved, (low, high), (seen_low, seen_high), strict=True)
+        return tuple(np.where(first, seen, np.where(none, old, new)) for new, old, seen in pairs)
+
+    def range(self, spec):
+        """Return the averaged range; see `MinMaxObserver.range`."""
+        self._check(spec)
+        low, high = self._average()
+        return low[()], high[()]
+
+
+class HistogramObserver(Observer):
+    """All values, counted in fixed bins: percentiles and the least squared error are read from one histogram.
+
+    Bins have a relative width of 2^-9, so results are those of the data to within that.
+
+    Parameters
+    ----------
+    axis : int, optional
+        One range for each index along this axis; None is one for all.
+    profile : {"default", "torch", "textbook"}, default "default"
+    nonfinite : {"error", "ignore"}, default "error"
+        What to do with NaN and infinities.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> x = np.random.default_rng(0).standard_normal(10000).astype(np.float32)
+    >>> observer = nq.HistogramObserver().update(x)
+    >>> spec = nq.QuantSpec(bits=4)
+    >>> for method in ("minmax", "percentile", "mse"):
+    ...     low, high = observer.range(spec, method=method, percentile=99)
+    ...     print(f"{method:10} {low:.1f} {high:.1f}")
+    minmax     -3.9 3.5
+    percentile -2.6 2.6
+    mse        -2.3 2.3
+    """
+
+    _METHODS = ("mse", "percentile", "minmax")
+
+    def __init__(self, axis=None, profile="default", nonfinite="error"):
+        super().__init__(axis, profile, nonfinite)
+        self._histograms = None
+
+    def _take(self, x, low, high, number):
+        super()._take(x, low, high, number)
+        parts = [x] if self.axis is None else np.moveaxis(x, self.axis, 0)
+        if self._histograms is None:
+            self._histograms = [Histogram() for _ in parts]
+        for histogram, part in zip(self._histograms, parts, strict=True):
+            histogram.add(part)
+
+    def _take_all(self, other):
+        super()._take(None, other.low, other.high, None)
+        if self._histograms is None:
+            self._histograms = [Histogram() for _ in other._histograms]
+        for histogram, seen in zip(self._histograms, other._histograms, strict=True):
+            histogram.merge(seen)
+
+    def range(self, spec, method="mse", percentile=99.99):
+        """Return the range of values that `qparams` lays the codes of `spec` over.
+
+        Parameters
+        ----------
+        spec : QuantSpec
+            With the axis of this observer.
+        method : {"mse", "percentile", "minmax"}, default "mse"
+        percentile : float, default 99.99
+            From 50 to 100: how much lies below the upper end, and above the lower end; of absolute values if `spec` is
+            symmetric.
+
+        Returns
+        -------
+        low, high : float32 or float64, shape () or (channels,)
+        """
+        self._check(spec)
+        if method not in self._METHODS:
+            raise ValueError(f"method: must be one of {', '.join(self._METHODS)}, got {method!r}")
+        if not 50 <= percentile <= 100:
+            raise ValueError(f"percentile: must be 50 to 100, got {percentile}")
+        low, high = self._typed(self.low, self.high)
+        if method == "minmax":
+            return low, high
+        lows, highs = np.array(low), np.array(high)
+        for c, histogram in enumerate(self._histograms):
+            ends = lows.reshape(-1)[c], highs.reshape(-1)[c]
+            lows.flat[c], highs.flat[c] = self._range_of(histogram, *ends, spec, method, percentile)
+        return lows[()], highs[()]
+
+    def _range_of(self, histogram, low, high, spec, method, percentile):
+        if method == "mse":
+            return least_squares_range(histogram, low, high, find_profile(self.profile).range_rule, spec)
+        if spec.symmetric:
+            limit = np.minimum(histogram.magnitudes().percentile(percentile), np.maximum(abs(low), abs(high)))
+            return -limit, limit
+        return np.clip(histogram.percentile([100 - percentile, percentile]), low, high)
+
+    def qparams(self, spec, method="mse", percentile=99.99):
+        """Return scale and zero point for the data seen; for the arguments see `range`.
+
+        Returns
+        -------
+        QParams
+            Its scale is float64 if any data were, else float32.
+        """
+        return QParams.from_range(*self.range(spec, method, percentile), spec, profile=self.profile)
+
+
+def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error", percentile=99.99):
+    """Return scale and zero point for one array: an observer that saw it.
+
+    Parameters
+    ----------
+    x : array_like of float
+        Not empty.
+    spec : QuantSpec
+        Per channel if it has an axis.
+    method : {"minmax", "percentile", "mse"}, default "minmax"
+        The extremes, percentiles, or the range whose squared error is smallest.
+    profile : {"default", "torch", "textbook"}, default "default"
+    nonfinite : {"error", "ignore"}, default "error"
+        What to do with NaN and infinities.
+    percentile : float, default 99.99
+        For that method.
+
+    Returns
+    -------
+    QParams
+        Its scale has the dtype of `x`, but float32 for float16 data.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> nq.choose_qparams(np.array([-1.0, 6.35]), nq.QuantSpec())
+    QParams(int8, scale=0.05, zero_point=0)
+    """
+    if not isinstance(spec, QuantSpec):
+        raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
+    if method == "minmax":
+        return MinMaxObserver(spec.axis, profile, nonfinite).update(x).qparams(spec)
+    return HistogramObserver(spec.axis, profile, nonfinite).update(x).qparams(spec, method, percentile)

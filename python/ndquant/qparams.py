@@ -1,0 +1,268 @@
+"""The types that say how values are quantized: `QuantSpec`, the grid of codes, and `QParams`, where it lies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from . import _core
+from .profiles import SMALLEST_SCALE, find_profile
+
+_RULES = {"multiply": _core.MULTIPLY, "textbook": _core.TEXTBOOK}
+
+#: Zero points are kept exactly in float64.
+_LARGEST_ZERO_POINT = 2**53
+
+
+@dataclass(frozen=True)
+class QuantSpec:
+    """The codes that values are mapped to, and how a range is laid over them.
+
+    Parameters
+    ----------
+    bits : int, default 8
+        1 to 8.
+    signed : bool, default True
+        Codes -2^(bits-1) .. 2^(bits-1)-1, or 0 .. 2^bits-1.
+    symmetric : bool, default True
+        Ranges are chosen symmetric around 0, with the zero point in the middle of the codes.
+    axis : int, optional
+        One scale for each index along this axis; None is one for the whole array. May count from the end.
+    narrow_range : bool, default False
+        Leave out the lowest code, so that symmetric codes are -127 .. 127.
+
+    Examples
+    --------
+    >>> import ndquant as nq
+    >>> spec = nq.QuantSpec(bits=4, axis=0)
+    >>> spec.qmin, spec.qmax, spec.dtype
+    (-8, 7, dtype('int8'))
+    """
+
+    bits: int = 8
+    signed: bool = True
+    symmetric: bool = True
+    axis: int | None = None
+    narrow_range: bool = False
+
+    def __post_init__(self):
+        for name in ("signed", "symmetric", "narrow_range"):
+            value = getattr(self, name)
+            if not isinstance(value, (bool, np.bool_)):
+                raise TypeError(f"{name}: must be True or False, got {value!r}")
+            object.__setattr__(self, name, bool(value))
+        if not _is_int(self.bits):
+            raise TypeError(f"bits: must be an int, got {self.bits!r}")
+        if not 1 <= self.bits <= 8:
+            raise ValueError(f"bits: must be 1 to 8, got {self.bits}")
+        if self.axis is not None and not _is_int(self.axis):
+            raise TypeError(f"axis: must be an int or None, got {self.axis!r}")
+        if self.bits == 1:
+            self._check_one_bit()
+
+    def _check_one_bit(self):
+        if self.symmetric:
+            raise ValueError(
+                "bits=1 with symmetric=True has no code on one side of 0: "
+                "that is a binary quantizer (-1, +1), which this grid cannot express; use symmetric=False"
+            )
+        if self.narrow_range:
+            raise ValueError("bits=1 with narrow_range=True leaves a single code")
+
+    @property
+    def qmin(self):
+        """The lowest code."""
+        return (-(2 ** (self.bits - 1)) if self.signed else 0) + self.narrow_range
+
+    @property
+    def qmax(self):
+        """The highest code."""
+        return 2 ** (self.bits - self.signed) - 1
+
+    @property
+    def dtype(self):
+        """The smallest NumPy dtype that holds the codes."""
+        return np.dtype(np.int8 if self.signed else np.uint8)
+
+
+def _is_int(value):
+    return isinstance(value, (int, np.integer)) and not isinstance(value, (bool, np.bool_))
+
+
+class QParams:
+    """Scale and zero point: ``real = scale * (code - zero_point)``. Immutable.
+
+    Parameters
+    ----------
+    scale : float or array, shape () or (channels,)
+        Finite, at least 2^-126. Keeps its dtype if it is a float32 or float64 of NumPy; numbers of Python are float64.
+    zero_point : int or array of int
+        The code of 0, of the shape of `scale` or one for all channels. One of the codes, except in profile `textbook`.
+    spec : QuantSpec
+        Per channel if `spec.axis` is not None.
+    profile : {"default", "torch", "textbook"}, default "default"
+
+    Examples
+    --------
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(0.5, 3, nq.QuantSpec(bits=4, signed=False, symmetric=False))
+    >>> qp
+    QParams(uint4, scale=0.5, zero_point=3)
+    >>> qp.range
+    (np.float64(-1.5), np.float64(6.0))
+    """
+
+    def __init__(self, scale, zero_point, spec, *, profile="default"):
+        if not isinstance(spec, QuantSpec):
+            raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
+        row = find_profile(profile)
+        scale = _checked_scale(scale, spec)
+        zero_point = _checked_zero_point(zero_point, scale.shape, spec, row)
+        self.__dict__.update(scale=_frozen(scale), zero_point=_frozen(zero_point), spec=spec, profile=row.name)
+
+    @classmethod
+    def from_range(cls, low, high, spec, *, profile="default"):
+        """Return the `QParams` that the profile gives to a range of values.
+
+        Parameters
+        ----------
+        low, high : float or array, shape () or (channels,)
+            Finite, ``low <= high``. The scale is float32 if both are float32 or float16 of NumPy, else float64.
+        spec : QuantSpec
+        profile : {"default", "torch", "textbook"}, default "default"
+
+        Returns
+        -------
+        QParams
+
+        Examples
+        --------
+        >>> import ndquant as nq
+        >>> nq.QParams.from_range(-2.5, 2.5, nq.QuantSpec(bits=8, signed=False, symmetric=False))
+        QParams(uint8, scale=0.0196078, zero_point=128)
+        """
+        if not isinstance(spec, QuantSpec):
+            raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
+        low, high = _checked_range(low, high)
+        scale, zero_point = find_profile(profile).range_rule(low, high, spec)
+        return cls(scale, zero_point, spec, profile=profile)
+
+    @property
+    def range(self):
+        """The smallest and the largest value that codes stand for, each of the shape and dtype of `scale`."""
+        kind = self.scale.dtype.type
+        steps = (np.asarray(q - self.zero_point.astype(np.int64)).astype(kind) for q in (self.spec.qmin, self.spec.qmax))
+        return tuple((self.scale * n)[()] for n in steps)
+
+    @cached_property
+    def _params(self):
+        """The same for the kernels, made when it is first needed."""
+        rule = _RULES[find_profile(self.profile).rounding]
+        return _core.Params(
+            np.asarray(self.scale), np.asarray(self.zero_point), self.spec.qmin, self.spec.qmax, self.spec.axis, rule
+        )
+
+    def __setattr__(self, name, value):
+        raise AttributeError(f"QParams is immutable: make a new one to change {name}")
+
+    def __delattr__(self, name):
+        raise AttributeError(f"QParams is immutable: {name} cannot be deleted")
+
+    def __eq__(self, other):
+        if not isinstance(other, QParams):
+            return NotImplemented
+        return (
+            (self.spec, self.profile, self.scale.dtype) == (other.spec, other.profile, other.scale.dtype)
+            and np.array_equal(self.scale, other.scale)
+            and np.array_equal(self.zero_point, other.zero_point)
+        )
+
+    __hash__ = None
+
+    def __reduce__(self):
+        return _restore, (self.scale, self.zero_point, self.spec, self.profile)
+
+    def __repr__(self):
+        kind = f"{'' if self.spec.signed else 'u'}int{self.spec.bits}"
+        profile = "" if self.profile == "default" else f", {self.profile}"
+        if self.spec.axis is None:
+            return f"QParams({kind}, scale={self.scale:.6g}, zero_point={self.zero_point}{profile})"
+        scales = f"scale {self.scale.min():.3g}..{self.scale.max():.3g}" if self.scale.size else "no scale"
+        return f"QParams({kind}, axis={self.spec.axis}, {self.scale.size} channels, {scales}{profile})"
+
+
+def _restore(scale, zero_point, spec, profile):
+    return QParams(scale, zero_point, spec, profile=profile)
+
+
+def _frozen(array):
+    """Return a NumPy scalar, or an array that nobody can write to."""
+    if array.ndim:
+        array.flags.writeable = False
+    return array[()]
+
+
+def _float_type(*values):
+    """Return float32 if all values are float32 or float16 of NumPy, else float64."""
+    narrow = all(getattr(value, "dtype", None) in (np.float32, np.float16) for value in values)
+    return np.float32 if narrow else np.float64
+
+
+def _numbers(value, name, kinds, what):
+    """Return a new array of `value`, whose dtype must be of one of the `kinds`."""
+    array = np.array(value)
+    if array.dtype.kind not in kinds or isinstance(value, np.ma.MaskedArray):
+        raise TypeError(f"{name}: must be {what}, got {array.dtype} {value!r}")
+    return array
+
+
+def _first_bad(array, bad, name):
+    """Return the argument and the first value that is bad, for an error message."""
+    index = int(np.flatnonzero(bad)[0])
+    return (f"{name}[{index}]" if array.ndim else name), array.reshape(-1)[index]
+
+
+def _checked_scale(scale, spec):
+    array = _numbers(scale, "scale", "fiu", "a real number or an array of them").astype(_float_type(scale))
+    if array.ndim != (spec.axis is not None):
+        wanted = "a single number (spec.axis is None)" if spec.axis is None else f"1-D, as spec.axis is {spec.axis}"
+        raise ValueError(f"scale: must be {wanted}, got shape {array.shape}")
+    bad = ~(np.isfinite(array) & (array >= SMALLEST_SCALE))
+    if bad.any():
+        name, value = _first_bad(array, bad, "scale")
+        raise ValueError(f"{name}: must be finite and at least 2**-126, got {value}")
+    return array
+
+
+def _checked_zero_point(zero_point, shape, spec, profile):
+    array = _numbers(zero_point, "zero_point", "iu", "an integer or an array of them")
+    if array.ndim and array.shape != shape:
+        raise ValueError(f"zero_point: must have shape {shape} as scale, or be one number, got shape {array.shape}")
+    low, high = spec.qmin, spec.qmax
+    if profile.any_zero_point:
+        low, high = -_LARGEST_ZERO_POINT, _LARGEST_ZERO_POINT
+    bad = (array < low) | (array > high)
+    if bad.any():
+        name, value = _first_bad(array, bad, "zero_point")
+        raise ValueError(f"{name}: must be {low} to {high}, got {value}")
+    array = np.broadcast_to(array, shape).astype(np.int64)
+    fits = not array.size or (abs(array) < 2**31).all()
+    return array.astype(np.int32) if fits else array
+
+
+def _checked_range(low, high):
+    kind = _float_type(low, high)
+    arrays = [_numbers(v, name, "fiu", "a real number or an array of them") for v, name in ((low, "low"), (high, "high"))]
+    for array, name in zip(arrays, ("low", "high"), strict=True):
+        bad = ~np.isfinite(array)
+        if bad.any():
+            name, value = _first_bad(array, bad, name)
+            raise ValueError(f"{name}: must be finite, got {value}")
+    low, high = np.broadcast_arrays(*(np.asarray(array, kind) for array in arrays))
+    bad = low > high
+    if bad.any():
+        name, value = _first_bad(low, bad, "low")
+        raise ValueError(f"{name}: must not be above high, got {value} > {high[bad].flat[0]}")
+    return low, high

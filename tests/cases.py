@@ -1,0 +1,99 @@
+"""The one list of shapes, dtypes, specs and edge values that tests run over."""
+
+from __future__ import annotations
+
+import numpy as np
+
+import ndquant as nq
+
+FLOATS = (np.float32, np.float64, np.float16)
+PROFILES = ("default", "torch", "textbook")
+
+#: (shape, axis): sizes around vector widths and blocks of 4,096, channels first, in the middle, last, and none.
+SHAPES = (
+    ((), None),
+    ((1,), None),
+    ((0,), None),
+    ((7,), None),
+    ((67,), None),
+    ((4099,), None),
+    ((3, 5, 7), None),
+    ((0, 4), 1),
+    ((4, 0), 0),
+    ((6, 35), 0),
+    ((6, 35), 1),
+    ((6, 35), -1),
+    ((2, 3, 9), 1),
+    ((2, 3, 9), -3),
+    ((2, 5000), 0),
+    ((5000, 3), 1),
+    ((9, 2, 700), 1),
+)
+
+ZERO_POINTS = (0, 1, 17, 128, 255)
+
+SPECS = (
+    nq.QuantSpec(8),
+    nq.QuantSpec(8, narrow_range=True),
+    nq.QuantSpec(8, signed=False, symmetric=False),
+    nq.QuantSpec(7, signed=False, symmetric=False),
+    nq.QuantSpec(4),
+    nq.QuantSpec(4, signed=False, symmetric=False),
+    nq.QuantSpec(3, symmetric=False),
+    nq.QuantSpec(2),
+    nq.QuantSpec(1, signed=False, symmetric=False),
+    nq.QuantSpec(1, symmetric=False),
+)
+
+
+def with_axis(spec, axis):
+    """Return `spec` with that axis."""
+    return nq.QuantSpec(spec.bits, spec.signed, spec.symmetric, axis, spec.narrow_range)
+
+
+def random_qparams(rng, spec, shape, profile="default", dtype=np.float32):
+    """Return scales and zero points anywhere they may be, for an array of that shape."""
+    channels = () if spec.axis is None else (shape[spec.axis],)
+    scale = rng.uniform(0.01, 0.1, channels).astype(dtype)
+    zero_point = rng.integers(spec.qmin, spec.qmax + 1, channels)
+    return nq.QParams(scale[()] if channels else dtype(scale), zero_point, spec, profile=profile)
+
+
+def arguments(qparams):
+    """Return a `QParams` as the positional arguments of the twins in `ndquant.reference`."""
+    spec = qparams.spec
+    return qparams.scale, qparams.zero_point, spec.qmin, spec.qmax, spec.axis, qparams.profile
+
+
+def edge_values(dtype):
+    """Values that formulas get wrong: zeros, NaN, infinities, the largest, the smallest, subnormals."""
+    info = np.finfo(dtype)
+    positive = [0.0, info.smallest_subnormal, info.tiny, info.eps, 0.5, 1.0, 1e4, info.max, np.inf, np.nan]
+    return np.array(positive + [-v for v in positive], dtype)
+
+
+def values(rng, shape, dtype):
+    """Random data that fill a range of a few units and more, with edge values among them."""
+    x = np.asarray(rng.standard_normal(shape) * 3).astype(dtype)
+    edges = edge_values(dtype)
+    if x.size > 3 * edges.size:
+        x.reshape(-1)[rng.choice(x.size, edges.size, replace=False)] = edges
+    return x
+
+
+def boundary_values(qparams, dtype):
+    """Values halfway between two codes and at the ends of the range, each with its neighbours of one ulp."""
+    spec, kind = qparams.spec, np.dtype(dtype).type
+    half_steps = np.arange(2 * (spec.qmin - 3), 2 * (spec.qmax + 3)) / 2 - int(qparams.zero_point)
+    x = (half_steps * float(qparams.scale)).astype(kind)
+    return np.concatenate([x, np.nextafter(x, kind(-np.inf)), np.nextafter(x, kind(np.inf))])
+
+
+def assert_same_bits(found, expected):
+    """Equal dtype, shape and values, with zeros of the same sign; NaN equals NaN."""
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    np.testing.assert_array_equal(found, expected)
+    if found.dtype.kind == "f":
+        np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))

@@ -1,0 +1,31 @@
+"""Fixtures that all tests share."""
+
+import numpy as np
+import pytest
+
+import ndquant as nq
+from ndquant import _core
+
+
+@pytest.fixture(params=_core.all_backends())
+def backend(request):
+    """Run a test once on each instruction set of this build; those that the machine lacks are skipped."""
+    if request.param not in _core.available_backends():
+        pytest.skip(f"this machine has no {request.param}: not run natively")
+    with nq.backend(request.param):
+        yield request.param
+
+
+@pytest.fixture
+def rng(request):
+    """Random numbers that are the same on each backend and in each run."""
+    name = request.node.originalname or request.node.name
+    return np.random.default_rng(list(name.encode()))
+
+
+@pytest.fixture
+def threads():
+    """Set the number of threads, and put the old one back."""
+    before = nq.get_num_threads()
+    yield nq.set_num_threads
+    nq.set_num_threads(before)
