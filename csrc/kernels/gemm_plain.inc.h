@@ -8,6 +8,11 @@
 /* Adding and subtracting 1.5 * 2^23 rounds a float of size below 2^22 to the nearest integer, ties to even. */
 #ifndef NDQ_GEMM_MAGIC
 #define NDQ_GEMM_MAGIC 12582912.0f
+#ifdef __clang__
+#define NDQ_GEMM_KEEP_LOOP
+#else /* gcc unrolls a loop of NR steps before it could vectorise it */
+#define NDQ_GEMM_KEEP_LOOP _Pragma("GCC unroll 1")
+#endif
 enum { NDQ_GEMM_SUM_RUN = 4096 }; /* codes whose sum of |code - zero| <= 510 fits an int32 with ease */
 #endif
 
@@ -80,7 +85,7 @@ PLAIN void NAME(subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *ro
             sum[row * NR + n] -= (uint32_t)row_sums[row] * (uint32_t)c->zero_point[n];
 }
 
-/* The stores compute all NR columns, so that the loop has no tail, and copy those that exist. */
+/* The stores compute all NR columns, so that the loops have no tail, and copy those that exist. */
 PLAIN void NAME(copy)(uint8_t *out, const void *tile_row, size_t columns, size_t size)
 {
     if (columns == NR)
@@ -95,17 +100,22 @@ PLAIN void NAME(store_s32)(size_t rows, size_t columns, const int32_t *acc, cons
     (void)stage;
     for (size_t row = 0; row < rows; row++) {
         uint32_t y[NR];
+        NDQ_GEMM_KEEP_LOOP
         for (size_t n = 0; n < NR; n++)
             y[n] = (uint32_t)acc[row * NR + n] + (uint32_t)c->add[n];
         NAME(copy)(out + row * stride, y, columns, sizeof(y[0]));
     }
 }
 
-static inline __attribute__((always_inline, unused)) TARGET float NAME(real)(const int32_t *acc,
-                                                                             const ndq_gemm_columns *c, size_t n)
+/* y of one row, the same for all that is not int32. */
+static inline __attribute__((always_inline, unused)) TARGET void NAME(real_row)(const int32_t *acc,
+                                                                                const ndq_gemm_columns *c, float *y)
 {
-    const int32_t sum = (int32_t)((uint32_t)acc[n] + (uint32_t)c->add[n]);
-    return ((float)sum + c->before[n]) * c->scale[n] + c->after[n];
+    NDQ_GEMM_KEEP_LOOP
+    for (size_t n = 0; n < NR; n++) {
+        const int32_t sum = (int32_t)((uint32_t)acc[n] + (uint32_t)c->add[n]);
+        y[n] = ((float)sum + c->before[n]) * c->scale[n] + c->after[n];
+    }
 }
 
 PLAIN void NAME(store_f32)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
@@ -113,32 +123,39 @@ PLAIN void NAME(store_f32)(size_t rows, size_t columns, const int32_t *acc, cons
 {
     const float floor = stage->floor;
     for (size_t row = 0; row < rows; row++) {
-        float tile_row[NR];
-        for (size_t n = 0; n < NR; n++) {
-            const float y = NAME(real)(acc + row * NR, c, n);
-            tile_row[n] = y > floor ? y : floor;
-        }
-        NAME(copy)(out + row * stride, tile_row, columns, sizeof(tile_row[0]));
+        float y[NR];
+        NAME(real_row)(acc + row * NR, c, y);
+        NDQ_GEMM_KEEP_LOOP
+        for (size_t n = 0; n < NR; n++)
+            y[n] = y[n] > floor ? y[n] : floor;
+        NAME(copy)(out + row * stride, y, columns, sizeof(y[0]));
     }
 }
 
-/* Clamps before rounding, which commute as the bounds are integers: the magic number needs a small argument. */
+/* Clamps before rounding, which commute as the bounds are integers: the magic number needs a small argument. Bytes are
+ * made in a loop of their own over the whole tile, long enough for full vectors. */
 PLAIN void NAME(store_codes)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
                              const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
 {
     const float inv = stage->inv, lo = stage->lo, hi = stage->hi;
     const int32_t zero = stage->zero;
+    int32_t codes[NDQ_GEMM_MAX_MR * NR];
+    uint8_t bytes[NDQ_GEMM_MAX_MR * NR];
     for (size_t row = 0; row < rows; row++) {
-        uint8_t tile_row[NR];
+        float y[NR];
+        NAME(real_row)(acc + row * NR, c, y);
+        NDQ_GEMM_KEEP_LOOP
         for (size_t n = 0; n < NR; n++) {
-            float v = NAME(real)(acc + row * NR, c, n) * inv;
+            float v = y[n] * inv;
             v = v > lo ? v : lo;
             v = v < hi ? v : hi;
-            v = (v + NDQ_GEMM_MAGIC) - NDQ_GEMM_MAGIC;
-            tile_row[n] = (uint8_t)((int32_t)v + zero);
+            codes[row * NR + n] = (int32_t)((v + NDQ_GEMM_MAGIC) - NDQ_GEMM_MAGIC) + zero;
         }
-        NAME(copy)(out + row * stride, tile_row, columns, 1);
     }
+    for (size_t i = 0; i < rows * NR; i++)
+        bytes[i] = (uint8_t)codes[i];
+    for (size_t row = 0; row < rows; row++)
+        NAME(copy)(out + row * stride, bytes + row * NR, columns, 1);
 }
 
 #undef PLAIN
