@@ -1,7 +1,8 @@
 /* Elementwise kernels of one type and rule, for one backend. Plain C: the compiler vectorises it for NDQ_TARGET.
  *
  * Parameters: T, float or double; NDQ_AFFINE, its coefficient arrays; NDQ_MAGIC, its rounding constant;
- * NDQ_TEXTBOOK, 1 for the rule of that profile (T must be double); NDQ_SUFFIX; and those of elementwise_all.inc.h.
+ * NDQ_TEXTBOOK, 1 for the rule of that profile (T must be double); NDQ_BITS_ARE_CODES, 1 if T is float; NDQ_SUFFIX; and
+ * those of elementwise_all.inc.h.
  *
  * In all of them v is the scaled value before rounding, r the rounded one. The bounds lo and hi are integers, so
  * clamping before rounding gives the same as after it, and keeps v where the rounding trick is exact. */
@@ -27,20 +28,29 @@ static inline T NDQ_FN(scaled)(T x, COEF k)
 }
 
 /* NaN gives lo: the comparison is false. Written this way it is one max and one min instruction. */
-static inline T NDQ_FN(round_between)(T v, T lo, T hi)
+static inline T NDQ_FN(clamp)(T v, T lo, T hi)
 {
     v = v > lo ? v : lo;
-    v = v < hi ? v : hi;
-    return (v + NDQ_MAGIC) - NDQ_MAGIC;
+    return v < hi ? v : hi;
 }
 
-static inline uint8_t NDQ_FN(code)(T r, COEF k)
+static inline T NDQ_FN(round_between)(T v, T lo, T hi)
 {
+    return (NDQ_FN(clamp)(v, lo, hi) + NDQ_MAGIC) - NDQ_MAGIC;
+}
+
+static inline uint8_t NDQ_FN(code)(T x, COEF k)
+{
+    const T v = NDQ_FN(clamp)(NDQ_FN(scaled)(x, k), k.lo, k.hi) + NDQ_MAGIC;
 #if NDQ_TEXTBOOK
-    (void)k;
-    return (uint8_t)(int32_t)r;
+    return (uint8_t)(int32_t)(v - NDQ_MAGIC);
+#elif NDQ_BITS_ARE_CODES
+    /* The rounded integer, modulo 256, is the last byte of v already: two additions and a conversion less. */
+    int32_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return (uint8_t)(bits + (int32_t)k.zp);
 #else
-    return (uint8_t)(int32_t)(r + k.zp);
+    return (uint8_t)(int32_t)((v - NDQ_MAGIC) + k.zp);
 #endif
 }
 
@@ -66,21 +76,24 @@ static inline bool NDQ_FN(in_range)(T r, COEF k)
 
 #ifndef NDQ_EACH
 /* Runs STATEMENT for each i of [begin, end), with its coefficients in k. Where channels are the last axis, neighbours
- * have different coefficients and these are loaded like data; otherwise they are constant over a whole stretch. */
+ * have different coefficients and these are loaded like data; otherwise they are constant over a whole stretch.
+ * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
 #define NDQ_EACH(STATEMENT)                                                             \
+    const NDQ_AFFINE affine = *p;                                                       \
+    const size_t channels = g->channels, inner = g->inner;                              \
     for (size_t first = begin, last; first < end; first = last) {                       \
-        size_t c = first / g->inner % g->channels;                                      \
-        if (g->inner == 1) {                                                            \
-            last = ndq_min_size(end, first + (g->channels - c));                        \
+        const size_t c = first / inner % channels;                                      \
+        if (inner == 1) {                                                               \
+            last = ndq_min_size(end, first + (channels - c));                           \
             const size_t shift = first - c;                                             \
             NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
             {                                                                           \
-                const COEF k = NDQ_FN(coef_of)(p, i - shift);                           \
+                const COEF k = NDQ_FN(coef_of)(&affine, i - shift);                     \
                 STATEMENT;                                                              \
             }                                                                           \
         } else {                                                                        \
-            last = ndq_min_size(end, first + (g->inner - first % g->inner));            \
-            const COEF k = NDQ_FN(coef_of)(p, c);                                       \
+            last = ndq_min_size(end, first + (inner - first % inner));                  \
+            const COEF k = NDQ_FN(coef_of)(&affine, c);                                 \
             NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
             {                                                                           \
                 STATEMENT;                                                              \
@@ -91,7 +104,7 @@ static inline bool NDQ_FN(in_range)(T r, COEF k)
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH(q[i] = NDQ_FN(code)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
+    NDQ_EACH(q[i] = NDQ_FN(code)(x[i], k))
 }
 
 #if !NDQ_TEXTBOOK
@@ -125,7 +138,18 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), con
              y[i] = NDQ_FN(real)(inside, k); dx[i] = NDQ_FN(in_range)(r, k) ? d : 0)
 }
 
-/* LSQ and LSQ+ (Esser et al. 2020, Bhalgat et al. 2020; PyTorch's _fake_quantize_learnable): with respect to the
+#ifndef NDQ_LANES
+/* Runs STATEMENT for each i of [0, n), with j = i mod LANES. The inner loop has a constant length except at the end, so
+ * that what it adds to arrays of LANES accumulators is vectorised without any licence to reorder. */
+#define NDQ_LANES(LANES, n, STATEMENT)                                                  \
+    size_t i = 0;                                                                       \
+    for (; i + LANES <= n; i += LANES)                                                  \
+        NDQ_IVDEP for (size_t j = 0; j < LANES; j++) { STATEMENT(i + j, j) }            \
+    for (size_t j = 0; i + j < n; j++) { STATEMENT(i + j, j) }
+#endif
+
+/* Both sides of each choice are computed before it, so that the choice is a select and not a branch.
+ * LSQ and LSQ+ (Esser et al. 2020, Bhalgat et al. 2020; PyTorch's _fake_quantize_learnable): with respect to the
  * scale, (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size_t channel, size_t n, const T *dy,
                                                        const T *x, T *dx, double *sums)
@@ -133,22 +157,20 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size
     enum { LANES = 16 };
     assert(n <= NDQ_BLOCK);
     const COEF k = NDQ_FN(coef_of)(p, channel);
+    const double scale = k.scale, inv = k.inv;
     const double low = NDQ_TEXTBOOK ? k.lo - k.zp : k.lo, high = NDQ_TEXTBOOK ? k.hi - k.zp : k.hi;
     double dscale[LANES] = {0}, dzp[LANES] = {0};
-    for (size_t i = 0; i < n; i += LANES) {
-        const size_t lanes = ndq_min_size(LANES, n - i);
-        NDQ_IVDEP for (size_t j = 0; j < lanes; j++)
-        {
-            const T r = NDQ_FN(round_wider)(x[i + j], k);
-            const double d = dy[i + j];
-            const bool in = NDQ_FN(in_range)(r, k);
-            const double inside = d * ((double)NDQ_FN(real)(r, k) - (double)x[i + j]) * (double)k.inv;
-            const double outside = d * (r < k.lo ? low : high);
-            dscale[j] += in ? inside : outside;
-            dzp[j] += in ? 0.0 : -(d * (double)k.scale);
-            dx[i + j] = in ? dy[i + j] : 0;
-        }
-    }
+#define ONE(at, lane)                                                                   \
+    const T r = NDQ_FN(round_wider)(x[at], k), g = dy[at];                              \
+    const double d = (double)g, error = (double)NDQ_FN(real)(r, k) - (double)x[at];     \
+    const double bound = r < k.lo ? low : high, inside = d * error * inv;               \
+    const double outside = d * bound, shift = -(d * scale);                             \
+    const bool in = NDQ_FN(in_range)(r, k);                                             \
+    dscale[lane] += in ? inside : outside;                                              \
+    dzp[lane] += in ? 0.0 : shift;                                                      \
+    dx[at] = in ? g : 0;
+    NDQ_LANES(LANES, n, ONE)
+#undef ONE
     sums[0] = sums[1] = 0;
     for (size_t j = 0; j < LANES; j++) {
         sums[0] += dscale[j];

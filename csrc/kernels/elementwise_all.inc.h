@@ -24,17 +24,20 @@
 #define NDQ_AFFINE ndq_affine_f32
 #define NDQ_MAGIC NDQ_MAGIC_F32
 #define NDQ_TEXTBOOK 0
+#define NDQ_BITS_ARE_CODES 1
 #define NDQ_SUFFIX f32
 #include "elementwise.inc.h"
 #include "observe.inc.h"
 #undef T
 #undef NDQ_AFFINE
 #undef NDQ_MAGIC
+#undef NDQ_BITS_ARE_CODES
 #undef NDQ_SUFFIX
 
 #define T double
 #define NDQ_AFFINE ndq_affine_f64
 #define NDQ_MAGIC NDQ_MAGIC_F64
+#define NDQ_BITS_ARE_CODES 0 /* the last byte of a float64 is as good, but AVX2 narrows 64 bits poorly */
 #define NDQ_SUFFIX f64
 #include "elementwise.inc.h"
 #include "observe.inc.h"
@@ -47,6 +50,7 @@
 #undef NDQ_TEXTBOOK
 #undef NDQ_SUFFIX
 #undef NDQ_MAGIC
+#undef NDQ_BITS_ARE_CODES
 #undef NDQ_AFFINE
 #undef T
 

@@ -12,18 +12,15 @@ NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
         high[j] = -inf;
     }
     assert(n < UINT32_MAX);
-    for (size_t i = 0; i < n; i += LANES) {
-        const size_t lanes = ndq_min_size(LANES, n - i);
-        for (size_t j = 0; j < lanes; j++) {
-            const T v = x[i + j];
-            /* An infinity is never the smaller of two when its sign is turned away, and a NaN never compares. */
-            const T down = v == -inf ? inf : v, up = v == inf ? -inf : v;
-            low[j] = down < low[j] ? down : low[j];
-            high[j] = up > high[j] ? up : high[j];
-            nans[j] += v != v;
-            infs[j] += (v == inf) | (v == -inf);
-        }
-    }
+    /* An infinity is never the smaller of two when its sign is turned away, and a NaN never compares. */
+#define ONE(at, lane)                                                                   \
+    const T v = x[at], down = v == -inf ? inf : v, up = v == inf ? -inf : v;            \
+    low[lane] = down < low[lane] ? down : low[lane];                                    \
+    high[lane] = up > high[lane] ? up : high[lane];                                     \
+    nans[lane] += v != v;                                                               \
+    infs[lane] += (v == inf) | (v == -inf);
+    NDQ_LANES(LANES, n, ONE)
+#undef ONE
     for (size_t j = 0; j < LANES; j++) {
         e->min = (double)low[j] < e->min ? (double)low[j] : e->min;
         e->max = (double)high[j] > e->max ? (double)high[j] : e->max;
