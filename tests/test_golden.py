@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import ndquant as nq
+from ndquant import reference
 
 FOLDER = Path(__file__).parent / "golden"
 TIE_SCALE, TIE_X = np.float32(0.00214854861), np.float32(0.273939937)
@@ -43,6 +44,11 @@ class Case:
     @cached_property
     def qparams(self):
         return nq.QParams(self.scale, self.zero_point, self.spec, profile="torch")
+
+    @property
+    def grid(self):
+        """The arguments of the NumPy twins."""
+        return self.scale, self.zero_point, self.spec.qmin, self.spec.qmax, self.axis, "torch"
 
     def spread(self, per_channel):
         """One number per element of x, of one per channel."""
@@ -174,6 +180,27 @@ class TestFakeQuantize:
             y, dx = nq.fake_quantize_with_grad(case.x, case.dy, case.qparams)
             assert_same_bits(y, case.y, case)
             assert_same_bits(dx, case.dx + np.float32(0), case)
+
+
+class TestTwins:
+    """The NumPy twins, which stand for PyTorch where a backend is compared with them alone."""
+
+    def test_forward(self):
+        for case in CASES:
+            assert_same_bits(reference.fake_quantize(case.x, *case.grid), case.y, case)
+            np.testing.assert_array_equal(reference.quantize(case.x, *case.grid), case.codes, err_msg=case.name)
+
+    def test_backward(self):
+        for case in CASES:
+            dx = reference.fake_quantize_backward(case.dy, case.x, *case.grid)
+            assert_same_bits(dx, case.dx + np.float32(0), case)
+
+    def test_learnable_sums(self):
+        for case in CASES:
+            dy = np.where(case.learnable_agrees, case.dy, np.float32(0))
+            found = reference.fake_quantize_learnable_backward(dy, case.x, *case.grid, float(case.grad_factor))
+            assert_sum_agrees(found[1], case.learnable_dscale, case.learnable_dscale_each, case)
+            assert_sum_agrees(found[2], case.learnable_dzp, case.learnable_dzp_each, case)
 
 
 @pytest.mark.usefixtures("backend")
@@ -315,8 +342,9 @@ def assert_observed(observer, setting, axis, kind, index):
 
 def test_observed_data_cover_ranges_of_every_kind():
     low, high = (extreme(OBSERVED["data"], axis=(1, 2, 3)) for extreme in (np.min, np.max))
-    assert len(low) == 31
-    assert np.any(low > 0) and np.any(high < 0) and np.any(low == 0) and np.any(low * high < 0) and np.any(low == high)
+    assert len(low) == 32
+    assert np.any(low > 0) and np.any(high < 0) and np.any(low == 0) and np.any(low * high < 0)
+    assert np.any((low == high) & (low != 0)) and np.any((low == 0) & (high == 0))
     assert np.any(OBSERVED["minmax/u8_affine/scale"] == np.finfo(np.float32).eps)
 
 

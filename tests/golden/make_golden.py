@@ -214,12 +214,12 @@ PER_CHANNEL = {
 
 
 def observed_data(rng):
-    """Arrays (12, 5, 4) whose ranges lie on either side of zero, straddle it, are tiny, huge or constant."""
+    """Arrays (12, 5, 4) whose ranges lie on either side of zero, straddle it, are tiny, huge constant or zero."""
     normal = rng.normal(size=(12, 5, 4)).astype(np.float32)
     data = {f"normal{k}": normal * np.float32(10.0 ** k) for k in (-5, -1, 0, 1, 6)}
     data |= {"positive": np.abs(normal) + np.float32(3), "negative": -np.abs(normal) - np.float32(0.2)}
     data |= {"relu": np.maximum(normal, 0), "shifted": normal * np.float32(0.3) + np.float32(2)}
-    data |= {"below_eps": normal * np.float32(1e-9), "constant": np.full_like(normal, 2.5)}
+    data |= {"below_eps": normal * np.float32(1e-9), "constant": np.full_like(normal, 2.5), "zero": 0 * normal}
     return data | {f"random{k}": normal[rng.permutation(12)] * rng.lognormal(0, 3, (12, 5, 4)).astype(np.float32)
                    for k in range(20)}
 
@@ -230,7 +230,7 @@ def run(observer, batches):
     for batch in batches:
         observer(torch.tensor(batch))
         found.append([array(t).reshape(-1) for t in observer.calculate_qparams()])
-    return [np.stack(column) for column in zip(*found)]
+    return [np.stack(column) for column in zip(*found, strict=True)]
 
 
 def made(kind, options):
@@ -251,7 +251,7 @@ def observers():
     for kind in ("minmax", "minmax_axis1", "average", "average_axis0"):
         for setting, options in OBSERVERS.items():
             found = [run(made(kind, options), x if "average" in kind else [x]) for x in data.values()]
-            scale, zero_point = (np.stack(column) for column in zip(*found))
+            scale, zero_point = (np.stack(column) for column in zip(*found, strict=True))
             files[f"{kind}/{setting}/scale"] = scale.astype(np.float32)
             files[f"{kind}/{setting}/zero_point"] = zero_point.astype(np.int32)
     return files
