@@ -1,5 +1,8 @@
 """Fixtures that all tests share."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -29,3 +32,13 @@ def threads():
     before = nq.get_num_threads()
     yield nq.set_num_threads
     nq.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def mnist_folder():
+    """Folder of the MNIST files: in NDQUANT_DATA, or in shared/data beside the checkout."""
+    beside = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("NDQUANT_DATA", beside)) / "mnist"
+    if not folder.is_dir():
+        pytest.skip("MNIST is not here: NDQUANT_DATA names no folder that holds mnist/")
+    return folder

@@ -1,5 +1,6 @@
 """Quantization for NumPy, with a C core."""
 
+from . import datasets, nn
 from .errors import QuantizationError, QuantizationWarning
 from .functional import (
     PackedWeight,
@@ -16,29 +17,49 @@ from .functional import (
     set_num_threads,
     show_config,
 )
+from .graph.files import load
+from .metrics import mse, sqnr
 from .observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, choose_qparams
+from .ops.linear import linear, linear_backward
 from .qparams import QParams, QuantSpec
+from .quantizers import Quantize
+from .workflows import QConfig, calibrate, convert, evaluate, prepare, prepare_qat, quantize_static
 
 __all__ = [
     "HistogramObserver",
     "MinMaxObserver",
     "MovingAverageMinMaxObserver",
     "PackedWeight",
+    "QConfig",
     "QParams",
     "QuantSpec",
     "QuantizationError",
     "QuantizationWarning",
+    "Quantize",
     "backend",
+    "calibrate",
     "choose_qparams",
+    "convert",
+    "datasets",
     "dequantize",
+    "evaluate",
     "fake_quantize",
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
     "fake_quantize_with_grad",
     "get_num_threads",
+    "linear",
+    "linear_backward",
     "linear_integer",
+    "load",
     "matmul_integer",
+    "mse",
+    "nn",
+    "prepare",
+    "prepare_qat",
     "quantize",
+    "quantize_static",
     "set_num_threads",
     "show_config",
+    "sqnr",
 ]

@@ -48,7 +48,8 @@ def _insert(graph, nodes, quantizers, integer, output_too):
     ordered = [made[name] for name in graph.inputs if name in made]
     for node in nodes:
         ordered += [node, made[node.name]] if node.name in made else [node]
-    return graph.replace(ordered, output=made[graph.output].name if output_too and graph.output in made else graph.output)
+    replaced = output_too and graph.output in made
+    return graph.replace(ordered, output=made[graph.output].name if replaced else graph.output)
 
 
 def _source(graph, name, integer, at_output=False):

@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import QuantizationError
 from ..ops import OPS
 from ..ops.linear import IntegerLinear, quantize_parameters
+from ..profiles import PROFILES
 from .graph import Node
 
 
@@ -56,9 +57,10 @@ def _integers(node, x_qparams):
 
 
 def _lower_quantizer(graph, node, nodes, inputs):
-    """A quantizer behind an integer layer is that layer's output stage; elsewhere it is a step of its own."""
+    """Make a quantizer behind an integer layer that layer's output stage, elsewhere a step of its own."""
     producer = next((n for n in nodes if n.name == inputs[0]), None)
-    if producer is not None and producer.op.name == "linear_integer" and len(graph.consumers(node.inputs[0])) == 1:
+    fits = PROFILES[node.quantizer.profile].rounding == "multiply" and len(graph.consumers(node.inputs[0])) == 1
+    if producer is not None and producer.op.name == "linear_integer" and fits:
         producer.module.out_qparams = node.quantizer.qparams
         return producer.name
     nodes.append(Node(node.name, OPS["quantize"], inputs, module=QuantizeEdge(node.quantizer.qparams)))
@@ -66,7 +68,7 @@ def _lower_quantizer(graph, node, nodes, inputs):
 
 
 def _edge_qparams(nodes, name):
-    """The `QParams` of the codes on an edge of the lowered graph, or None where it carries floats."""
+    """Return the `QParams` of the codes on an edge that `nodes` make, or None where it carries floats."""
     node = next((n for n in nodes if n.name == name), None)
     while node is not None and node.op.keeps_codes:
         node = next((n for n in nodes if n.name == node.inputs[0]), None)
@@ -74,17 +76,16 @@ def _edge_qparams(nodes, name):
 
 
 def edge_qparams(graph, name):
-    """The `QParams` of the codes on an edge of an integer graph, or None where it carries floats."""
+    """Return the `QParams` of the codes on an edge of an integer graph, or None where it carries floats."""
     return _edge_qparams(graph.nodes, name)
 
 
 def integers(graph, node):
-    """The stored integers of `node` as plain arrays; see `Graph.integers`."""
+    """Return the stored integers of `node` as plain arrays; see `Graph.integers`."""
     if node.op.name != "linear_integer":
-        layers = [n.name for n in graph.nodes if n.op.name == "linear_integer"]
-        raise QuantizationError(
-            f"integers: {node.name!r} ({node.op.name}) stores none; {'the integer layers are ' + ', '.join(layers) if layers else 'the graph is not converted'}"
-        )
+        layers = ", ".join(n.name for n in graph.nodes if n.op.name == "linear_integer")
+        known = f"the integer layers are {layers}" if layers else "the graph is not converted"
+        raise QuantizationError(f"integers: {node.name!r} ({node.op.name}) stores none; {known}")
     x_qparams, layer = edge_qparams(graph, node.inputs[0]), node.module
     result = {
         "weight": np.array(layer.weight),

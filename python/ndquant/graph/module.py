@@ -66,6 +66,8 @@ class Module:
         self.__dict__.update(training=True, _parameters={}, _modules={}, _graphs={}, _last_graph=None)
         return self
 
+    structure_version = 0
+
     def __setattr__(self, name, value):
         if isinstance(value, Parameter | Module):
             self._forget(name)
@@ -82,8 +84,6 @@ class Module:
             del (self._parameters if name in self._parameters else self._modules)[name]
         self.__dict__.pop(name, None)
         Module.structure_version = next(_structure_version)
-
-    structure_version = 0
 
     def __getattr__(self, name):
         if name in self.__dict__.get("_parameters", ()):

@@ -51,10 +51,12 @@ class Traced:
 
     @property
     def shape(self):
+        """The batch size and the other lengths."""
         return (self._trace.batch, *self._shape)
 
     @property
     def ndim(self):
+        """Number of axes, the batch axis among them."""
         return 1 + len(self._shape)
 
     def reshape(self, *shape):
@@ -101,7 +103,7 @@ def reshape(x, shape):
     """Record a reshape of `x`, which keeps the batch axis in front."""
     size, rest = prod(x._shape), list(shape[1:])
     if not shape or not (shape[0] is x._trace.batch or shape[0] == -1):
-        raise ValueError(f"{caller_line()}: reshape to {shape}: the first axis must stay the batch (-1 or x.shape[0])")
+        raise ValueError(f"{caller_line()}: reshape to {shape}: the batch axis (-1 or x.shape[0]) must stay first")
     if shape[0] is x._trace.batch and rest.count(-1) == 1:
         known = -prod(rest)
         rest[rest.index(-1)] = size // known if known > 0 and size % known == 0 else 0
@@ -120,6 +122,7 @@ class Trace:
         self.module_names = {id(module): name for name, module in root.named_modules()}
 
     def unique(self, base):
+        """Return `base`, with a number behind it if it is taken."""
         name, number = base, 0
         while name in self.taken:
             number += 1
@@ -128,6 +131,7 @@ class Trace:
         return name
 
     def record(self, op, inputs, module, attributes):
+        """Append a node and return the stand-in for its value."""
         if module is not None and id(module) not in self.module_names:
             raise ValueError(
                 f"{caller_line()}: this {type(module).__name__} is no attribute of the network, so its parameters would "

@@ -138,7 +138,7 @@ def check_operands(x, w, b):
         if array.ndim != rank:
             raise ValueError(f"linear: {name} must have {rank} axes, not shape {array.shape}")
     if x.shape[1] != w.shape[1]:
-        raise ValueError(f"linear: x of shape {x.shape} has {x.shape[1]} features, w of shape {w.shape} takes {w.shape[1]}")
+        raise ValueError(f"linear: x of shape {x.shape} does not fit w of shape {w.shape}: expected (N, K), (O, K)")
     if b is not None and b.shape != w.shape[:1]:
         raise ValueError(f"linear: b must have shape {w.shape[:1]} for w of shape {w.shape}, not {b.shape}")
 

@@ -22,6 +22,7 @@ class Codes:
 
     @property
     def shape(self):
+        """Shape of the array."""
         return self.codes.shape
 
     def dequantize(self):

@@ -20,9 +20,9 @@ class Quantizer:
     ----------
     config : Quantize
     profile : str
-    state : {"observe", "train", "frozen"}
+    state : {"observe", "train", "frozen", "off"}
         "observe" passes values through and records them; "train" records in training mode, and quantizes always;
-        "frozen" quantizes with the `qparams` that were found.
+        "frozen" quantizes with the `qparams` that were found; "off" passes values through.
     name : str
         What errors call it.
     is_weight : bool, default False
@@ -38,12 +38,13 @@ class Quantizer:
         return _OBSERVERS[self.config.method](axis=self.config.spec.axis, profile=self.profile)
 
     def observe(self, x, training):
-        """Take in `x` if the state says so, and return the `QParams` to quantize it with, or None in "observe"."""
+        """Take in `x` if the state says so, and return the `QParams` to quantize it with, or None to let it pass."""
+        passes = self.state in ("observe", "off")
         if self.is_weight:
-            return None if self.state == "observe" else self.qparams_for(x, training)
+            return None if passes else self.qparams_for(x, training)
         if self.state == "observe" or (self.state == "train" and training):
             self._update(x)
-        return None if self.state == "observe" else self.qparams
+        return None if passes else self.qparams
 
     def _update(self, x):
         try:
@@ -62,6 +63,12 @@ class Quantizer:
         self._update(weight)
         return self.qparams
 
+    def recorded_range(self, weight=None):
+        """Return the range that the `QParams` were chosen for; of a weight by min-max, that of the array."""
+        if self.is_weight and self.config.method != "moving_average":
+            self.qparams_for(weight)
+        return self.observer.range(self.config.spec, **self._method())
+
     @property
     def has_seen_data(self):
         """Whether there is a range."""
@@ -72,7 +79,7 @@ class Quantizer:
         """The `QParams` of the range that was seen so far."""
         if self._qparams is None:
             if not self.has_seen_data:
-                raise QuantizationError(f"{self.name} has seen no data: calibrate or train the graph before converting it")
+                raise QuantizationError(f"{self.name} has seen no data: calibrate or train the graph before that")
             self._qparams = self.observer.qparams(self.config.spec, **self._method())
         return self._qparams
 

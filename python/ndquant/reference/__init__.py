@@ -8,7 +8,7 @@ from .elementwise import (
     quantize,
     sum_in_blocks,
 )
-from .gemm import gemm_s32, linear_codes, linear_f32
+from .gemm import gemm_s32, linear_codes, linear_f32, product_scale, quantize_bias, raise_weight_scale
 from .ranges import choose_scale_zero_point, histogram, minmax
 
 __all__ = [
@@ -22,6 +22,9 @@ __all__ = [
     "linear_codes",
     "linear_f32",
     "minmax",
+    "product_scale",
     "quantize",
+    "quantize_bias",
+    "raise_weight_scale",
     "sum_in_blocks",
 ]

@@ -47,6 +47,52 @@ def gemm_s32(a, w, a_zero_point=0, w_zero_point=0, bias=None):
     return sums.astype(np.int32)
 
 
+def raise_weight_scale(w_scale, bias, x_scale):
+    """Return weight scales raised so that each bias fits: ``max(sw, max|b| / (sx * 2^30), 2^-126 / sx)``.
+
+    Parameters
+    ----------
+    w_scale : float or ndarray, shape (N,)
+        One scale serves all biases.
+    bias : ndarray of float, shape (N,), or None
+    x_scale : float
+
+    Returns
+    -------
+    float or ndarray
+        Shape and dtype of `w_scale`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.raise_weight_scale(np.array([1e-9, 1.0]), np.array([2.0**21, 0.0]), 1.0).tolist()
+    [0.001953125, 1.0]
+    """
+    w_scale, sx = np.asarray(w_scale), float(x_scale)
+    result = []
+    for channel, scale in enumerate(w_scale.reshape(-1)):
+        mine = [] if bias is None else [float(b) for b in (bias if w_scale.ndim == 0 else bias[channel : channel + 1])]
+        largest = max((abs(b) for b in mine), default=0.0)
+        least = w_scale.dtype.type(max(largest / (sx * 2.0**30), 2.0**-126 / sx))
+        result.append(max(scale, least))
+    return np.array(result, w_scale.dtype).reshape(w_scale.shape)[()]
+
+
+def quantize_bias(bias, x_scale, w_scale):
+    """Return a bias as int32 at the scale of the sums, ``rint(b / s)`` in float64 with the float32 product s.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.quantize_bias(np.float32([1.0, -0.3]), 0.5, 0.25)
+    array([ 8, -2], dtype=int32)
+    """
+    s = product_scale(x_scale, w_scale).astype(np.float64)
+    return np.rint(np.asarray(bias).astype(np.float64) / s).astype(np.int32)
+
+
 def product_scale(a_scale, w_scale):
     """Return the scale of the sums, a float32 product of float32 scales, shape () or (N,)."""
     return np.float32(a_scale) * np.asarray(w_scale, np.float32)

@@ -28,7 +28,8 @@ class Grid:
     def of(cls, qparams):
         """Return the grid that a `QParams` describes."""
         spec = qparams.spec
-        return cls(np.asarray(qparams.scale), np.asarray(qparams.zero_point), spec.qmin, spec.qmax, spec.axis, qparams.profile)
+        scale, zero_point = np.asarray(qparams.scale), np.asarray(qparams.zero_point)
+        return cls(scale, zero_point, spec.qmin, spec.qmax, spec.axis, qparams.profile)
 
     @classmethod
     def from_range(cls, low, high, spec, profile):
@@ -47,16 +48,18 @@ class Layer:
     bias: np.ndarray | None = None
 
     def stored_arrays(self):
-        """Yield (what, array, is integer) of everything that a file would hold."""
+        """Return {what: array} of everything that a file would hold."""
+        arrays = {}
         if self.weight is not None:
-            yield "weight codes", self.weight, True
-            yield "weight scales", self.weight_grid.scale, False
-            yield "weight zero points", self.weight_grid.zero_point, True
+            arrays["weight codes"] = self.weight
+            arrays["weight scales"] = self.weight_grid.scale
+            arrays["weight zero points"] = self.weight_grid.zero_point
         if self.bias is not None:
-            yield "biases", self.bias, self.bias.dtype.kind == "i"
+            arrays["biases"] = self.bias
         if self.out is not None:
-            yield "output scale", self.out.scale, False
-            yield "output zero point", self.out.zero_point, True
+            arrays["output scale"] = self.out.scale
+            arrays["output zero point"] = self.out.zero_point
+        return arrays
 
 
 def stored(graph):
@@ -85,14 +88,14 @@ def rebuilt(graph):
 
 
 def _edge_grid(quantizer):
-    low, high = quantizer.recorded_range
+    low, high = quantizer.recorded_range()
     return Grid.from_range(low, high, quantizer.config.spec, quantizer.profile)
 
 
 def _rebuild_linear(graph, node, lowered, grids, layers):
     quantizer, w = node.weight_quantizer, np.asarray(node.weight)
     spec, profile = quantizer.config.spec, quantizer.profile
-    low, high = quantizer.recorded_range_of(w)
+    low, high = quantizer.recorded_range(w)
     grid = Grid.from_range(low, high, spec, profile)
     x_grid = input_grid(graph, lowered, layers)
     bias = node.bias
@@ -127,12 +130,15 @@ def _quantize(graph, node, layers, x):
 
 def _linear_integer(graph, node, layers, x):
     layer, x_grid = layers[node.name], input_grid(graph, node, layers)
-    s = np.float32(x_grid.scale) * layer.weight_grid.scale.astype(np.float32)
-    acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, layer.weight_grid.zero_point)
-    relu = node.attributes.get("activation") == "relu"
+    w, relu = layer.weight_grid, node.attributes.get("activation") == "relu"
+    is_int = layer.bias is not None and layer.bias.dtype.kind == "i"
+    acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, w.zero_point, layer.bias if is_int else None)
+    float_bias = None if is_int else layer.bias
     if layer.out is None:
-        return reference.linear_f32(acc, s, layer.bias, relu)
-    return reference.linear_codes(acc, s, layer.bias, layer.out, relu)
+        return reference.linear_f32(acc, x_grid.scale, w.scale, float_bias, relu)
+    out, requantize = layer.out, PROFILES[layer.out.profile].requantize
+    grid = (out.scale, out.zero_point, out.qmin, out.qmax)
+    return reference.linear_codes(acc, x_grid.scale, w.scale, *grid, float_bias, relu, requantize)
 
 
 def _linear(graph, node, layers, x):
@@ -162,7 +168,7 @@ _STEPS = {
 
 
 def textbook_codes(graph, node, layers, x):
-    """Output codes of an integer layer by the textbook formula: real numbers in float64, one division, one rounding."""
+    """Return output codes by the textbook formula: real numbers in float64, one division, one rounding."""
     layer, x_grid = layers[node.name], input_grid(graph, node, layers)
     acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, layer.weight_grid.zero_point)
     s = np.float64(x_grid.scale) * layer.weight_grid.scale.astype(np.float64)

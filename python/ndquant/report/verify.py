@@ -139,7 +139,7 @@ def verify(graph, batch):
 
 
 def _simulated_name(graph, name):
-    """The node of the simulation that gives the same value: behind a layer with output codes, the quantizer."""
+    """Return the simulation's name for a value: of codes that a layer gives, that of the quantizer behind it."""
     behind = f"{name}.quantizer"
     fused = name in graph and getattr(graph[name].module, "out_qparams", None) is not None
     return behind if fused and behind in graph.simulation else name
@@ -150,17 +150,18 @@ def _plain(value):
 
 
 def _compare_stored(name, ours, truth):
-    for (what, a, integer), (_, b, _) in zip(ours.stored_arrays(), truth.stored_arrays(), strict=True):
-        difference = _difference(name, f"{what} (stored against rebuilt)", a, b)
-        if difference is not None:
+    a, b = ours.stored_arrays(), truth.stored_arrays()
+    for what in a | b:
+        if what not in a or what not in b:
+            yield Difference(name, f"{what} (stored against rebuilt)", np.size((a | b)[what]), float("inf"))
+        elif (difference := _difference(name, f"{what} (stored against rebuilt)", a[what], b[what])) is not None:
             yield difference
 
 
 def _compare_outputs(name, sides):
     twin = sides.pop("NumPy")
     for side, value in sides.items():
-        difference = _difference(name, f"outputs ({side} against NumPy)", value, twin)
-        if difference is not None:
+        if (difference := _difference(name, f"outputs ({side} against NumPy)", value, twin)) is not None:
             yield difference
 
 

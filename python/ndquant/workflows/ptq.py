@@ -78,9 +78,8 @@ def calibrate(prepared, batches, *, progress=False):
     for batch in progress_bar(batches, progress):
         inputs = example_inputs(batch)
         if len(inputs) != len(prepared.inputs):
-            raise ValueError(
-                f"batches: item {count} holds {len(inputs)} arrays, the network takes {len(prepared.inputs)}; labels are not wanted"
-            )
+            wanted = f"the network takes {len(prepared.inputs)}; labels are not wanted"
+            raise ValueError(f"batches: item {count} holds {len(inputs)} arrays, {wanted}")
         prepared.run(*inputs)
         count += 1
     if not count:

@@ -129,8 +129,8 @@ PRESETS = {
         ),
     ),
     "torch_default": (
-        "PyTorch's default_qconfig (in prepare_qat default_qat_qconfig without its observer delay): weights per tensor, "
-        "activations 7 bits by min-max, output quantized, PyTorch's arithmetic",
+        "PyTorch's default_qconfig, in prepare_qat its default_qat_qconfig: weights per tensor, activations 7 bits by "
+        "min-max, output quantized, PyTorch's arithmetic",
         QConfig(Quantize(QuantSpec(8)), Quantize(_AFFINE_U7), output=Quantize(_AFFINE_U7), profile="torch"),
         QConfig(
             Quantize(QuantSpec(8), "moving_average"),
