@@ -97,3 +97,26 @@ def assert_same_bits(found, expected):
     np.testing.assert_array_equal(found, expected)
     if found.dtype.kind == "f":
         np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
+
+#: (M, N, K) of products: nothing, one, sizes around tiles, panels and packing runs, and those of small networks.
+GEMM_SHAPES = (
+    (0, 3, 5),
+    (3, 0, 5),
+    (3, 4, 0),
+    (1, 1, 1),
+    (1, 1, 2),
+    (2, 3, 3),
+    (1, 16, 4),
+    (5, 17, 7),
+    (6, 32, 8),
+    (7, 33, 9),
+    (12, 8, 63),
+    (13, 31, 64),
+    (25, 65, 65),
+    (3, 5, 255),
+    (4, 9, 257),
+    (2, 10, 1030),
+    (1, 100, 784),
+    (64, 10, 100),
+    (101, 48, 130),
+)
