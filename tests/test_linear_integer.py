@@ -119,16 +119,16 @@ def test_any_layer(backend_name, data):
 def test_requantization_ties(backend, zero_point):
     """Sums halfway between two codes, and the scales one ulp up and down, go where the definition says."""
     steps = np.arange(-600, 600, dtype=np.int32)
-    x_qp, out_qp = nq.QParams(np.float32(1), 0, S8), nq.QParams(np.float32(1), zero_point, U8)
-    for scale in (np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(0)), np.nextafter(np.float32(0.5), 1)):
-        for profile in ("default", "torch"):
-            w_qp = nq.QParams(np.float32(scale), 0, S8)
-            packed = nq.PackedWeight(np.zeros((steps.size, 1), np.int8), w_qp, steps)
-            found = nq.linear_integer(np.zeros((1, 1), np.int8), x_qp, packed,
-                                      nq.QParams(out_qp.scale, zero_point, U8, profile=profile))
-            wanted = reference.linear_codes(steps[None], 1, scale, 1, zero_point, 0, 255, requantize=REQUANTIZE[profile])
+    x_qp = nq.QParams(np.float32(1), 0, S8)
+    half = np.float32(0.5)
+    for scale in (half, np.nextafter(half, np.float32(0)), np.nextafter(half, np.float32(1))):
+        packed = nq.PackedWeight(np.zeros((steps.size, 1), np.int8), nq.QParams(scale, 0, S8), steps)
+        for profile, requantize in REQUANTIZE.items():
+            out_qp = nq.QParams(np.float32(1), zero_point, U8, profile=profile)
+            found = nq.linear_integer(np.zeros((1, 1), np.int8), x_qp, packed, out_qp)
+            wanted = reference.linear_codes(steps[None], 1, scale, 1, zero_point, 0, 255, requantize=requantize)
             assert_same_bits(found, wanted)
-            if scale == 0.5:
+            if scale == half:
                 half_to_even = np.clip(zero_point + np.rint(steps / 2), 0, 255).astype(np.uint8)
                 assert_same_bits(found, half_to_even[None])
 
@@ -198,6 +198,7 @@ def test_out_is_filled_and_returned(backend, rng):
 # ---- What is refused ----
 
 X_QP, W_QP = nq.QParams(0.5, 3, U8), nq.QParams(0.25, 0, S8)
+TORCH_QP = nq.QParams(0.25, 0, S8, profile="torch")
 PER_CHANNEL = nq.QParams(np.full(4, 0.25), 0, nq.QuantSpec(axis=0))
 W = np.zeros((4, 6), np.int8)
 X = np.zeros((2, 6), np.uint8)
@@ -210,7 +211,7 @@ PACKED = nq.PackedWeight(W, W_QP)
         ((X.astype(np.int8), X_QP, PACKED), TypeError, "xq: expected codes of its QParams, uint8, got dtype int8"),
         ((X.astype(np.float32), X_QP, PACKED), TypeError, "xq: expected codes"),
         ((X.astype(np.int64), X_QP, PACKED), TypeError, "xq: expected codes"),
-        ((X[:, :5], X_QP, PACKED), ValueError, r"xq: its last axis must have the 6 inputs of the weight, got shape \(2, 5\)"),
+        ((X[:, :5], X_QP, PACKED), ValueError, r"xq: its last axis must have the 6 inputs .* got shape \(2, 5\)"),
         ((X[0, 0], X_QP, PACKED), ValueError, "xq: its last axis"),
         ((X, PER_CHANNEL, PACKED), ValueError, "x_qparams: must be per tensor"),
         ((X, X_QP, PACKED, PER_CHANNEL), ValueError, "out_qparams: must be per tensor"),
@@ -251,7 +252,7 @@ def test_out_must_not_overlap_the_input():
         ((W, 0.25), TypeError, "w_qparams: expected a QParams, got float"),
         ((W, W_QP, np.zeros(3, np.int32)), ValueError, r"bias: shape must be \(4,\), got \(3,\)"),
         ((W, W_QP, np.zeros(4)), TypeError, "bias: profile 'default' adds integers"),
-        ((W, nq.QParams(0.25, 0, S8, profile="torch"), np.zeros(4, np.int32)), TypeError, "bias: profile 'torch' adds floats"),
+        ((W, TORCH_QP, np.zeros(4, np.int32)), TypeError, "bias: profile 'torch' adds floats"),
         ((W, W_QP, np.int64([0, 2**31, 0, 0])), ValueError, "bias: must be within the range of int32, got 2147483648"),
         ((W, nq.QParams(0.25, 128, S8, profile="textbook")), ValueError, "w_qparams: zero point 128 .* int8"),
     ],
