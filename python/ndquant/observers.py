@@ -144,7 +144,7 @@ class Observer:
             raise ValueError(f"spec: axis must be {self.axis} as this observer's, got {spec.axis}")
         if self.count == 0:
             raise QuantizationError(f"{type(self).__name__} has seen no data: call update(x) first")
-        unseen = np.flatnonzero(~np.isfinite(self.low))
+        unseen = () if self.nonfinite == "error" else np.flatnonzero(~np.isfinite(self.low))
         if len(unseen):
             where = f"channel {unseen[0]}" if self.axis is not None else "x"
             raise QuantizationError(f"{type(self).__name__}: {where} had no finite value")
@@ -166,7 +166,7 @@ class Observer:
         QParams
             Its scale is float64 if any data were, else float32.
         """
-        return QParams.from_range(*self.range(spec), spec, profile=self.profile)
+        return QParams._of_range(*self.range(spec), spec, find_profile(self.profile))
 
     def __repr__(self):
         return f"{type(self).__name__}(axis={self.axis}, {self.count} batches)"
@@ -361,7 +361,7 @@ class HistogramObserver(Observer):
 
     def _range_of(self, histogram, low, high, spec, method, percentile):
         if method == "mse":
-            return least_squares_range(histogram, low, high, find_profile(self.profile).range_rule, spec)
+            return least_squares_range(histogram, low, high, find_profile(self.profile).scale_zero_point, spec)
         if spec.symmetric:
             limit = np.minimum(histogram.magnitudes().percentile(percentile), np.maximum(abs(low), abs(high)))
             return -limit, limit
@@ -375,7 +375,7 @@ class HistogramObserver(Observer):
         QParams
             Its scale is float64 if any data were, else float32.
         """
-        return QParams.from_range(*self.range(spec, method, percentile), spec, profile=self.profile)
+        return QParams._of_range(*self.range(spec, method, percentile), spec, find_profile(self.profile))
 
 
 def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error", percentile=99.99):

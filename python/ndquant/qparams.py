@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 
@@ -146,8 +145,21 @@ class QParams:
         if not isinstance(spec, QuantSpec):
             raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
         low, high = _checked_range(low, high)
-        scale, zero_point = find_profile(profile).range_rule(low, high, spec)
-        return cls(scale, zero_point, spec, profile=profile)
+        if low.shape != (() if spec.axis is None else (low.size,)):
+            wanted = "numbers (spec.axis is None)" if spec.axis is None else f"1-D, as spec.axis is {spec.axis}"
+            raise ValueError(f"low, high: must be {wanted}, got shape {low.shape}")
+        return cls._of_range(low, high, spec, find_profile(profile))
+
+    @classmethod
+    def _of_range(cls, low, high, spec, profile):
+        """Do what `from_range` does, for a range that is known to be good: quantization-aware training does it often."""
+        scale, zero_point = profile.scale_zero_point(low, high, spec)
+        if scale.size and not scale.max() < np.inf:
+            raise ValueError(f"low, high: the scale of {low.min():g} to {high.max():g} passes the range of {scale.dtype}")
+        qparams = cls.__new__(cls)
+        zero_point = _narrowed(zero_point) if profile.any_zero_point else zero_point.astype(np.int32)
+        qparams.__dict__.update(scale=_frozen(scale), zero_point=_frozen(zero_point), spec=spec, profile=profile.name)
+        return qparams
 
     @property
     def range(self):
@@ -156,13 +168,14 @@ class QParams:
         steps = (np.asarray(q - self.zero_point.astype(np.int64)).astype(kind) for q in (self.spec.qmin, self.spec.qmax))
         return tuple((self.scale * n)[()] for n in steps)
 
-    @cached_property
-    def _params(self):
-        """The same for the kernels, made when it is first needed."""
+    def __getattr__(self, name):
+        """Make `_params`, the same for the kernels, when it is first needed."""
+        if name != "_params":
+            raise AttributeError(f"QParams has no attribute {name!r}")
         rule = _RULES[find_profile(self.profile).rounding]
-        return _core.Params(
-            np.asarray(self.scale), np.asarray(self.zero_point), self.spec.qmin, self.spec.qmax, self.spec.axis, rule
-        )
+        scale, zero_point, spec = np.asarray(self.scale), np.asarray(self.zero_point), self.spec
+        self.__dict__[name] = _core.Params(scale, zero_point, spec.qmin, spec.qmax, spec.axis, rule)
+        return self.__dict__[name]
 
     def __setattr__(self, name, value):
         raise AttributeError(f"QParams is immutable: make a new one to change {name}")
@@ -247,9 +260,13 @@ def _checked_zero_point(zero_point, shape, spec, profile):
     if bad.any():
         name, value = _first_bad(array, bad, "zero_point")
         raise ValueError(f"{name}: must be {low} to {high}, got {value}")
-    array = np.broadcast_to(array, shape).astype(np.int64)
-    fits = not array.size or (abs(array) < 2**31).all()
-    return array.astype(np.int32) if fits else array
+    return _narrowed(np.broadcast_to(array, shape).astype(np.int64))
+
+
+def _narrowed(zero_point):
+    """Return zero points as int32 if they fit."""
+    fits = not zero_point.size or (abs(zero_point) < 2**31).all()
+    return zero_point.astype(np.int32) if fits else zero_point
 
 
 def _checked_range(low, high):

@@ -1,0 +1,25 @@
+/* From a range of values to the scale and the zero point of its codes. */
+#ifndef NDQ_RANGE_H
+#define NDQ_RANGE_H
+
+#include "../common.h"
+
+typedef enum {
+    NDQ_RANGE_DEFAULT,  /* the largest magnitude is a code, and no rounding tie */
+    NDQ_RANGE_TORCH,    /* PyTorch's observers: UniformQuantizationObserverBase._calculate_qparams */
+    NDQ_RANGE_TEXTBOOK, /* the range as it is: it need not include 0 */
+} ndq_range_rule;
+
+typedef struct {
+    int qmin, qmax, bits;
+    bool symmetric;
+    ndq_range_rule rule;
+} ndq_grid;
+
+/* n ranges with finite low <= high; the scale is computed in their type. A scale that passes it is infinite. */
+void ndq_scale_zero_point_f32(const ndq_grid *grid, size_t n, const float *low, const float *high, float *scale,
+                              int64_t *zero_point);
+void ndq_scale_zero_point_f64(const ndq_grid *grid, size_t n, const double *low, const double *high, double *scale,
+                              int64_t *zero_point);
+
+#endif

@@ -1,0 +1,66 @@
+/* Written once for both float types. Parameters: T, the type; T_RINT, T_EPSILON; NAME(x), the name with the type's suffix. */
+
+/* (high - low) / levels; a difference that overflows is formed in wider steps. */
+static T NAME(span)(T low, T high, int levels)
+{
+    const T span = (high - low) / (T)levels;
+    return isfinite(span) ? span : (T)((double)high / levels - (double)low / levels);
+}
+
+static T NAME(magnitude)(T low, T high)
+{
+    return -low > high ? -low : high;
+}
+
+/* At least the smallest scale of the rule; an empty range has scale 1, except where the rule has an epsilon of its own.
+ * A scale of 0 does not tell: the quotient of a subnormal range underflows too. */
+static T NAME(usable)(const ndq_grid *grid, T scale, bool empty)
+{
+    if (grid->rule == NDQ_RANGE_TORCH)
+        return scale > (T)FLT_EPSILON ? scale : (T)FLT_EPSILON;
+    return empty ? 1 : scale > (T)FLT_MIN ? scale : (T)FLT_MIN;
+}
+
+/* Takes 0 into the range. A textbook range takes it in only where it is so narrow for its distance from 0 that it has
+ * no usable zero point: its steps are below the rounding of its values. */
+static void NAME(take_in_zero)(const ndq_grid *grid, T *low, T *high)
+{
+    const bool narrow = NAME(span)(*low, *high, 1) <= NAME(magnitude)(*low, *high) * T_EPSILON;
+    if (grid->rule == NDQ_RANGE_TEXTBOOK && (grid->symmetric || !narrow))
+        return;
+    *low = *low < 0 ? *low : 0;
+    *high = *high > 0 ? *high : 0;
+}
+
+/* Steps from 0 to the largest magnitude. */
+static T NAME(symmetric_steps)(const ndq_grid *grid, int zero)
+{
+    const int above = grid->qmax - zero, below = zero - grid->qmin;
+    if (grid->rule == NDQ_RANGE_TORCH)
+        return (T)(grid->qmax - grid->qmin) / 2;
+    return (T)(grid->rule == NDQ_RANGE_TEXTBOOK ? (1 << (grid->bits - 1)) - 1 : above < below ? above : below);
+}
+
+static void NAME(choose)(const ndq_grid *grid, T low, T high, T *scale, int64_t *zero_point)
+{
+    NAME(take_in_zero)(grid, &low, &high);
+    const bool empty = low == 0 && high == 0;
+    if (grid->symmetric) {
+        const int zero = grid->qmin < 0 ? 0 : 1 << (grid->bits - 1);
+        *scale = NAME(usable)(grid, NAME(magnitude)(low, high) / NAME(symmetric_steps)(grid, zero), empty);
+        *zero_point = zero;
+        return;
+    }
+    const bool textbook = grid->rule == NDQ_RANGE_TEXTBOOK;
+    const int steps = textbook ? (1 << grid->bits) - 1 : grid->qmax - grid->qmin;
+    *scale = NAME(usable)(grid, NAME(span)(low, high, steps), empty);
+    const T zero = (T)grid->qmin - T_RINT(low / *scale);
+    *zero_point = textbook ? (int64_t)zero : zero < grid->qmin ? grid->qmin : zero > grid->qmax ? grid->qmax : (int64_t)zero;
+}
+
+void NAME(ndq_scale_zero_point)(const ndq_grid *grid, size_t n, const T *low, const T *high, T *scale,
+                                int64_t *zero_point)
+{
+    for (size_t i = 0; i < n; i++)
+        NAME(choose)(grid, low[i], high[i], &scale[i], &zero_point[i]);
+}
