@@ -12,11 +12,25 @@ _structure_version = itertools.count(1)
 class Parameter:
     """An array that training changes, with its gradient.
 
+    Parameters
+    ----------
+    data : array_like
+        Copied to float32.
+
     Attributes
     ----------
     data : ndarray of float32
     grad : ndarray of float32 or None
         Written by ``backward``.
+
+    Examples
+    --------
+    >>> from ndquant import nn
+    >>> class Scaled(nn.Module):
+    ...     def __init__(self):
+    ...         self.weight = nn.Parameter([1.0, 2.0])
+    >>> Scaled().weight
+    array([1., 2.], dtype=float32)
     """
 
     __slots__ = ("data", "grad")
@@ -62,6 +76,7 @@ class Module:
     """
 
     def __new__(cls, *args, **kwargs):
+        """Make the dictionaries of names here, so that subclasses need not call ``super().__init__()``."""
         self = super().__new__(cls)
         self.__dict__.update(training=True, _parameters={}, _modules={}, _graphs={}, _last_graph=None)
         return self

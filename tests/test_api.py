@@ -1,0 +1,53 @@
+"""The public face: which names there are, and that each explains itself."""
+
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import ndquant as nq
+from ndquant import nn
+
+NAMES = """
+    HistogramObserver MinMaxObserver MovingAverageMinMaxObserver PackedWeight QConfig QParams QuantSpec
+    QuantizationError QuantizationWarning Quantize backend calibrate choose_qparams convert datasets dequantize evaluate
+    fake_quantize fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad get_num_threads linear
+    linear_backward linear_integer load matmul_integer mse nn prepare prepare_qat quantize quantize_static
+    set_num_threads show_config sqnr
+""".split()
+
+NN_NAMES = "Adam Flatten Linear Module Parameter ReLU SGD Sequential batches cross_entropy relu".split()
+
+EXPLAINED = [getattr(nq, n) for n in NAMES if n not in ("datasets", "nn")]
+EXPLAINED += [getattr(nn, n) for n in NN_NAMES] + [nq.datasets.digits, nq.datasets.mnist]
+
+
+def test_the_public_names_are_these():
+    assert sorted(nq.__all__) == sorted(NAMES)
+    assert sorted(nn.__all__) == sorted(NN_NAMES)
+    submodules = {name for name, value in vars(nq).items() if inspect.ismodule(value)}
+    assert {n for n in dir(nq) if not n.startswith("_")} - submodules == set(NAMES) - {"datasets", "nn"}
+
+
+@pytest.mark.parametrize("thing", EXPLAINED, ids=lambda thing: thing.__name__)
+def test_each_has_a_docstring_with_an_example(thing):
+    doc = inspect.getdoc(thing)
+    assert doc and len(doc.splitlines()[0]) <= 120
+    if not (isinstance(thing, type) and issubclass(thing, Exception | Warning)):
+        assert ">>> " in doc
+
+
+@pytest.mark.parametrize("thing", [f for f in EXPLAINED if inspect.isfunction(f)], ids=lambda thing: thing.__name__)
+def test_each_function_explains_every_parameter_and_what_it_returns(thing):
+    doc = inspect.getdoc(thing)
+    for name in inspect.signature(thing).parameters:
+        assert f"{name}" in doc.partition("Parameters")[2], name
+    assert "Returns\n" in doc or "Yields\n" in doc or thing.__name__ in ("set_num_threads", "show_config", "backend")
+
+
+def test_importing_is_quick_and_needs_numpy_alone():
+    code = "import sys, ndquant; print(sorted({m.partition('.')[0] for m in sys.modules}))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    for heavy in ("scipy", "matplotlib", "tqdm", "pooch", "torch", "onnx", "pandas", "tkinter"):
+        assert f"'{heavy}'" not in loaded
