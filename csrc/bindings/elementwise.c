@@ -258,8 +258,12 @@ static PyArrayObject *channel_sums(const ndq_params_object *params)
 /* A gradient in the dtype of what it belongs to. */
 static PyObject *as_scale_type(PyArrayObject *sums, const ndq_params_object *params)
 {
-    PyObject *cast = PyArray_Cast(sums, params->scale_type);
-    return cast ? PyArray_Return((PyArrayObject *)cast) : NULL;
+    if (params->scale_type == NPY_DOUBLE)
+        return PyArray_Return(ndq_retain(sums));
+    PyArrayObject *narrow = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(sums), PyArray_DIMS(sums), NPY_FLOAT);
+    for (npy_intp c = 0; narrow && c < PyArray_SIZE(sums); c++)
+        ((float *)PyArray_DATA(narrow))[c] = (float)((double *)PyArray_DATA(sums))[c];
+    return narrow ? PyArray_Return(narrow) : NULL;
 }
 
 static PyObject *py_fake_quantize_learnable_backward(PyObject *module, PyObject *const *args, Py_ssize_t count)

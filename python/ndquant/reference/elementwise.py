@@ -174,7 +174,8 @@ def sum_in_blocks(terms, axis=None):
     array([3., 3.])
     """
     terms = np.asarray(terms, np.float64)
-    rows = terms.reshape(1, -1) if axis is None else np.moveaxis(terms, axis, 0).reshape(terms.shape[axis], -1)
+    first = terms[None] if axis is None else np.moveaxis(terms, axis, 0)
+    rows = first.reshape(len(first), -1 if first.size else 0)
     total = np.zeros(len(rows))
     for start in range(0, rows.shape[1], BLOCK):
         block = rows[:, start : start + BLOCK]

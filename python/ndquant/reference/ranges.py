@@ -42,6 +42,7 @@ def _one_range(low, high, qmin, qmax, symmetric, profile):
     narrow = profile == "textbook" and _divided(low, high, 1, kind) <= max(abs(low), abs(high)) * np.finfo(kind).eps
     if profile != "textbook" or narrow:
         low, high = min(low, kind(0)), max(high, kind(0))
+    empty = low == high == 0 and profile != "torch"
     if symmetric:
         middle = 0 if qmin < 0 else (qmax + 1) // 2
         steps = {
@@ -49,9 +50,10 @@ def _one_range(low, high, qmin, qmax, symmetric, profile):
             "torch": (qmax - qmin) / 2,
             "textbook": qmax - middle,
         }[profile]
-        return _at_least(max(abs(low), abs(high)) / kind(steps), least, profile), middle
+        scale = max(abs(low), abs(high)) / kind(steps)
+        return (kind(1) if empty else max(scale, least)), middle
     levels = qmax - qmin
-    scale = _at_least(_divided(low, high, levels, kind), least, profile)
+    scale = kind(1) if empty else max(_divided(low, high, levels, kind), least)
     zero_point = qmin - int(np.rint(low / scale))
     return scale, zero_point if profile == "textbook" else min(max(zero_point, qmin), qmax)
 
@@ -63,12 +65,6 @@ def _divided(low, high, levels, kind):
     if np.isfinite(span):
         return span / kind(levels)
     return kind(np.float64(high) / levels - np.float64(low) / levels)
-
-
-def _at_least(scale, least, profile):
-    if scale == 0 and profile != "torch":
-        return scale.dtype.type(1)
-    return max(scale, least)
 
 
 def minmax(x, axis=None):

@@ -1,0 +1,299 @@
+"""quantize, dequantize, fake_quantize and their gradients: each kernel of each backend against its NumPy twin, bit for bit."""
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import ndquant as nq
+from ndquant import reference
+
+from . import cases
+from .cases import assert_same_bits
+
+WITH_BACKEND = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+
+
+def check_all(x, dy, qp):
+    """Compare every function with its twin on these data."""
+    arguments = cases.arguments(qp)
+    codes, real = reference.quantize(x, *arguments), reference.fake_quantize(x, *arguments)
+    dx = reference.fake_quantize_backward(dy, x, *arguments)
+    assert_same_bits(nq.quantize(x, qp), codes)
+    assert_same_bits(nq.fake_quantize(x, qp), real)
+    assert_same_bits(nq.dequantize(nq.quantize(x, qp), qp, dtype=x.dtype), real)
+    assert_same_bits(nq.fake_quantize_backward(dy, x, qp), dx)
+    both = nq.fake_quantize_with_grad(x, dy, qp)
+    assert_same_bits(both[0], real)
+    assert_same_bits(both[1], dx)
+    check_learnable(x, dy, qp)
+
+
+def check_learnable(x, dy, qp):
+    with np.errstate(all="ignore"):
+        expected = reference.fake_quantize_learnable_backward(dy, x, *cases.arguments(qp))
+        found = nq.fake_quantize_learnable_backward(dy, x, qp)
+        assert_same_bits(found[0], expected[0])
+        for gradient, twin in zip(found[1:], expected[1:], strict=True):
+            twin = np.asarray(twin).astype(qp.scale.dtype)
+            assert gradient.dtype == twin.dtype and gradient.shape == twin.shape
+            np.testing.assert_array_equal(gradient, twin)
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+@pytest.mark.parametrize("profile", cases.PROFILES)
+def test_twins_agree_on_all_shapes(backend, rng, profile, dtype):
+    for n, (shape, axis) in enumerate(cases.SHAPES):
+        spec = cases.with_axis(cases.SPECS[n % len(cases.SPECS)], axis)
+        qp = cases.random_qparams(rng, spec, shape, profile)
+        check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
+
+
+@pytest.mark.parametrize("profile", cases.PROFILES)
+def test_twins_agree_on_all_specs(backend, rng, profile):
+    for spec in cases.SPECS:
+        for shape, axis in (((531,), None), ((3, 177), 0), ((177, 3), 1)):
+            for dtype in (np.float32, np.float64):
+                qp = cases.random_qparams(rng, cases.with_axis(spec, axis), shape, profile, dtype)
+                check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("profile", cases.PROFILES)
+@pytest.mark.parametrize("zero_point", cases.ZERO_POINTS)
+def test_rounding_boundaries_and_one_ulp_beside_them(backend, rng, zero_point, profile, dtype):
+    spec = nq.QuantSpec(8, signed=False, symmetric=False)
+    for scale in (0.00214854861, 0.1, 1.0, 1 / 3, 1e-30, 2.0**-126, 1e30, *rng.uniform(1e-3, 1, 5)):
+        qp = nq.QParams(dtype(scale), zero_point, spec, profile=profile)
+        x = cases.boundary_values(qp, dtype)
+        check_all(x, np.ones_like(x), qp)
+
+
+def test_the_reciprocal_decides_ties_as_pytorch_does(backend):
+    """0.273939937 / 0.00214854861 is just below 127.5, the product with the reciprocal is 127.5 and rounds to 128."""
+    qp = nq.QParams(np.float32(0.00214854861), 0, nq.QuantSpec(8, signed=False, symmetric=False))
+    assert nq.quantize(np.float32(0.273939937), qp) == 128
+    textbook = nq.QParams(qp.scale, 0, qp.spec, profile="textbook")
+    assert nq.quantize(np.float32(0.273939937), textbook) == 127
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+@pytest.mark.parametrize("profile", cases.PROFILES)
+def test_nan_infinities_and_zeros(backend, dtype, profile):
+    qp = nq.QParams(0.5, 3, nq.QuantSpec(4, symmetric=False), profile=profile)
+    x = np.array([np.nan, -np.inf, np.inf, -0.0, 0.0, -0.1], dtype)
+    np.testing.assert_array_equal(nq.quantize(x, qp), [-8, -8, 7, 3, 3, 3])
+    y, dx = nq.fake_quantize_with_grad(x, np.full_like(x, -np.inf), qp)
+    np.testing.assert_array_equal(y, [-5.5, -5.5, 2, 0, 0, 0])
+    np.testing.assert_array_equal(dx, [0, 0, 0, -np.inf, -np.inf, -np.inf])
+    assert not np.signbit(y[3:]).any() and not np.signbit(dx[:3]).any()
+
+
+def test_a_gradient_is_selected_not_multiplied(backend):
+    qp = nq.QParams(1.0, 0, nq.QuantSpec(8))
+    x = np.array([500.0, 500.0, 1.0, 1.0], np.float32)
+    dy = np.array([np.nan, -1.0, np.nan, -0.0], np.float32)
+    dx = nq.fake_quantize_backward(dy, x, qp)
+    assert_same_bits(dx, np.array([0.0, 0.0, np.nan, -0.0], np.float32))
+
+
+def test_float64_is_computed_in_float64(backend):
+    """A scale that float32 cannot tell from its neighbour decides a code."""
+    qp = nq.QParams(np.nextafter(0.1, 1), 0, nq.QuantSpec(8))
+    x = np.array([0.05, np.nextafter(0.05, 1) * 1.0000000001])
+    np.testing.assert_array_equal(nq.quantize(x, qp), [0, 1])
+    assert nq.fake_quantize(x, qp)[1] == qp.scale
+
+
+def test_float16_is_computed_in_float32_and_rounded_once(backend, rng):
+    qp = nq.QParams(0.1, 7, nq.QuantSpec(8, symmetric=False))
+    x = cases.values(rng, (1000,), np.float16)
+    wide = nq.fake_quantize(x.astype(np.float32), qp)
+    assert_same_bits(nq.fake_quantize(x, qp), wide.astype(np.float16))
+
+
+def test_long_double_goes_through_float64(backend, rng):
+    qp = nq.QParams(0.1, 7, nq.QuantSpec(8, symmetric=False))
+    x = rng.standard_normal(50).astype(np.longdouble)
+    y = nq.fake_quantize(x, qp)
+    assert y.dtype == np.longdouble
+    np.testing.assert_array_equal(y, nq.fake_quantize(x.astype(np.float64), qp))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_dequantize_computes_in_the_dtype_asked_for(backend, rng, dtype):
+    for spec in cases.SPECS:
+        qp = cases.random_qparams(rng, spec, (), dtype=np.float64)
+        q = np.arange(spec.qmin, spec.qmax + 1).astype(spec.dtype)
+        work = np.float32 if dtype in (np.float16, np.float32) else np.float64
+        expected = (work(qp.scale) * (q.astype(int) - qp.zero_point).astype(work)).astype(dtype)
+        assert_same_bits(nq.dequantize(q, qp, dtype=dtype), expected)
+
+
+@pytest.mark.parametrize("scale", [0.5, np.float32(0.5), np.float64(0.5), np.float16(0.5)])
+def test_dequantize_gives_the_dtype_of_the_scale(scale):
+    qp = nq.QParams(scale, 0, nq.QuantSpec(8))
+    wanted = np.float32 if getattr(scale, "dtype", None) in (np.float32, np.float16) else np.float64
+    assert qp.scale.dtype == wanted
+    assert nq.dequantize(np.int8([1, 2]), qp).dtype == wanted
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64, np.uint16, np.uint64, ">i4"])
+def test_dequantize_takes_wider_integers_that_fit(backend, dtype):
+    qp = nq.QParams(0.5, 0, nq.QuantSpec(8, signed=False, symmetric=False))
+    np.testing.assert_array_equal(nq.dequantize(np.array([0, 3, 255], dtype), qp), [0, 1.5, 127.5])
+
+
+def test_scalars_and_arrays_of_no_dimension():
+    qp = nq.QParams(np.float32(0.5), 0, nq.QuantSpec(8))
+    for x in (1.3, np.float64(1.3), np.float32(1.3), np.array(1.3)):
+        assert nq.quantize(x, qp) == 3
+        assert isinstance(nq.quantize(x, qp), np.int8)
+    out = np.zeros((), np.int8)
+    assert nq.quantize(1.3, qp, out=out) is out and out == 3
+    assert nq.fake_quantize(np.float16(1.3), qp).dtype == np.float16
+    np.testing.assert_array_equal(nq.quantize([[1.0], [2.0]], qp), [[2], [4]])
+
+
+def strided(array, data):
+    """Return the same values in another layout."""
+    order = data.draw(st.permutations(range(array.ndim)))
+    x = array.transpose(order).copy().transpose(np.argsort(order))
+    if x.ndim and data.draw(st.booleans(), label="every second"):
+        wide = np.zeros((*x.shape[:-1], 2 * x.shape[-1]), x.dtype)
+        wide[..., ::2] = x
+        x = wide[..., ::2]
+    if x.ndim and data.draw(st.booleans(), label="reversed"):
+        x = x[::-1].copy()[::-1]
+    if data.draw(st.booleans(), label="swapped"):
+        x = x.astype(x.dtype.newbyteorder())
+    if data.draw(st.booleans(), label="unaligned"):
+        raw = np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+        raw[...] = x
+        x = raw
+    if data.draw(st.booleans(), label="read-only"):
+        x.flags.writeable = False
+    return x
+
+
+@WITH_BACKEND
+@given(data=st.data())
+def test_any_layout_gives_what_a_plain_copy_gives(backend, data):
+    dtype = data.draw(st.sampled_from(cases.FLOATS))
+    shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))
+    axis = data.draw(st.sampled_from([None, *range(-len(shape), len(shape))]))
+    spec = cases.with_axis(data.draw(st.sampled_from(cases.SPECS)), axis)
+    rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
+    qp = cases.random_qparams(rng, spec, shape, data.draw(st.sampled_from(cases.PROFILES)))
+    x, dy = cases.values(rng, shape, dtype), cases.values(rng, shape, dtype)
+    x2, dy2 = strided(x, data), strided(dy, data)
+    np.testing.assert_array_equal(x2, x)
+    check_all(x, dy, qp)
+    found = [nq.quantize(x2, qp), nq.fake_quantize(x2, qp), nq.fake_quantize_backward(dy2, x2, qp)]
+    found += nq.fake_quantize_with_grad(x2, dy2, qp)
+    found += nq.fake_quantize_learnable_backward(dy2, x2, qp)
+    plain = [nq.quantize(x, qp), nq.fake_quantize(x, qp), nq.fake_quantize_backward(dy, x, qp)]
+    plain += nq.fake_quantize_with_grad(x, dy, qp)
+    plain += nq.fake_quantize_learnable_backward(dy, x, qp)
+    for a, b in zip(found, plain, strict=True):
+        assert_same_bits(a, b)
+    np.testing.assert_array_equal(x2, x)
+    q = np.asarray(nq.quantize(x, qp))
+    assert_same_bits(nq.dequantize(strided(q, data), qp), nq.dequantize(q, qp))
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_outputs_are_filled_and_returned_and_nothing_else_is_touched(backend, rng, dtype):
+    for n in (0, 1, 7, 64, 1000):
+        x, dy = cases.values(rng, (n,), dtype), cases.values(rng, (n,), dtype)
+        before = x.tobytes(), dy.tobytes()
+        qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
+        room = np.full(n + 128, 77, np.int8)
+        out = room[64 : 64 + n]
+        assert nq.quantize(x, qp, out=out) is out
+        assert_same_bits(out, nq.quantize(x, qp))
+        assert (room[:64] == 77).all() and (room[64 + n :] == 77).all()
+        wide = np.full(n + 128, 77, dtype)
+        y, dx = wide[64 : 64 + n], np.empty(n, dtype)
+        assert nq.fake_quantize(x, qp, out=y) is y
+        assert_same_bits(y, nq.fake_quantize(x, qp))
+        assert (wide[:64] == 77).all() and (wide[64 + n :] == 77).all()
+        assert nq.dequantize(out, qp, dtype=dtype, out=y) is y
+        assert nq.fake_quantize_backward(dy, x, qp, out=dx) is dx
+        result = nq.fake_quantize_with_grad(x, dy, qp, out=(y, dx))
+        assert result[0] is y and result[1] is dx
+        assert nq.fake_quantize_learnable_backward(dy, x, qp, out=dx)[0] is dx
+        assert before == (x.tobytes(), dy.tobytes())
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+@pytest.mark.parametrize("shape, axis", [((1000,), None), ((10, 100), 1), ((5000, 3), 1), ((3, 5000), 0)])
+def test_an_output_may_be_the_input(backend, rng, shape, axis, dtype):
+    qp = cases.random_qparams(rng, nq.QuantSpec(8, axis=axis), shape)
+    x, dy = cases.values(rng, shape, dtype), cases.values(rng, shape, dtype)
+    y, dx = nq.fake_quantize_with_grad(x, dy, qp)
+    a = x.copy()
+    assert_same_bits(nq.fake_quantize(a, qp, out=a), y)
+    a, b = x.copy(), dy.copy()
+    assert_same_bits(nq.fake_quantize_backward(b, a, qp, out=b), dx)
+    b = dy.copy()
+    assert_same_bits(nq.fake_quantize_backward(b, a, qp, out=a), dx)
+    a, b = x.copy(), dy.copy()
+    found = nq.fake_quantize_with_grad(a, b, qp, out=(a, b))
+    assert_same_bits(found[0], y)
+    assert_same_bits(found[1], dx)
+    a, b = x.copy(), dy.copy()
+    found = nq.fake_quantize_with_grad(a, b, qp, out=(b, a))
+    assert_same_bits(found[0], y)
+    assert_same_bits(found[1], dx)
+    a, b = x.copy(), dy.copy()
+    assert_same_bits(nq.fake_quantize_learnable_backward(b, a, qp, out=a)[0], dx)
+
+
+def test_gradients_take_the_dtype_of_x(backend, rng):
+    qp = nq.QParams(0.1, 0, nq.QuantSpec(8))
+    x, dy = rng.standard_normal(100).astype(np.float32), rng.standard_normal(100)
+    assert_same_bits(nq.fake_quantize_backward(dy, x, qp), nq.fake_quantize_backward(dy.astype(np.float32), x, qp))
+
+
+def test_grad_factor(backend, rng):
+    x, dy = rng.standard_normal((4, 50)), rng.standard_normal((4, 50))
+    for spec, numel in ((nq.QuantSpec(4), 200), (nq.QuantSpec(4, axis=0), 50)):
+        qp = cases.random_qparams(rng, spec, x.shape, dtype=np.float64)
+        _, dscale, dzp = nq.fake_quantize_learnable_backward(dy, x, qp, grad_factor=1)
+        factor = 1 / np.sqrt(numel * 7)
+        _, scaled, scaled_zp = nq.fake_quantize_learnable_backward(dy, x, qp)
+        np.testing.assert_allclose(scaled, dscale * factor, rtol=1e-15)
+        np.testing.assert_allclose(scaled_zp, dzp * factor, rtol=1e-15)
+
+
+def test_the_learnable_backward_is_the_derivative(backend, rng):
+    """Outside the range the output is a bound, differentiable in scale and zero point; so is a sum over it."""
+    x, dy = np.array([9.0, -9.0, 30.0]), rng.standard_normal(3)
+    spec = nq.QuantSpec(4, symmetric=False)
+
+    def loss(scale, zero_point):
+        bound = np.where(x > 0, spec.qmax, spec.qmin)
+        return (dy * scale * (bound - zero_point)).sum()
+
+    _, dscale, dzp = nq.fake_quantize_learnable_backward(dy, x, nq.QParams(0.1, 1, spec), grad_factor=1)
+    step = 1e-6
+    assert dscale == pytest.approx((loss(0.1 + step, 1) - loss(0.1 - step, 1)) / (2 * step), rel=1e-6)
+    assert dzp == pytest.approx((loss(0.1, 1 + step) - loss(0.1, 1 - step)) / (2 * step), rel=1e-6)
+
+
+def test_a_small_scale_of_float64_is_too_small_for_float32():
+    qp = nq.QParams(1e300, 0, nq.QuantSpec(8))
+    assert nq.quantize(np.float64(3e300), qp) == 3
+    with pytest.raises(ValueError, match="outside the range of float32"):
+        nq.quantize(np.float32(1), qp)
+
+
+@pytest.mark.parametrize("scale", [2.0**-126, np.float32(3e38)])
+def test_the_largest_and_the_smallest_scale_of_float32(backend, scale):
+    spec = nq.QuantSpec(8, signed=False, symmetric=False)
+    qp = nq.QParams(np.float32(scale), 0, spec)
+    x = np.float32([0, scale, -scale, np.finfo(np.float32).max])
+    expected = [0, 1, 0, 255 if scale < 1 else 1]
+    np.testing.assert_array_equal(nq.quantize(x, qp), expected)

@@ -1,0 +1,336 @@
+"""Observers: what they find, that they merge exactly, and what they refuse."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import ndquant as nq
+from ndquant import _core, reference
+from ndquant.histogram import Histogram, SquaredError
+from ndquant.profiles import PROFILES
+
+from . import cases
+
+OBSERVERS = (nq.MinMaxObserver, nq.MovingAverageMinMaxObserver, nq.HistogramObserver)
+AFFINE = nq.QuantSpec(8, signed=False, symmetric=False)
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_extremes_agree_with_the_twin(backend, rng, dtype):
+    for shape, axis in cases.SHAPES:
+        x = cases.values(rng, shape, dtype)
+        low, high, nans, infs = _core.minmax(x, axis)
+        expected = reference.minmax(x, axis)
+        cases.assert_same_bits(low, expected[0])
+        cases.assert_same_bits(high, expected[1])
+        assert (nans, infs) == expected[2:]
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_a_single_extreme_anywhere_is_found(backend, dtype):
+    for n in (1, 2, 31, 32, 33, 64, 100):
+        for i in range(n):
+            x = np.zeros(n, dtype)
+            x[i] = -3
+            assert [float(v) for v in _core.minmax(x, None)[:2]] == [-3, 0 if n > 1 else -3]
+            x[i] = np.nan
+            assert _core.minmax(x, None)[2:] == (1, 0)
+            x[i] = np.inf
+            assert _core.minmax(x, None)[2:] == (0, 1)
+
+
+def test_minus_zero_becomes_zero(backend):
+    low, high, _, _ = _core.minmax(np.full(50, -0.0, np.float32), None)
+    assert not np.signbit(low) and not np.signbit(high)
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_histograms_agree_with_the_twin(backend, rng, dtype):
+    for x in (cases.values(rng, (5000,), dtype), cases.edge_values(dtype), np.zeros(0, dtype), np.full(9, -1.5, dtype)):
+        keys, counts = _core.histogram(x)
+        found = {int(k) * 512 + i: int(n) for k, row in zip(keys, counts, strict=True) for i, n in enumerate(row) if n}
+        assert found == reference.histogram(x)
+
+
+def test_histogram_bins_hold_their_values(rng):
+    x = np.concatenate([cases.values(rng, (2000,), np.float32).astype(np.float64), [0.0, 1.0, -1.0]])
+    x = x[np.isfinite(x)]
+    histogram = Histogram()
+    histogram.add(x)
+    low, high, counts = histogram.bins()
+    assert counts.sum() == x.size and (counts > 0).all()
+    assert (low <= high).all() and (np.diff(low) > 0).all()
+    x = np.where(abs(x) < 2.0**-126, 0, x)
+    np.testing.assert_array_equal([((x >= a) & (x <= b)).sum() for a, b in zip(low, high, strict=True)], counts)
+
+
+def batches(rng, dtype=np.float32, n=7):
+    return [(rng.standard_normal((4, 50 + 3 * i)) * (1 + i % 3)).astype(dtype) for i in range(n)]
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_min_max(rng, axis):
+    data = batches(rng)
+    observer = nq.MinMaxObserver(axis=axis)
+    for x in data:
+        assert observer.update(x) is observer
+    low, high = observer.range(nq.QuantSpec(axis=axis))
+    everything = np.concatenate(data, axis=1)
+    np.testing.assert_array_equal(low, everything.min(axis=None if axis is None else 1))
+    np.testing.assert_array_equal(high, everything.max(axis=None if axis is None else 1))
+    assert observer.count == len(data)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("axis", [None, 0])
+def test_moving_average(rng, axis, dtype):
+    observer = nq.MovingAverageMinMaxObserver(axis=axis)
+    m = None
+    for x in batches(rng, dtype):
+        observer.update(x)
+        seen = np.array([x.min(axis=None if axis is None else 1), x.max(axis=None if axis is None else 1)])
+        m = seen if m is None else m + dtype(0.01) * (seen - m)
+        low, high = observer.range(nq.QuantSpec(axis=axis))
+        assert low.dtype == dtype
+        np.testing.assert_array_equal([low, high], m)
+
+
+def test_a_step_of_the_moving_average_does_not_depend_on_its_number():
+    observer = nq.MovingAverageMinMaxObserver()
+    x, folds = np.ones(3), []
+    observer._step = lambda *args: folds.append(1) or type(observer)._step(observer, *args)
+    for _ in range(100):
+        observer.update(x).range(nq.QuantSpec())
+    assert len(folds) == 99
+
+
+@pytest.mark.parametrize("make", OBSERVERS)
+@pytest.mark.parametrize("axis", [None, 0])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_parts_merge_to_the_whole(make, axis, data):
+    parts = batches(np.random.default_rng(3))
+    spec = nq.QuantSpec(4, symmetric=False, axis=axis)
+    whole = make(axis=axis)
+    for x in parts:
+        whole.update(x)
+    workers = [make(axis=axis) for _ in range(3)]
+    for number in data.draw(st.permutations(range(len(parts)))):
+        workers[data.draw(st.integers(0, 2))].update(parts[number], number=number)
+    first, *others = data.draw(st.permutations(workers))
+    for other in others:
+        assert first.merge(pickle.loads(pickle.dumps(other))) is first
+    assert first.count == whole.count
+    assert first.qparams(spec) == whole.qparams(spec)
+    first.update(parts[0])
+    whole.update(parts[0])
+    assert first.qparams(spec) == whole.qparams(spec)
+
+
+@pytest.mark.parametrize("make", OBSERVERS)
+def test_a_copy_goes_its_own_way(make, rng):
+    observer = make().update(rng.standard_normal(100))
+    before = observer.qparams(AFFINE)
+    other = pickle.loads(pickle.dumps(observer)).update(rng.standard_normal(100) * 50)
+    merged = make().merge(observer).update(rng.standard_normal(100) * 50)
+    assert observer.qparams(AFFINE) == before != other.qparams(AFFINE)
+    assert merged.qparams(AFFINE) != before
+
+
+@pytest.mark.parametrize("make", OBSERVERS)
+def test_the_dtype_of_the_data(make):
+    x = np.linspace(-1, 3, 100)
+    for dtypes, wanted in (
+        ([np.float16], np.float32),
+        ([np.float32], np.float32),
+        ([np.float64], np.float64),
+        ([np.float32, np.float64, np.float32], np.float64),
+    ):
+        observer = make()
+        for dtype in dtypes:
+            observer.update(x.astype(dtype))
+            observer.qparams(AFFINE)
+        assert observer.qparams(AFFINE).scale.dtype == wanted
+
+
+@pytest.mark.parametrize("percentile", [50, 75, 99, 99.9, 100])
+def test_percentiles(rng, percentile):
+    x = np.concatenate([rng.standard_normal(20000), rng.gamma(1, 1, 5000)]).astype(np.float32)
+    observer = nq.HistogramObserver().update(x)
+    low, high = observer.range(AFFINE, method="percentile", percentile=percentile)
+    expected = np.percentile(x.astype(np.float64), [100 - percentile, percentile])
+    np.testing.assert_allclose([low, high], expected, rtol=2**-8, atol=1e-3)
+    low, high = observer.range(nq.QuantSpec(), method="percentile", percentile=percentile)
+    assert low == -high
+    assert high == pytest.approx(np.percentile(abs(x), percentile), rel=2**-8)
+
+
+def distributions(rng):
+    n = 20000
+    yield rng.standard_normal(n)
+    yield rng.laplace(size=n)
+    yield np.maximum(rng.standard_normal(n), 0)
+    yield rng.gamma(1, 1, n) - 0.3
+    yield -rng.gamma(1, 1, n)
+    yield np.concatenate([rng.standard_normal(n), [1e4]])
+    yield rng.standard_normal(n) * 1e-20
+    yield np.zeros(10)
+    yield np.full(10, 3.0)
+    yield np.array([-1.0, 2.0])
+    yield rng.uniform(100, 200, n)
+
+
+def measured(x, qp):
+    return np.mean((nq.fake_quantize(x, qp).astype(np.float64) - x) ** 2)
+
+
+@pytest.mark.parametrize("profile", cases.PROFILES)
+def test_the_least_squares_range_is_never_worse_than_the_extremes(rng, profile):
+    for x in distributions(rng):
+        for spec in cases.SPECS:
+            x = x.astype(np.float32)
+            observer = nq.HistogramObserver(profile=profile).update(x)
+            best, extremes = (np.array([observer.range(spec, method)]).T for method in ("mse", "minmax"))
+            error = SquaredError(
+                observer._histograms[0], float(x.min()), float(x.max()), PROFILES[profile].scale_zero_point, spec
+            )
+            assert error(*best) <= error(*extremes)
+            low, high = best[:, 0]
+            assert low <= high
+
+
+@pytest.mark.parametrize("spec", [nq.QuantSpec(4), nq.QuantSpec(2), nq.QuantSpec(4, signed=False, symmetric=False)])
+def test_the_least_squares_range_is_as_good_as_a_scan(rng, spec):
+    for x in itertools.islice(distributions(rng), 7):
+        qp = nq.choose_qparams(x, spec, method="mse")
+        low, high = min(x.min(), 0), max(x.max(), 0)
+        grid = np.linspace(0.02, 1, 50)
+        if spec.symmetric:
+            top = max(-low, high)
+            scanned = [nq.QParams.from_range(-top * a, top * a, spec) for a in grid]
+        else:
+            scanned = [nq.QParams.from_range(low * a, high * b, spec) for a in grid[::2] for b in grid[::2]]
+        assert measured(x, qp) <= 1.005 * min(measured(x, other) for other in scanned)
+
+
+def test_the_squared_error_of_a_histogram_is_that_of_the_data(rng):
+    x = rng.standard_normal(50000)
+    for spec in (nq.QuantSpec(8), nq.QuantSpec(3), AFFINE):
+        histogram = Histogram()
+        histogram.add(x)
+        error = SquaredError(histogram, x.min(), x.max(), PROFILES["default"].scale_zero_point, spec)
+        for low, high in ((-1.0, 1.0), (-4.0, 4.0), (-2.0, 3.0)):
+            expected = measured(x, nq.QParams.from_range(low, high, spec)) * x.size
+            assert error(np.array([low]), np.array([high]))[0] == pytest.approx(expected, rel=0.02)
+
+
+def test_choose_qparams_is_an_observer_that_saw_one_array(rng):
+    x = rng.standard_normal((6, 40))
+    for axis, method in itertools.product([None, 0, 1, -1], ["minmax", "percentile", "mse"]):
+        spec = nq.QuantSpec(4, axis=axis)
+        qp = nq.choose_qparams(x, spec, method=method)
+        if method == "minmax":
+            assert qp == nq.MinMaxObserver(axis=axis).update(x).qparams(spec)
+        else:
+            assert qp == nq.HistogramObserver(axis=axis).update(x).qparams(spec, method=method)
+        assert qp.scale.shape == (() if axis is None else (x.shape[axis],))
+        if axis == 0:
+            rows = [nq.choose_qparams(row, nq.QuantSpec(4), method=method) for row in x]
+            np.testing.assert_array_equal(qp.scale, [row.scale for row in rows])
+
+
+@pytest.mark.parametrize("make", OBSERVERS)
+def test_data_that_are_not_finite(make):
+    x = np.array([1.0, np.nan, np.inf, -np.inf, -2.0, np.nan])
+    message = 'x: has 2 NaN and 2 infinite of 6 values; nonfinite="ignore" would skip them'
+    observer = make()
+    with pytest.raises(ValueError, match=message):
+        observer.update(x)
+    assert observer.count == 0
+    observer = make(nonfinite="ignore").update(x)
+    assert observer.qparams(AFFINE) == make().update(np.array([1.0, -2.0])).qparams(AFFINE)
+    with pytest.raises(nq.QuantizationError, match="x had no finite value"):
+        make(nonfinite="ignore").update(np.array([np.nan])).qparams(AFFINE)
+    with pytest.raises(nq.QuantizationError, match="channel 1 had no finite value"):
+        make(axis=0, nonfinite="ignore").update(np.array([[1.0], [np.inf]])).qparams(nq.QuantSpec(axis=0))
+    with pytest.raises(ValueError, match="nonfinite: must be one of error, ignore, got 'skip'"):
+        make(nonfinite="skip")
+    if make is nq.MovingAverageMinMaxObserver:
+        assert observer.update(np.array([np.nan])).range(AFFINE) == (-2, 1)
+
+
+def test_choosing_for_data_that_are_not_finite_or_not_there():
+    for method in ("minmax", "percentile", "mse"):
+        with pytest.raises(ValueError, match="1 NaN and 0 infinite of 2"):
+            nq.choose_qparams(np.array([1.0, np.nan]), nq.QuantSpec(), method=method)
+        with pytest.raises(ValueError, match=r"x: is empty, shape \(0, 3\)"):
+            nq.choose_qparams(np.zeros((0, 3)), nq.QuantSpec(axis=0), method=method)
+        with pytest.raises(ValueError, match=r"x: is empty"):
+            nq.choose_qparams([], nq.QuantSpec(), method=method)
+        with pytest.raises(TypeError, match="x: expected floating-point data"):
+            nq.choose_qparams(np.arange(3), nq.QuantSpec(), method=method)
+        with pytest.raises(ValueError, match="x: has 1 dimensions, so axis 1 does not exist"):
+            nq.choose_qparams(np.ones(3), nq.QuantSpec(axis=1), method=method)
+    with pytest.raises(ValueError, match="method: must be one of"):
+        nq.choose_qparams(np.ones(3), nq.QuantSpec(), method="best")
+    with pytest.raises(ValueError, match="percentile: must be 50 to 100, got 101"):
+        nq.choose_qparams(np.ones(3), nq.QuantSpec(), method="percentile", percentile=101)
+    with pytest.raises(TypeError, match="spec: expected a QuantSpec, got int"):
+        nq.choose_qparams(np.ones(3), 8)
+
+
+@pytest.mark.parametrize("make", OBSERVERS)
+def test_what_observers_refuse(make):
+    observer = make()
+    with pytest.raises(nq.QuantizationError, match="has seen no data"):
+        observer.qparams(AFFINE)
+    with pytest.raises(TypeError, match="x: expected floating-point data"):
+        observer.update(np.arange(3))
+    with pytest.raises(TypeError, match="masked"):
+        observer.update(np.ma.array([1.0, 2.0], mask=[0, 1]))
+    with pytest.raises(ValueError, match="x: is empty"):
+        observer.update(np.zeros(0))
+    with pytest.raises(TypeError, match="number: must be an int or None, got 1.5"):
+        observer.update(np.ones(3), number=1.5)
+    with pytest.raises(ValueError, match="number: must not be negative, got -1"):
+        observer.update(np.ones(3), number=-1)
+    assert observer.count == 0
+    observer.update(np.ones(3))
+    with pytest.raises(ValueError, match="spec: axis must be None as this observer's, got 0"):
+        observer.qparams(nq.QuantSpec(axis=0))
+    with pytest.raises(TypeError, match="spec: expected a QuantSpec, got str"):
+        observer.qparams("int8")
+    with pytest.raises(TypeError, match="axis: must be an int or None"):
+        make(axis=0.5)
+
+
+@pytest.mark.parametrize("make", OBSERVERS)
+def test_what_merging_refuses(make):
+    observer = make(axis=0).update(np.ones((3, 2)))
+    with pytest.raises(ValueError, match="x: must have 3 channels on axis 0 as before, got 2"):
+        observer.update(np.ones((2, 2)))
+    with pytest.raises(ValueError, match="other: must have 3 channels, got 2"):
+        observer.merge(make(axis=0).update(np.ones((2, 2)), number=1))
+    with pytest.raises(ValueError, match="other: was made with"):
+        observer.merge(make(axis=1))
+    with pytest.raises(ValueError, match="other: was made with"):
+        observer.merge(make(axis=0, profile="torch"))
+    with pytest.raises(TypeError, match=f"other: expected a {make.__name__}"):
+        observer.merge(OBSERVERS[OBSERVERS.index(make) - 1](axis=0))
+    assert observer.merge(make(axis=0)).count == 1
+
+
+def test_a_batch_counts_once_in_a_moving_average():
+    observer = nq.MovingAverageMinMaxObserver().update(np.ones(3), number=4)
+    with pytest.raises(ValueError, match="number: batch 4 was seen before"):
+        observer.update(np.ones(3), number=4)
+    with pytest.raises(ValueError, match="other: batch 4 was seen by both"):
+        observer.merge(nq.MovingAverageMinMaxObserver().update(np.ones(3), number=4))
+    assert observer.update(np.ones(3)).count == 2
+    for constant in (0, -1, 1.5, np.nan):
+        with pytest.raises(ValueError, match="averaging_constant: must be above 0 and at most 1"):
+            nq.MovingAverageMinMaxObserver(averaging_constant=constant)
