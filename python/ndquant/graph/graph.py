@@ -135,6 +135,7 @@ class Graph:
     # ---- running
 
     def __call__(self, *inputs):
+        """Run the graph; see `forward`."""
         return self.forward(*inputs)
 
     def forward(self, *inputs):

@@ -176,6 +176,7 @@ class Module:
         return graph_for(self, inputs)
 
     def __call__(self, *inputs):
+        """Run the graph of ``forward`` on arrays of floats; inside another ``forward``, record this module's nodes."""
         from .tracing import Traced, as_inputs
 
         if any(isinstance(x, Traced) for x in inputs):
