@@ -83,18 +83,33 @@ PyArrayObject *ndq_contiguous(PyArrayObject *array, int type)
                                               NPY_ARRAY_CARRAY_RO | NPY_ARRAY_FORCECAST);
 }
 
-/* NPY_BYTE or NPY_UBYTE, whichever holds all values, else -1 and the range seen. */
-static int narrowest_type(PyArrayObject *wide, npy_int64 *low, npy_int64 *high)
+/* Extremes of a contiguous array of int64, or of uint64 if its type is unsigned; 0 counts as a value. */
+static void integer_range(PyArrayObject *wide, npy_int64 *low, npy_uint64 *high)
 {
-    const npy_int64 *v = PyArray_DATA(wide);
-    *low = *high = 0;
+    *low = 0;
+    *high = 0;
     for (npy_intp i = 0; i < PyArray_SIZE(wide); i++) {
-        *low = v[i] < *low ? v[i] : *low;
-        *high = v[i] > *high ? v[i] : *high;
+        const npy_uint64 bits = ((const npy_uint64 *)PyArray_DATA(wide))[i];
+        if (PyArray_ISSIGNED(wide) && (npy_int64)bits < 0)
+            *low = (npy_int64)bits < *low ? (npy_int64)bits : *low;
+        else
+            *high = bits > *high ? bits : *high;
     }
-    if (*low >= -128 && *high <= 127)
-        return NPY_BYTE;
-    return *low >= 0 && *high <= 255 ? NPY_UBYTE : -1;
+}
+
+/* Takes 8-byte integers as bytes, signed if they fit both. */
+static PyArrayObject *narrow_codes(PyArrayObject *wide, const char *name)
+{
+    npy_int64 low;
+    npy_uint64 high;
+    integer_range(wide, &low, &high);
+    if (low >= -128 && high <= 127)
+        return ndq_contiguous(wide, NPY_BYTE);
+    if (low >= 0 && high <= 255)
+        return ndq_contiguous(wide, NPY_UBYTE);
+    PyErr_Format(PyExc_ValueError, "%s: codes must fit int8 or uint8, got values from %lld to %llu", name,
+                 (long long)low, (unsigned long long)high);
+    return NULL;
 }
 
 PyArrayObject *ndq_codes_array(PyObject *object, const char *name)
@@ -102,19 +117,10 @@ PyArrayObject *ndq_codes_array(PyObject *object, const char *name)
     PyArrayObject *array = ndq_integer_array(object, name);
     if (!array || PyArray_TYPE(array) == NPY_BYTE || PyArray_TYPE(array) == NPY_UBYTE)
         return array;
-    PyArrayObject *codes = NULL;
-    PyArrayObject *wide = ndq_contiguous(array, NPY_INT64);
-    if (wide) {
-        npy_int64 low, high;
-        int type = narrowest_type(wide, &low, &high);
-        if (type < 0)
-            PyErr_Format(PyExc_ValueError, "%s: codes must fit int8 or uint8, got values from %lld to %lld", name,
-                         (long long)low, (long long)high);
-        else
-            codes = ndq_contiguous(wide, type);
-        ndq_release(wide);
-    }
+    PyArrayObject *wide = ndq_contiguous(array, PyArray_ISSIGNED(array) ? NPY_INT64 : NPY_UINT64);
     ndq_release(array);
+    PyArrayObject *codes = wide ? narrow_codes(wide, name) : NULL;
+    ndq_release(wide);
     return codes;
 }
 

@@ -1,0 +1,74 @@
+"""Reads and writes stay inside the arrays: these end, or begin, at a page that may not be touched.
+
+The work is done in a process of its own, so that a crash is a failed assertion.
+"""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import ndquant as nq
+from ndquant import _core
+
+from .guard import guarded
+
+SIZES = (*range(1, 71), 127, 128, 129, 1023, 4095, 4096, 4097)
+
+
+def exercise(side, rng):
+    """Call every array function on guarded arrays of all sizes, per tensor and per channel."""
+    spec = nq.QuantSpec(8, symmetric=False)
+    for dtype in (np.float32, np.float64):
+        for n in SIZES:
+            x, dy = (guarded(rng.standard_normal(n).astype(dtype), side) for _ in range(2))
+            y, dx = (guarded(np.zeros(n, dtype), side) for _ in range(2))
+            q = guarded(np.zeros(n, np.int8), side)
+            for profile in ("default", "textbook"):
+                call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 3, spec, profile=profile))
+            if n < 71:
+                per_channel(x, dy, y, dx, q, dtype)
+
+
+def per_channel(x, dy, y, dx, q, dtype):
+    n = x.size
+    scale = np.full(n, 0.1, dtype)
+    for shape, axis in (((1, n), 1), ((n, 1), 0), ((1, n, 1), -2)):
+        qp = nq.QParams(scale, 3, nq.QuantSpec(8, symmetric=False, axis=axis))
+        call_all(*(a.reshape(shape) for a in (x, dy, y, dx, q)), qp)
+
+
+def call_all(x, dy, y, dx, q, qp):
+    nq.quantize(x, qp, out=q)
+    nq.dequantize(q, qp, dtype=x.dtype, out=y)
+    nq.dequantize(q.view(np.uint8), qp, dtype=x.dtype, out=y)
+    nq.fake_quantize(x, qp, out=y)
+    nq.fake_quantize_backward(dy, x, qp, out=dx)
+    nq.fake_quantize_with_grad(x, dy, qp, out=(y, dx))
+    nq.fake_quantize_learnable_backward(dy, x, qp, out=dx)
+    _core.minmax(x, qp.spec.axis)
+    _core.histogram(x)
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("side", ["begin", "end"])
+def test_kernels_stay_inside(backend, side):
+    done = run(
+        "import numpy as np; from ndquant import _core; from tests import test_guard_pages as t;"
+        f"_core.set_backend({backend!r}); t.exercise({side!r}, np.random.default_rng(0)); print('done')"
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("side, index", [("begin", -1), ("end", 1)])
+def test_the_guard_would_notice(side, index):
+    """One byte too far ends the process with SIGSEGV."""
+    done = run(
+        "import ctypes, numpy as np; from tests.guard import guarded;"
+        f"a = guarded(np.zeros(1, np.uint8), {side!r}); ctypes.string_at(a.ctypes.data + {index}, 1)"
+    )
+    assert done.returncode == -11
