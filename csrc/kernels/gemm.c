@@ -219,11 +219,12 @@ static void run_panel(const job *j, const block *b, size_t first_row, size_t pan
     const ndq_gemm_word *weights = w->panels + panel * w->words * kernel->nr;
     uint8_t *out = (uint8_t *)j->call->out + (first_row * w->N + first) * size;
     _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
+    ndq_gemm_tile *const *tile = columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
     ndq_gemm_columns c;
     make_columns(j->call, first, &c);
     for (size_t m = 0; m < b->count; m += kernel->mr) {
         const size_t rows = ndq_min_size(kernel->mr, b->count - m);
-        kernel->tile[rows - 1](w->words, b->rows + m * b->stride, b->stride, weights, acc);
+        tile[rows - 1](w->words, b->rows + m * b->stride, b->stride, weights, acc);
         if (b->sums)
             kernel->subtract_row_terms(rows, acc, b->sums + m, &c);
         kernel->store[j->call->output](rows, columns, acc, &c, &j->stage, out + m * w->N * size, w->N * size);

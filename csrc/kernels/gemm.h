@@ -57,13 +57,14 @@ typedef struct ndq_gemm_kernel {
     /* Brings K codes of one row into the format above; zero matters to centred kernels only. */
     void (*expand_a)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
     void (*expand_w)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
-    /* sums[0] += sum of (code - zero), sums[1] += sum of |code - zero|. */
+    /* sums[0] += sum of (code - zero), sums[1] += sum of |code - zero|; zero is a code of that sign. */
     void (*sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums);
     /* Lays words [first, first + count) of nr expanded rows, `stride` words apart, into a panel of `words` words. */
     void (*pack)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
                  ndq_gemm_word *panel);
 
-    ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR]; /* by number of rows less one */
+    ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
+    ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
     /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL in centred kernels. */
     void (*subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c);
     ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];

@@ -15,7 +15,7 @@
 
 /* One word of K of one row: broadcast it, multiply it by the two vectors of weights, add. As one asm statement because
  * gcc moves the six broadcasts of a step together and then spills half of the accumulators. */
-#define ROW(word, w0, w1, c0, c1)                                                                            \
+#define WIDE_ROW(word, c0, c1)                                                                               \
     do {                                                                                                     \
         __m256i x_, y_;                                                                                      \
         __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
@@ -24,34 +24,52 @@
                          "vpaddd %[y], %[s0], %[s0]\n\t"                                                     \
                          "vpaddd %[x], %[s1], %[s1]"                                                         \
                          : [s0] "+x"(c0), [s1] "+x"(c1), [x] "=&x"(x_), [y] "=&x"(y_)                        \
-                         : [a] "m"(*(const uint32_t *)(word)), [b0] "x"(w0), [b1] "x"(w1));                  \
+                         : [a] "m"(*(const ndq_gemm_word *)(word)), [b0] "x"(w0), [b1] "x"(w1));             \
     } while (0)
 
-#define STEP(rows, i)                                                                                        \
+#define NARROW_ROW(word, c0)                                                                                 \
+    do {                                                                                                     \
+        __m256i x_;                                                                                          \
+        __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
+                         "vpmaddwd %[b0], %[x], %[x]\n\t"                                                    \
+                         "vpaddd %[x], %[s0], %[s0]"                                                         \
+                         : [s0] "+x"(c0), [x] "=&x"(x_)                                                      \
+                         : [a] "m"(*(const ndq_gemm_word *)(word)), [b0] "x"(w0));                           \
+    } while (0)
+
+#define ROW(word, c0, c1)                                                                                    \
+    do {                                                                                                     \
+        if (wide)                                                                                            \
+            WIDE_ROW(word, c0, c1);                                                                          \
+        else                                                                                                 \
+            NARROW_ROW(word, c0);                                                                            \
+    } while (0)
+
+#define STEP(i)                                                                                              \
     do {                                                                                                     \
         const __m256i w0 = _mm256_load_si256(b + 2 * (i)), w1 = _mm256_load_si256(b + 2 * (i) + 1);          \
-        ROW(a0 + 4 * (i), w0, w1, c00, c01);                                                                 \
-        if (rows > 1) ROW(a0 + stride + 4 * (i), w0, w1, c10, c11);                                          \
-        if (rows > 2) ROW(a0 + 2 * stride + 4 * (i), w0, w1, c20, c21);                                      \
-        if (rows > 3) ROW(a3 + 4 * (i), w0, w1, c30, c31);                                                   \
-        if (rows > 4) ROW(a3 + stride + 4 * (i), w0, w1, c40, c41);                                          \
-        if (rows > 5) ROW(a3 + 2 * stride + 4 * (i), w0, w1, c50, c51);                                      \
+        ROW(a0 + 4 * (i), c00, c01);                                                                         \
+        if (rows > 1) ROW(a0 + stride + 4 * (i), c10, c11);                                                  \
+        if (rows > 2) ROW(a0 + 2 * stride + 4 * (i), c20, c21);                                              \
+        if (rows > 3) ROW(a3 + 4 * (i), c30, c31);                                                           \
+        if (rows > 4) ROW(a3 + stride + 4 * (i), c40, c41);                                                  \
+        if (rows > 5) ROW(a3 + 2 * stride + 4 * (i), c50, c51);                                              \
     } while (0)
 
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm256_store_si256((__m256i *)(acc + 16 * (row)), c0), _mm256_store_si256((__m256i *)(acc + 16 * (row) + 8), c1))
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void tile(const int rows, size_t words, const uint8_t *a0,
-                                                                       size_t stride, const void *panel, int32_t *acc)
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t stride, const void *panel, int32_t *acc)
 {
     const __m256i *b = panel;
     const uint8_t *a3 = rows > 3 ? a0 + 3 * stride : a0;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m256i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
     for (size_t k = 0; k < words; k += 2) {
-        STEP(rows, 0);
-        STEP(rows, 1);
+        STEP(0);
+        STEP(1);
         a0 += 8;
         a3 += 8;
         b += 4;
@@ -64,18 +82,53 @@ static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void tile(const int
     if (rows > 5) SAVE(5, c50, c51);
 }
 
-#define TILE(rows)                                                                                           \
-    static NDQ_TARGET_AVX2 void tile_##rows(size_t words, const uint8_t *a, size_t stride, const void *panel, \
-                                            int32_t *acc)                                                    \
+#define TILE(name, rows, wide)                                                                               \
+    static NDQ_TARGET_AVX2 void name##_##rows(size_t words, const uint8_t *a, size_t stride, const void *panel, \
+                                              int32_t *acc)                                                  \
     {                                                                                                        \
-        tile(rows, words, a, stride, panel, acc);                                                            \
+        tile(rows, wide, words, a, stride, panel, acc);                                                      \
     }
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
-TILE(5)
-TILE(6)
+#define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
+TILES(1)
+TILES(2)
+TILES(3)
+TILES(4)
+TILES(5)
+TILES(6)
+
+/* Eight words of eight rows to eight columns of eight words. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void transpose_8x8(const ndq_gemm_word *rows, size_t stride,
+                                                                                ndq_gemm_word *out)
+{
+    __m256i r[8], s[8];
+    for (int i = 0; i < 8; i++)
+        r[i] = _mm256_load_si256((const __m256i *)(rows + (size_t)i * stride));
+    for (int i = 0; i < 8; i += 2) {
+        s[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
+        s[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4) {
+        r[i] = _mm256_unpacklo_epi64(s[i], s[i + 2]);
+        r[i + 1] = _mm256_unpackhi_epi64(s[i], s[i + 2]);
+        r[i + 2] = _mm256_unpacklo_epi64(s[i + 1], s[i + 3]);
+        r[i + 3] = _mm256_unpackhi_epi64(s[i + 1], s[i + 3]);
+    }
+    for (int i = 0; i < 4; i++) {
+        _mm256_store_si256((__m256i *)(out + NR * i), _mm256_permute2x128_si256(r[i], r[i + 4], 0x20));
+        _mm256_store_si256((__m256i *)(out + NR * (i + 4)), _mm256_permute2x128_si256(r[i], r[i + 4], 0x31));
+    }
+}
+
+/* pack_words, with eight by eight words at a time. */
+static NDQ_TARGET_AVX2 void pack(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
+                                 ndq_gemm_word *panel)
+{
+    const size_t whole = count / 8 * 8;
+    for (size_t i = 0; i < whole; i += 8)
+        for (size_t n = 0; n < NR; n += 8)
+            transpose_8x8(rows + n * stride + i, stride, panel + (first + i) * NR + n);
+    avx2_pack_words(first + whole, count - whole, rows + whole, stride, words, panel);
+}
 
 const ndq_gemm_kernel ndq_gemm_avx2 = {
     .name = "avx2",
@@ -87,8 +140,9 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .expand_a = avx2_expand_s16,
     .expand_w = avx2_expand_s16,
     .sums = avx2_sums,
-    .pack = avx2_pack_words,
-    .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
+    .pack = pack,
+    .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
+    .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes},
 };
 #endif

@@ -15,7 +15,7 @@
 typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
 
 /* One asm statement for the reason given in gemm_avx2.c. */
-#define ROW(word, w0, w1, c0, c1)                                                                            \
+#define WIDE_ROW(word, c0, c1)                                                                               \
     do {                                                                                                     \
         __m512i x_;                                                                                          \
         __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
@@ -25,12 +25,29 @@ typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
                          : [a] "m"(*(const word_anywhere *)(word)), [b0] "v"(w0), [b1] "v"(w1));             \
     } while (0)
 
+#define NARROW_ROW(word, c0)                                                                                 \
+    do {                                                                                                     \
+        __m512i x_;                                                                                          \
+        __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
+                         "vpdpbusd %[b0], %[x], %[s0]"                                                       \
+                         : [s0] "+v"(c0), [x] "=&v"(x_)                                                      \
+                         : [a] "m"(*(const word_anywhere *)(word)), [b0] "v"(w0));                           \
+    } while (0)
+
+#define ROW(word, c0, c1)                                                                                    \
+    do {                                                                                                     \
+        if (wide)                                                                                            \
+            WIDE_ROW(word, c0, c1);                                                                          \
+        else                                                                                                 \
+            NARROW_ROW(word, c0);                                                                            \
+    } while (0)
+
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm512_store_si512(acc + 32 * (row), c0), _mm512_store_si512(acc + 32 * (row) + 16, c1))
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX512VNNI void
-tile(const int rows, size_t words, const uint8_t *a0, size_t stride, const void *panel, int32_t *acc)
+tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t stride, const void *panel, int32_t *acc)
 {
     const __m512i *b = panel;
     const uint8_t *a3 = rows > 3 ? a0 + 3 * stride : a0;
@@ -42,18 +59,18 @@ tile(const int rows, size_t words, const uint8_t *a0, size_t stride, const void 
     __m512i c90 = c00, c91 = c00, ca0 = c00, ca1 = c00, cb0 = c00, cb1 = c00;
     for (size_t k = 0; k < words; k++, b += 2, a0 += 4, a3 += 4, a6 += 4, a9 += 4) {
         const __m512i w0 = _mm512_load_si512(b), w1 = _mm512_load_si512(b + 1);
-        ROW(a0, w0, w1, c00, c01);
-        if (rows > 1) ROW(a0 + stride, w0, w1, c10, c11);
-        if (rows > 2) ROW(a0 + 2 * stride, w0, w1, c20, c21);
-        if (rows > 3) ROW(a3, w0, w1, c30, c31);
-        if (rows > 4) ROW(a3 + stride, w0, w1, c40, c41);
-        if (rows > 5) ROW(a3 + 2 * stride, w0, w1, c50, c51);
-        if (rows > 6) ROW(a6, w0, w1, c60, c61);
-        if (rows > 7) ROW(a6 + stride, w0, w1, c70, c71);
-        if (rows > 8) ROW(a6 + 2 * stride, w0, w1, c80, c81);
-        if (rows > 9) ROW(a9, w0, w1, c90, c91);
-        if (rows > 10) ROW(a9 + stride, w0, w1, ca0, ca1);
-        if (rows > 11) ROW(a9 + 2 * stride, w0, w1, cb0, cb1);
+        ROW(a0, c00, c01);
+        if (rows > 1) ROW(a0 + stride, c10, c11);
+        if (rows > 2) ROW(a0 + 2 * stride, c20, c21);
+        if (rows > 3) ROW(a3, c30, c31);
+        if (rows > 4) ROW(a3 + stride, c40, c41);
+        if (rows > 5) ROW(a3 + 2 * stride, c50, c51);
+        if (rows > 6) ROW(a6, c60, c61);
+        if (rows > 7) ROW(a6 + stride, c70, c71);
+        if (rows > 8) ROW(a6 + 2 * stride, c80, c81);
+        if (rows > 9) ROW(a9, c90, c91);
+        if (rows > 10) ROW(a9 + stride, ca0, ca1);
+        if (rows > 11) ROW(a9 + 2 * stride, cb0, cb1);
     }
     SAVE(0, c00, c01);
     if (rows > 1) SAVE(1, c10, c11);
@@ -69,24 +86,25 @@ tile(const int rows, size_t words, const uint8_t *a0, size_t stride, const void 
     if (rows > 11) SAVE(11, cb0, cb1);
 }
 
-#define TILE(rows)                                                                                           \
-    static NDQ_TARGET_AVX512VNNI void tile_##rows(size_t words, const uint8_t *a, size_t stride,             \
-                                                  const void *panel, int32_t *acc)                           \
+#define TILE(name, rows, wide)                                                                               \
+    static NDQ_TARGET_AVX512VNNI void name##_##rows(size_t words, const uint8_t *a, size_t stride,           \
+                                                    const void *panel, int32_t *acc)                         \
     {                                                                                                        \
-        tile(rows, words, a, stride, panel, acc);                                                            \
+        tile(rows, wide, words, a, stride, panel, acc);                                                      \
     }
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
-TILE(5)
-TILE(6)
-TILE(7)
-TILE(8)
-TILE(9)
-TILE(10)
-TILE(11)
-TILE(12)
+#define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
+TILES(1)
+TILES(2)
+TILES(3)
+TILES(4)
+TILES(5)
+TILES(6)
+TILES(7)
+TILES(8)
+TILES(9)
+TILES(10)
+TILES(11)
+TILES(12)
 
 const ndq_gemm_kernel ndq_gemm_avx512vnni = {
     .name = "avx512vnni",
@@ -99,7 +117,9 @@ const ndq_gemm_kernel ndq_gemm_avx512vnni = {
     .expand_w = avx512vnni_expand_s8,
     .sums = avx512vnni_sums,
     .pack = avx512vnni_pack_words,
-    .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6, tile_7, tile_8, tile_9, tile_10, tile_11, tile_12},
+    .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6, wide_7, wide_8, wide_9, wide_10, wide_11, wide_12},
+    .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6, narrow_7, narrow_8, narrow_9, narrow_10,
+               narrow_11, narrow_12},
     .subtract_row_terms = avx512vnni_subtract_row_terms,
     .store = {avx512vnni_store_s32, avx512vnni_store_f32, avx512vnni_store_codes},
 };

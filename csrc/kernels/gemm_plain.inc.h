@@ -13,7 +13,7 @@
 #else /* gcc unrolls a loop of NR steps before it could vectorise it */
 #define NDQ_GEMM_KEEP_LOOP _Pragma("GCC unroll 1")
 #endif
-enum { NDQ_GEMM_SUM_RUN = 4096 }; /* codes whose sum of |code - zero| <= 510 fits an int32 with ease */
+enum { NDQ_GEMM_SUM_RUN = 1 << 20 }; /* so many numbers of at most 255 add up to less than 2^32 */
 #endif
 
 PLAIN void NAME(expand_s16)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
@@ -49,21 +49,27 @@ PLAIN void NAME(expand_s8)(size_t K, const uint8_t *codes, bool is_signed, int32
     NAME(flip)(K, codes, is_signed ? 0 : 0x80, row);
 }
 
-PLAIN void NAME(sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums)
+/* Sum of |(byte ^ flip) - from|: in this form compilers use the instruction for sums of absolute differences. */
+static __attribute__((noinline, unused)) TARGET uint64_t NAME(distance)(size_t K, const uint8_t *codes, uint8_t flip,
+                                                                       uint8_t from)
 {
-    const int16_t flip = is_signed ? 0x80 : 0; /* code = (byte ^ flip) - flip */
-    const int16_t z = (int16_t)(zero + flip);
+    uint64_t total = 0;
     for (size_t begin = 0; begin < K; begin += NDQ_GEMM_SUM_RUN) {
         const size_t end = ndq_min_size(K, begin + NDQ_GEMM_SUM_RUN);
-        int32_t sum = 0, magnitude = 0;
-        for (size_t k = begin; k < end; k++) {
-            const int16_t d = (int16_t)((codes[k] ^ flip) - z);
-            sum += d;
-            magnitude += d < 0 ? -d : d;
-        }
-        sums[0] += sum;
-        sums[1] += magnitude;
+        uint32_t sum = 0;
+        for (size_t k = begin; k < end; k++)
+            sum += (uint32_t)abs((uint8_t)(codes[k] ^ flip) - from);
+        total += sum;
     }
+    return total;
+}
+
+PLAIN void NAME(sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums)
+{
+    const uint8_t flip = is_signed ? 0x80 : 0; /* brings s8 to u8, and its zero point by the same 128 */
+    const uint8_t from = (uint8_t)(zero + flip);
+    sums[0] += (int64_t)NAME(distance)(K, codes, flip, 0) - (int64_t)K * from;
+    sums[1] += (int64_t)NAME(distance)(K, codes, flip, from);
 }
 
 /* Word by word, column by column: a transpose, so that a tile loads one word of each of its columns as a vector. */
