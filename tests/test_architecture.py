@@ -1,10 +1,15 @@
 """Imports point one way: between the layers of the package, and between the folders of the C core."""
 
 import ast
+import inspect
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+
+from ndquant import _core
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "python" / "ndquant"
@@ -100,3 +105,26 @@ def test_every_slot_of_the_table_is_filled_by_portable():
     for slot in slots:
         assert f"NDQ_FN({slot})" in kernels, slot
     assert ".gemm" in (CORE / "backends" / "portable.c").read_text()
+
+
+def test_the_stub_has_every_name_and_argument_of_the_core():
+    stub = {}
+    for node in ast.parse((PACKAGE / "_core.pyi").read_text()).body:
+        if isinstance(node, ast.FunctionDef):
+            stub[node.name] = [argument.arg for argument in node.args.posonlyargs]
+        elif isinstance(node, (ast.ClassDef, ast.AnnAssign)):
+            stub[node.name if isinstance(node, ast.ClassDef) else node.target.id] = None
+    found = {}
+    for name in dir(_core):
+        value = getattr(_core, name)
+        if not name.startswith("__"):
+            found[name] = list(inspect.signature(value).parameters) if inspect.isbuiltin(value) else None
+    assert found == stub
+
+
+def test_the_stub_agrees_with_mypy():
+    pytest.importorskip("mypy", reason="mypy is not installed")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy.stubtest", "ndquant._core"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout

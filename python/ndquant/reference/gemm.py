@@ -132,8 +132,8 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
     """Requantize int32 sums to codes.
 
     ``dequantize`` is literally that followed by quantizing, ``y = linear_f32(...)`` and
-    ``clamp(zp + rint(y * (1 / out_scale)))``. ``fbgemm`` is ``clamp(zp + rint((acc + float_bias / s) * (s / out_scale)))``
-    with ``s = a_scale * w_scale``. All in float32.
+    ``clamp(zp + rint(y * (1 / out_scale)))``. ``fbgemm`` is
+    ``clamp(zp + rint((acc + float_bias / s) * (s / out_scale)))`` with ``s = a_scale * w_scale``. All in float32.
 
     Parameters
     ----------

@@ -1,0 +1,87 @@
+"""The typed face of the C core. Its functions take positional arguments only; `functional` has the public ones."""
+
+from typing import Any, Final, final
+
+from numpy import float64, int64
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from .qparams import QParams
+
+MULTIPLY: Final[int]
+TEXTBOOK: Final[int]
+RANGE_DEFAULT: Final[int]
+RANGE_TORCH: Final[int]
+RANGE_TEXTBOOK: Final[int]
+
+@final
+class Params:
+    """Coefficients of one QParams for the kernels."""
+
+    def __new__(
+        cls, scale: ArrayLike, zero_point: ArrayLike, qmin: int, qmax: int, axis: int | None, rule: int, /
+    ) -> Params: ...
+
+@final
+class PackedMatrix:
+    """Weights in the format of one kernel, with scales and bias; made by pack_matrix."""
+
+    @property
+    def shape(self) -> tuple[int, int]: ...
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
+def quantize(x: ArrayLike, qparams: QParams | Params, out: NDArray[Any] | None, /) -> Any: ...
+def dequantize(
+    q: ArrayLike, qparams: QParams | Params, dtype: DTypeLike | None, out: NDArray[Any] | None, /
+) -> Any: ...
+def fake_quantize(x: ArrayLike, qparams: QParams | Params, out: NDArray[Any] | None, /) -> Any: ...
+def fake_quantize_backward(
+    dy: ArrayLike, x: ArrayLike, qparams: QParams | Params, out: NDArray[Any] | None, /
+) -> Any: ...
+def fake_quantize_with_grad(
+    x: ArrayLike,
+    dy: ArrayLike,
+    qparams: QParams | Params,
+    out: tuple[NDArray[Any] | None, NDArray[Any] | None] | None,
+    /,
+) -> tuple[Any, Any]: ...
+def fake_quantize_learnable_backward(
+    dy: ArrayLike,
+    x: ArrayLike,
+    qparams: QParams | Params,
+    grad_factor: float | None,
+    out: NDArray[Any] | None,
+    /,
+) -> tuple[Any, Any, Any]: ...
+def minmax(x: ArrayLike, axis: int | None, /) -> tuple[NDArray[float64], NDArray[float64], int, int]: ...
+def histogram(x: ArrayLike, /) -> tuple[NDArray[int64], NDArray[int64]]: ...
+def scale_zero_point(
+    low: NDArray[Any], high: NDArray[Any], qmin: int, qmax: int, bits: int, symmetric: bool, rule: int, /
+) -> tuple[NDArray[Any], NDArray[int64]]: ...
+def pack_matrix(w: NDArray[Any], qparams: QParams, bias: NDArray[Any] | None, /) -> PackedMatrix: ...
+def linear_integer(
+    xq: NDArray[Any],
+    x_qparams: QParams,
+    packed: PackedMatrix,
+    out_qparams: QParams | None,
+    fbgemm: bool,
+    relu: bool,
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def matmul_integer(
+    a: NDArray[Any],
+    b: NDArray[Any],
+    a_zero_point: int,
+    b_zero_point: int | NDArray[Any],
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def available_backends() -> list[str]: ...
+def all_backends() -> list[str]: ...
+def get_backend() -> str: ...
+def set_backend(name: str, /) -> None: ...
+def get_num_threads() -> int: ...
+def set_num_threads(n: int, /) -> None: ...
