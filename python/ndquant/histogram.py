@@ -35,28 +35,26 @@ class Histogram:
     def add(self, x):
         """Count the finite values of an array."""
         keys, counts = _core.histogram(x)
-        for key, row in zip(keys.tolist(), counts, strict=True):
-            self._add_binade(key, row)
+        self._add_binades(zip(keys.tolist(), counts, strict=True))
 
     def merge(self, other):
         """Add the counts of another histogram."""
-        for key, row in other.binades.items():
-            self._add_binade(key, row)
+        self._add_binades((key, row.copy()) for key, row in other.binades.items())
 
-    def _add_binade(self, key, row):
-        if key in self.binades:
-            self.binades[key] += row
-        elif row.any():
-            self.binades[key] = row.copy()
+    def _add_binades(self, rows):
+        for key, row in rows:
+            if key in self.binades:
+                self.binades[key] += row
+            else:
+                self.binades[key] = row
 
     def bins(self):
         """Return lower edges, upper edges and counts of the bins that are not empty, in ascending order of value."""
         if not self.binades:
             return np.zeros(0), np.zeros(0), np.zeros(0, np.int64)
-        keys = np.array(list(self.binades), np.int64)
-        index = (keys[:, None] * 512 + np.arange(512)).ravel()
-        counts = np.concatenate(list(self.binades.values()))
-        index, counts = index[counts > 0], counts[counts > 0]
+        keys, counts = np.array(list(self.binades), np.int64), np.concatenate(list(self.binades.values()))
+        filled = np.flatnonzero(counts)
+        index, counts = keys[filled // 512] * 512 + filled % 512, counts[filled]
         near, far = ((i << 43).view(np.float64) for i in (index, index + (index != 0)))
         order = np.argsort(near + far)
         return np.minimum(near, far)[order], np.maximum(near, far)[order], counts[order]
@@ -73,39 +71,45 @@ class Histogram:
     def magnitudes(self):
         """Return the histogram of absolute values."""
         folded = Histogram()
-        for key, row in self.binades.items():
-            folded._add_binade(key % 2048, row)
+        folded._add_binades((key % 2048, row.copy()) for key, row in self.binades.items())
         return folded
 
 
 class SquaredError:
     """The squared error of quantizing what a histogram counted, each bin taken as its middle.
 
-    Errors of many ranges at once come from prefix sums: between two rounding thresholds all values get the same code.
+    If all values got the code nearest to 0, the error would be known at once. Each rounding threshold t between codes a
+    scale s apart that a value x lies beyond lowers its error by ``2 s |x - t|``; sums over all x beyond a threshold come
+    from prefix sums, for many ranges at once. No difference of large numbers is formed but the last.
     """
 
     def __init__(self, histogram, low, high, rule, spec):
         bin_low, bin_high, counts = histogram.bins()
         with np.errstate(over="ignore"):
             self.values = np.clip((bin_low + bin_high) / 2, low, high)
-        self.sums = [np.concatenate([[0.0], np.cumsum(counts * self.values**k)]) for k in range(3)]
         self.rule, self.spec = rule, spec
+        self.moments = [float((counts * self.values**k).sum()) for k in range(3)]
+        # Behind each other: number and sum of the values below a cut, negated, and of those above it.
+        self.numbers, self.sums = (self._both_sides(counts * self.values**k) for k in range(2))
+
+    @staticmethod
+    def _both_sides(weights):
+        below = np.concatenate([[0.0], np.cumsum(weights, dtype=np.float64)])
+        above = np.concatenate([np.cumsum(weights[::-1], dtype=np.float64)[::-1], [0.0]])
+        return np.concatenate([-below, above])
 
     def __call__(self, low, high):
         """Return the error of each of the ranges, which are arrays of the dtype of the data."""
-        scale, zero_point = self.rule(low, high, self.spec)
-        scale = scale.astype(np.float64)[:, None]
-        codes = np.arange(self.spec.qmin, self.spec.qmax + 1) - zero_point[:, None].astype(np.float64)
-        cuts = np.searchsorted(self.values, scale * (codes[:, 1:] - 0.5))
-        n, first, second = (self._between(total, cuts) for total in self.sums)
-        levels = scale * codes
-        return (second - 2 * levels * first + levels**2 * n).sum(axis=1)
-
-    @staticmethod
-    def _between(total, cuts):
-        inner = total[cuts]
-        start, end = np.zeros((len(cuts), 1)), np.full((len(cuts), 1), total[-1])
-        return np.diff(np.concatenate([start, inner, end], axis=1), axis=1)
+        scale, zero_point = (a.astype(np.float64) for a in self.rule(low, high, self.spec))
+        base = np.clip(zero_point, self.spec.qmin, self.spec.qmax)
+        codes = np.arange(self.spec.qmin, self.spec.qmax) + 0.5
+        thresholds = scale[:, None] * (codes - zero_point[:, None])
+        cuts = np.searchsorted(self.values, thresholds)
+        cuts += (codes > base[:, None]) * (len(self.values) + 1)
+        gains = (self.sums[cuts] - thresholds * self.numbers[cuts]).sum(axis=1)
+        level = scale * (base - zero_point)
+        number, total, squares = self.moments
+        return squares - 2 * level * total + level**2 * number - 2 * scale * gains
 
 
 def least_squares_range(histogram, low, high, rule, spec):
