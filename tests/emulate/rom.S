@@ -1,5 +1,6 @@
 /* The firmware of the emulated computer: from the reset vector to a Linux program in 64-bit mode, ring 0.
- * It takes the place of the BIOS: the last 64 KB of the ROM, seen at 0xf0000, entered at 0xffff0 (Intel SDM vol. 3, 9.1.4). */
+ * It takes the place of the BIOS: the last 64 KB of the ROM, seen at 0xf0000, entered at 0xffff0
+ * (Intel SDM vol. 3, 9.1.4). */
 
 #define ROM 0xf0000
 #define CODE32 0x18

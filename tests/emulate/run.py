@@ -18,7 +18,8 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 SKIPPED, FAILED, TIMED_OUT = 77, 1, 124
-DEBIAN_PACKAGES = {"bochs": "bochs bochs-term", "gcc": "gcc", "ld": "binutils", "objcopy": "binutils"}
+DEBIAN_PACKAGES = {"bochs": "bochs bochs-term", "gcc": "gcc", "objcopy": "binutils"}
+SCREEN = Path("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so")
 ROM_BYTES = 2 << 20
 COMPILE = (
     "gcc -std=gnu11 -O2 -Wall -Wextra -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none "
@@ -46,40 +47,44 @@ def memory_map():
     return {name: value[1:-1].replace("\\n", "\n") if value[0] == '"' else int(value, 16) for name, value in lines}
 
 
-def missing_tools():
-    """Return the Debian packages to install, as one string."""
-    packages = {package for tool, package in DEBIAN_PACKAGES.items() if not shutil.which(tool)}
-    plugins = Path("/usr/lib/x86_64-linux-gnu/bochs/plugins")
-    if plugins.exists() and not (plugins / "libbx_term_gui.so").exists():
-        packages.add("bochs-term")
+def missing_packages(tools, files):
+    """Return the Debian packages of the tools and files that are not here, as one string."""
+    packages = {package for tool, package in tools.items() if not shutil.which(tool)}
+    packages |= {package for file, package in files.items() if not file.exists()}
     return " ".join(sorted(packages))
 
 
-def make_rom(folder, program, strings, where):
-    """Write the ROM: the program without symbols, its arguments and environment, our start-up code at the end."""
-    code, stripped, rom_file = folder / "code", folder / "program", folder / "rom"
-    sources = [str(HERE / "rom.S"), str(HERE / "system.c")]
-    subprocess.run([*COMPILE, f"-Wl,-T,{HERE / 'rom.ld'}", *sources, "-o", code], check=True)
+def compile_firmware(folder):
+    """Return the 64 KB of rom.S and system.c."""
+    code = folder / "code"
+    subprocess.run([*COMPILE, f"-Wl,-T,{HERE / 'rom.ld'}", HERE / "rom.S", HERE / "system.c", "-o", code], check=True)
     subprocess.run(["objcopy", "-O", "binary", "-j", ".text", "-j", ".reset", code], check=True)
+    return code.read_bytes()
+
+
+def make_rom(folder, program, strings, where):
+    """Write the ROM: the program without symbols, its arguments and environment, our firmware at the end."""
+    stripped, rom_file = folder / "program", folder / "rom"
     subprocess.run(["objcopy", "--strip-all", program, stripped], check=True)
     rom = bytearray(ROM_BYTES)
-    parts = [("ROM_START", stripped.read_bytes()), ("ROM_ARGUMENTS", strings), ("ROM_CODE", code.read_bytes())]
-    ends = [where["ROM_ARGUMENTS"], where["ROM_CODE"], where["ROM_START"] + ROM_BYTES]
-    for (name, data), end in zip(parts, ends):
-        if len(data) > end - where[name]:
-            sys.exit(f"{name[4:].lower()}: {len(data)} bytes, and there is room for {end - where[name]}")
-        offset = where[name] - where["ROM_START"]
+    for start, end, data in [
+        (where["ROM_START"], where["ROM_ARGUMENTS"], stripped.read_bytes()),
+        (where["ROM_ARGUMENTS"], where["ROM_CODE"], strings),
+        (where["ROM_CODE"], where["ROM_START"] + ROM_BYTES, compile_firmware(folder)),
+    ]:
+        if len(data) > end - start:
+            sys.exit(f"program or arguments: {len(data)} bytes, and the ROM has room for {end - start}")
+        offset = start - where["ROM_START"]
         rom[offset : offset + len(data)] = data
     rom_file.write_bytes(rom)
     return rom_file
 
 
-def start_bochs(folder, rom, cpu, where):
+def start_bochs(folder, bochsrc):
     """Start Bochs. Debian builds it with its debugger, which waits for a command: `c`, continue."""
-    rc, commands, log = folder / "bochsrc", folder / "commands", folder / "log"
-    rc.write_text(BOCHSRC.format(rom=rom, rom_start=where["ROM_START"], cpu=cpu, log=log))
-    commands.write_text("c\n")
-    command = ["bochs", "-q", "-f", str(rc), "-rc", str(commands)]
+    (folder / "bochsrc").write_text(bochsrc)
+    (folder / "commands").write_text("c\n")
+    command = ["bochs", "-q", "-f", str(folder / "bochsrc"), "-rc", str(folder / "commands")]
     environment = {**os.environ, "TERM": "vt100"}
     with open(folder / "messages", "wb") as messages:
         return subprocess.Popen(
@@ -105,27 +110,24 @@ def relay(output, where):
     return None
 
 
-def emulate(program, strings, cpu, timeout):
-    """Run the program and return its exit status."""
-    where = memory_map()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        bochs = start_bochs(folder, make_rom(folder, program, strings, where), cpu, where)
-        timer = threading.Timer(timeout, bochs.send_signal, [signal.SIGKILL])
-        timer.start()
-        status = relay(bochs.stdout, where)
-        if status is None:
-            bochs.wait()
-        timer.cancel()
-        bochs.kill()
+def watch(folder, bochsrc, where, timeout):
+    """Start Bochs, relay its output, and return the exit status of the program inside."""
+    bochs = start_bochs(folder, bochsrc)
+    timer = threading.Timer(timeout, bochs.kill)
+    timer.start()
+    status = relay(bochs.stdout, where)
+    if status is None:
         bochs.wait()
-        if status is not None:
-            return status
-        if bochs.returncode == -signal.SIGKILL:
-            print(f"no exit status after {timeout} seconds", file=sys.stderr)
-            return TIMED_OUT
-        sys.stderr.write((folder / "messages").read_text(errors="replace")[-2000:])
-        return FAILED
+    timer.cancel()
+    bochs.kill()
+    bochs.wait()
+    if status is not None:
+        return status
+    if bochs.returncode == -signal.SIGKILL:
+        print(f"no exit status after {timeout} seconds", file=sys.stderr)
+        return TIMED_OUT
+    sys.stderr.write((folder / "messages").read_text(errors="replace")[-2000:])
+    return FAILED
 
 
 def main():
@@ -136,13 +138,20 @@ def main():
     parser.add_argument("program", help="linked with -static")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
     options = parser.parse_args()
-    missing = missing_tools()
+    if not Path(options.program).is_file():
+        parser.error(f"no such program: {options.program}")
+    missing = missing_packages(DEBIAN_PACKAGES, {SCREEN: "bochs-term"})
     if missing:
         print(f"skipped: emulation needs these Debian packages: {missing}")
         return SKIPPED
     lists = [[options.program, *options.arguments], options.env]
     strings = b"".join(b"".join(os.fsencode(text) + b"\0" for text in texts) + b"\0" for texts in lists)
-    return emulate(options.program, strings, options.cpu, options.timeout)
+    where = memory_map()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        rom = make_rom(folder, options.program, strings, where)
+        bochsrc = BOCHSRC.format(rom=rom, rom_start=where["ROM_START"], cpu=options.cpu, log=folder / "log")
+        return watch(folder, bochsrc, where, options.timeout)
 
 
 if __name__ == "__main__":
