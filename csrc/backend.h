@@ -39,8 +39,8 @@ enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
  *   fake_quantize            y[i] = dequantize(quantize(x[i])), never -0
  *   fake_quantize_backward   dx[i] = dy[i] if x[i] is in range before the clamp, else +0
  *   fake_quantize_with_grad  the two above in one pass
- *   fake_quantize_learnable  one block of n <= NDQ_BLOCK elements of one channel: dx as above, and sums[0], sums[1], the
- *                            gradients of scale and zero point without their factor g, added in a fixed order:
+ *   fake_quantize_learnable  one block of n <= NDQ_BLOCK elements of one channel: dx as above, and in sums[0], sums[1]
+ *                            the gradients of scale and zero point without their factor g, added in a fixed order:
  *                            16 partial sums by index mod 16, then these in order 0..15
  *   minmax                   extremes of n elements; merges into *e
  *   binades                  seen[k] = 1 for each binade k that occurs among n finite elements; the rest is untouched

@@ -277,7 +277,8 @@ static PyObject *py_fake_quantize_learnable_backward(PyObject *module, PyObject 
         take_output(&call, 0, args[4], "out", PyArray_TYPE(call.x), work_type(&call.job)) < 0)
         goto exit;
     const double factor = grad_factor_of(args[3], &call.job);
-    if ((factor == -1.0 && PyErr_Occurred()) || !(sums[0] = channel_sums(call.params)) || !(sums[1] = channel_sums(call.params)))
+    if ((factor == -1.0 && PyErr_Occurred()) || !(sums[0] = channel_sums(call.params)) ||
+        !(sums[1] = channel_sums(call.params)))
         goto exit;
     call.job.dx = PyArray_DATA(call.out_work[0]);
     ndq_status status;

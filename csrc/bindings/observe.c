@@ -42,25 +42,25 @@ static int divide(PyObject *axis_arg, PyArrayObject *x, ndq_geometry *geometry)
     return 0;
 }
 
-/* (low, high, nans, infs), the first two float64 with one element per channel. */
+/* (low, high, nans, infs), the first two float64: an array with one element per channel, or a scalar. */
 static PyObject *extremes_as_python(const ndq_extremes *extremes, npy_intp channels, bool per_channel)
 {
-    PyObject *low = PyArray_SimpleNew(per_channel, &channels, NPY_DOUBLE);
-    PyObject *high = PyArray_SimpleNew(per_channel, &channels, NPY_DOUBLE);
-    PyObject *result = NULL;
+    PyArrayObject *low = (PyArrayObject *)PyArray_SimpleNew(per_channel, &channels, NPY_DOUBLE);
+    PyArrayObject *high = (PyArrayObject *)PyArray_SimpleNew(per_channel, &channels, NPY_DOUBLE);
     size_t nans = 0, infs = 0;
-    if (low && high) {
-        for (npy_intp c = 0; c < channels; c++) {
-            ((double *)PyArray_DATA((PyArrayObject *)low))[c] = extremes[c].min;
-            ((double *)PyArray_DATA((PyArrayObject *)high))[c] = extremes[c].max;
-            nans += extremes[c].nans;
-            infs += extremes[c].infs;
-        }
-        result = Py_BuildValue("OOnn", low, high, (Py_ssize_t)nans, (Py_ssize_t)infs);
+    if (!low || !high) {
+        ndq_release(low);
+        ndq_release(high);
+        return NULL;
     }
-    Py_XDECREF(low);
-    Py_XDECREF(high);
-    return result;
+    for (npy_intp c = 0; c < channels; c++) {
+        ((double *)PyArray_DATA(low))[c] = extremes[c].min;
+        ((double *)PyArray_DATA(high))[c] = extremes[c].max;
+        nans += extremes[c].nans;
+        infs += extremes[c].infs;
+    }
+    /* "N" takes the references over, also when one of them is NULL. */
+    return Py_BuildValue("NNnn", PyArray_Return(low), PyArray_Return(high), (Py_ssize_t)nans, (Py_ssize_t)infs);
 }
 
 static PyObject *py_minmax(PyObject *module, PyObject *const *args, Py_ssize_t count)

@@ -81,7 +81,8 @@ static void params_dealloc(PyObject *object)
 }
 
 static PyType_Slot params_slots[] = {
-    {Py_tp_doc, "Params(scale, zero_point, qmin, qmax, axis, rule, /)\n--\n\nCoefficients of one QParams for the kernels."},
+    {Py_tp_doc,
+     "Params(scale, zero_point, qmin, qmax, axis, rule, /)\n--\n\nCoefficients of one QParams for the kernels."},
     {Py_tp_new, params_new},
     {Py_tp_dealloc, params_dealloc},
     {0, NULL},

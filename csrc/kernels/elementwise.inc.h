@@ -149,8 +149,8 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), con
 #endif
 
 /* Both sides of each choice are computed before it, so that the choice is a select and not a branch.
- * LSQ and LSQ+ (Esser et al. 2020, Bhalgat et al. 2020; PyTorch's _fake_quantize_learnable): with respect to the
- * scale, (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside. */
+ * LSQ and LSQ+ (Esser et al. 2020, Bhalgat et al. 2020; PyTorch's _fake_quantize_learnable): with respect to the scale,
+ * (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size_t channel, size_t n, const T *dy,
                                                        const T *x, T *dx, double *sums)
 {

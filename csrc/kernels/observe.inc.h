@@ -1,31 +1,45 @@
 /* Kernels that look at data of one type to choose a range. Parameters as in elementwise.inc.h. */
 
-/* Lanes of independent minima vectorise without any licence to reorder; order does not matter to a minimum. */
+/* Extremes and counts one element at a time, for data that are not all finite. */
+static void NDQ_FN(minmax_nonfinite)(size_t n, const T *x, ndq_extremes *e)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double v = (double)x[i];
+        const bool nan = v != v, inf = v == INFINITY || v == -INFINITY;
+        e->nans += nan;
+        e->infs += inf;
+        e->min = !nan && !inf && v < e->min ? v : e->min;
+        e->max = !nan && !inf && v > e->max ? v : e->max;
+    }
+}
+
+/* Lanes of independent minima vectorise without any licence to reorder; order does not matter to a minimum. The sum of
+ * v - v is 0 as long as all data are finite, else NaN. */
 NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
 {
     enum { LANES = 32 };
-    const T inf = (T)INFINITY;
-    T low[LANES], high[LANES];
-    uint32_t nans[LANES] = {0}, infs[LANES] = {0};
+    T low[LANES], high[LANES], check[LANES], sum = 0;
     for (size_t j = 0; j < LANES; j++) {
-        low[j] = inf;
-        high[j] = -inf;
+        low[j] = (T)INFINITY;
+        high[j] = -(T)INFINITY;
+        check[j] = 0;
     }
-    assert(n < UINT32_MAX);
-    /* An infinity is never the smaller of two when its sign is turned away, and a NaN never compares. */
 #define ONE(at, lane)                                                                   \
-    const T v = x[at], down = v == -inf ? inf : v, up = v == inf ? -inf : v;            \
-    low[lane] = down < low[lane] ? down : low[lane];                                    \
-    high[lane] = up > high[lane] ? up : high[lane];                                     \
-    nans[lane] += v != v;                                                               \
-    infs[lane] += (v == inf) | (v == -inf);
+    const T v = x[at];                                                                  \
+    low[lane] = v < low[lane] ? v : low[lane];                                          \
+    high[lane] = v > high[lane] ? v : high[lane];                                       \
+    check[lane] += v - v;
     NDQ_LANES(LANES, n, ONE)
 #undef ONE
+    for (size_t j = 0; j < LANES; j++)
+        sum += check[j];
+    if (!(sum == 0)) {
+        NDQ_FN(minmax_nonfinite)(n, x, e);
+        return;
+    }
     for (size_t j = 0; j < LANES; j++) {
         e->min = (double)low[j] < e->min ? (double)low[j] : e->min;
         e->max = (double)high[j] > e->max ? (double)high[j] : e->max;
-        e->nans += nans[j];
-        e->infs += infs[j];
     }
 }
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, final
 
-from numpy import float64, int64
+from numpy import int64
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .qparams import QParams
@@ -55,7 +55,7 @@ def fake_quantize_learnable_backward(
     out: NDArray[Any] | None,
     /,
 ) -> tuple[Any, Any, Any]: ...
-def minmax(x: ArrayLike, axis: int | None, /) -> tuple[NDArray[float64], NDArray[float64], int, int]: ...
+def minmax(x: ArrayLike, axis: int | None, /) -> tuple[Any, Any, int, int]: ...
 def histogram(x: ArrayLike, /) -> tuple[NDArray[int64], NDArray[int64]]: ...
 def scale_zero_point(
     low: NDArray[Any], high: NDArray[Any], qmin: int, qmax: int, bits: int, symmetric: bool, rule: int, /

@@ -17,6 +17,7 @@ from .profiles import find_profile
 from .qparams import QParams, QuantSpec
 
 _NONFINITE = ("error", "ignore")
+_FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
 class Observer:
@@ -58,8 +59,11 @@ class Observer:
         self._take(x, low, high, number)
         self.count += 1
         self._next = max(self._next, number + 1)
-        kind = np.float32 if x.dtype in (np.float32, np.float16) else np.float64
-        self.dtype = np.dtype(kind) if self.dtype is None else np.promote_types(self.dtype, kind)
+        dtype = _FLOAT32 if x.dtype.itemsize <= 4 else _FLOAT64
+        if self.dtype is None:
+            self.dtype = dtype
+        elif dtype != self.dtype:
+            self.dtype = _FLOAT64
         return self
 
     def _extremes(self, x):
@@ -235,7 +239,7 @@ class MovingAverageMinMaxObserver(Observer):
         return super()._settings() | {"averaging_constant": self.averaging_constant}
 
     def _take(self, x, low, high, number):
-        i = bisect_left(self._numbers, number)
+        i = bisect_left(self._numbers, number) if number < self._next else len(self._numbers)
         if i < len(self._numbers) and self._numbers[i] == number:
             raise ValueError(f"number: batch {number} was seen before")
         self._numbers.insert(i, number)
@@ -243,7 +247,9 @@ class MovingAverageMinMaxObserver(Observer):
         self._highs.insert(i, high)
         if i < self._folded:
             self._folded, self._running = 0, None
-        super()._take(x, low, high, number)
+        # The extremes of all batches only tell whether there was a finite value.
+        if self.low is None or self.nonfinite == "ignore":
+            super()._take(x, low, high, number)
 
     def _take_all(self, other):
         both = set(self._numbers) & set(other._numbers)
@@ -251,6 +257,7 @@ class MovingAverageMinMaxObserver(Observer):
             raise ValueError(f"other: batch {min(both)} was seen by both")
         for number, low, high in zip(other._numbers, other._lows, other._highs, strict=True):
             self._take(None, low, high, number)
+            self._next = max(self._next, number + 1)
 
     def _average(self):
         """Fold in the batches that came since the last call: none or one, if they come in order."""
@@ -258,7 +265,7 @@ class MovingAverageMinMaxObserver(Observer):
         if self._running is not None and self._running[0].dtype != self.dtype:
             self._folded, self._running = 0, None
         for low, high in zip(self._lows[self._folded :], self._highs[self._folded :], strict=True):
-            seen = low.astype(kind), high.astype(kind)
+            seen = (kind(low), kind(high)) if self.axis is None else (low.astype(kind), high.astype(kind))
             self._running = seen if self._running is None else self._step(*self._running, *seen)
         self._folded = len(self._numbers)
         return self._running
@@ -271,13 +278,12 @@ class MovingAverageMinMaxObserver(Observer):
             moved = low + weight * (seen_low - low), high + weight * (seen_high - high)
         first, none = ~np.isfinite(low), ~np.isfinite(seen_low)
         pairs = zip(moved, (low, high), (seen_low, seen_high), strict=True)
-        return tuple(np.where(first, seen, np.where(none, old, new)) for new, old, seen in pairs)
+        return tuple(np.where(first, seen, np.where(none, old, new))[()] for new, old, seen in pairs)
 
     def range(self, spec):
         """Return the averaged range; see `MinMaxObserver.range`."""
         self._check(spec)
-        low, high = self._average()
-        return low[()], high[()]
+        return self._average()
 
 
 class HistogramObserver(Observer):

@@ -154,7 +154,8 @@ class QParams:
     def _of_range(cls, low, high, spec, profile):
         """Do what `from_range` does, for a range that is known to be good: quantization-aware training does it often."""
         scale, zero_point = profile.scale_zero_point(low, high, spec)
-        if scale.size and not scale.max() < np.inf:
+        largest = scale.max(initial=0) if scale.ndim else scale
+        if not largest < np.inf:
             raise ValueError(f"low, high: the scale of {low.min():g} to {high.max():g} passes the range of {scale.dtype}")
         qparams = cls.__new__(cls)
         zero_point = _narrowed(zero_point) if profile.any_zero_point else zero_point.astype(np.int32)
