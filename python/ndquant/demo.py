@@ -119,22 +119,18 @@ def _result(name, network, job, folder):
         return Result(name, graph, accuracy, os.path.getsize(path))
 
 
-def time_interleaved(calls, slice_seconds=0.002, rounds=25):
+def time_interleaved(calls, slice_seconds=0.003, rounds=25):
     """Return the median seconds of one call of each function, measured in short slices that take turns."""
-    repeats = []
-    for call in calls:
+    repeats = [max(1, int(slice_seconds / min(_seconds(call, 1) for _ in range(4)))) for call in calls]
+    samples = [[_seconds(call, repeat) for call, repeat in zip(calls, repeats, strict=True)] for _ in range(rounds)]
+    return np.median(samples, axis=0).tolist()
+
+
+def _seconds(call, repeat):
+    start = time.perf_counter()
+    for _ in range(repeat):
         call()
-        start = time.perf_counter()
-        call()
-        repeats.append(max(1, int(slice_seconds / max(time.perf_counter() - start, 1e-7))))
-    samples = [[] for _ in calls]
-    for _ in range(rounds):
-        for call, repeat, sample in zip(calls, repeats, samples, strict=True):
-            start = time.perf_counter()
-            for _ in range(repeat):
-                call()
-            sample.append((time.perf_counter() - start) / repeat)
-    return [float(np.median(sample)) for sample in samples]
+    return (time.perf_counter() - start) / repeat
 
 
 def numpy_float(graph):

@@ -55,12 +55,13 @@ class SGD(Optimizer):
         self.momentum = momentum
 
     def _update(self, data, grad, state):
+        if not state:
+            state.update(velocity=np.zeros_like(data), work=np.empty_like(data))
         if self.momentum:
-            velocity = state.setdefault("velocity", np.zeros_like(data))
-            velocity *= np.float32(self.momentum)
-            velocity += grad
-            grad = velocity
-        data -= np.float32(self.lr) * grad
+            state["velocity"] *= np.float32(self.momentum)
+            state["velocity"] += grad
+            grad = state["velocity"]
+        data -= np.multiply(grad, np.float32(self.lr), out=state["work"])
 
 
 class Adam(Optimizer):

@@ -120,10 +120,11 @@ def linear_backward(dy, saved, *, need_dx=True):
     db = dy.sum(axis=0) if saved.has_bias else None
     if saved.packed is None:
         return dy @ saved.w if need_dx else None, dy.T @ saved.x, db
-    dw = fake_quantize_backward(dy.T @ saved.x_codes.dequantize(), saved.w, saved.w_codes.qparams)
+    dw = dy.T @ saved.x_codes.dequantize()
+    fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
     dx = dy @ saved.w_codes.dequantize() if need_dx else None
     if dx is not None and saved.x is not None:
-        dx = fake_quantize_backward(dx, saved.x, saved.x_codes.qparams)
+        fake_quantize_backward(dx, saved.x, saved.x_codes.qparams, out=dx)
     return dx, dw, db
 
 
