@@ -1,7 +1,7 @@
 """Builds the extension `ndquant._core`; all metadata is in pyproject.toml.
 
-Switches, from the environment: NDQUANT_DEBUG=1 keeps asserts, NDQUANT_SANITIZE=1 adds the address and undefined-behaviour
-sanitizers. Build those into another place (`--build-lib`): beside the normal build they would win the import.
+Switches, from the environment: NDQUANT_DEBUG=1 keeps asserts, NDQUANT_SANITIZE=1 adds the sanitizers of addresses and
+undefined behaviour. Build those into another place (`--build-lib`): beside the normal build they would win the import.
 """
 
 import os

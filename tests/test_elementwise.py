@@ -1,4 +1,4 @@
-"""quantize, dequantize, fake_quantize and their gradients: each kernel of each backend against its NumPy twin, bit for bit."""
+"""quantize, dequantize, fake_quantize and their gradients: every kernel on every backend against its twin, bit for bit."""
 
 import numpy as np
 import pytest

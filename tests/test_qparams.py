@@ -90,7 +90,8 @@ def test_qparams_per_channel():
     np.testing.assert_array_equal(low, qp.scale * np.float32([-129, -130, -131]))
     np.testing.assert_array_equal(high, qp.scale * np.float32([126, 125, 124]))
     assert repr(qp) == "QParams(int8, axis=-1, 3 channels, scale 0.1..0.3)"
-    assert max(len(repr(nq.QParams(np.full(4096, 1 / 3), 0, nq.QuantSpec(8, axis=-1), profile=p))) for p in PROFILES) < 80
+    for profile in PROFILES:
+        assert len(repr(nq.QParams(np.full(4096, 1 / 3), 0, nq.QuantSpec(8, axis=-1), profile=profile))) < 80
     np.testing.assert_array_equal(nq.QParams(scale, 5, nq.QuantSpec(8, axis=0)).zero_point, [5, 5, 5])
 
 
@@ -251,7 +252,8 @@ def test_the_ends_of_a_range_are_representable(low, high):
     low, high = sorted((low / 4, high / 4))
     qp = nq.QParams.from_range(low, high, nq.QuantSpec())
     top = max(abs(low), abs(high))
-    assert abs(float(nq.fake_quantize(top, qp)) - top) <= max(1e-12 * top, float(qp.scale) / 2 * (qp.scale == SMALLEST_SCALE))
+    raised = float(qp.scale) / 2 if qp.scale == SMALLEST_SCALE else 0
+    assert abs(float(nq.fake_quantize(top, qp)) - top) <= max(1e-12 * top, raised)
     qp = nq.QParams.from_range(low, high, AFFINE)
     for end in (low, high):
         assert abs(float(nq.fake_quantize(end, qp)) - end) <= float(qp.scale) * 0.50001
@@ -292,7 +294,8 @@ def test_a_span_that_overflows_is_formed_in_float64():
 
 def test_the_dtype_of_a_scale():
     spec = nq.QuantSpec()
-    for dtype, wanted in ((np.float16, np.float32), (np.float32, np.float32), (np.float64, np.float64), (np.longdouble, np.float64)):
+    for dtype in (np.float16, np.float32, np.float64, np.longdouble):
+        wanted = np.float32 if dtype in (np.float16, np.float32) else np.float64
         assert nq.choose_qparams(np.ones(3, dtype), spec).scale.dtype == wanted
         assert nq.QParams(dtype(0.5), 0, spec).scale.dtype == wanted
     assert nq.QParams.from_range(-1, 1, spec).scale.dtype == np.float64

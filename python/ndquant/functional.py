@@ -368,8 +368,8 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
 def set_num_threads(n):
     """Let one call use up to `n` threads, the caller among them.
 
-    Results do not depend on it. The default is the number of CPUs that this process may use, or the environment variable
-    ``NDQUANT_NUM_THREADS``.
+    Results do not depend on it. The default is the number of CPUs that this process may use, or what the environment
+    variable ``NDQUANT_NUM_THREADS`` says.
 
     Parameters
     ----------

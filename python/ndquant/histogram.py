@@ -79,8 +79,8 @@ class SquaredError:
     """The squared error of quantizing what a histogram counted, each bin taken as its middle.
 
     If all values got the code nearest to 0, the error would be known at once. Each rounding threshold t between codes a
-    scale s apart that a value x lies beyond lowers its error by ``2 s |x - t|``; sums over all x beyond a threshold come
-    from prefix sums, for many ranges at once. No difference of large numbers is formed but the last.
+    scale s apart that a value x lies beyond lowers its error by ``2 s |x - t|``; the sums over all x beyond a threshold
+    come from prefix sums, for many ranges at once. No difference of large numbers is formed but the last.
     """
 
     def __init__(self, histogram, low, high, rule, spec):
@@ -181,7 +181,7 @@ class _Search:
             step /= 4
 
     def try_all(self, lows, highs):
-        """Keep the best of these ranges, clipped to the first, if it beats the best so far; returns its index or None."""
+        """Keep the best of these ranges, clipped to the first one, if it beats the best so far; returns its index."""
         lows = np.clip(lows, self.lowest, self.highest).astype(self.kind)
         highs = np.clip(highs, self.lowest, self.highest).astype(self.kind)
         errors = self.error(lows, highs)

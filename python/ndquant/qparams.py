@@ -152,11 +152,12 @@ class QParams:
 
     @classmethod
     def _of_range(cls, low, high, spec, profile):
-        """Do what `from_range` does, for a range that is known to be good: quantization-aware training does it often."""
+        """Do what `from_range` does for a range that is known to be good: quantization-aware training does it often."""
         scale, zero_point = profile.scale_zero_point(low, high, spec)
         largest = scale.max(initial=0) if scale.ndim else scale
         if not largest < np.inf:
-            raise ValueError(f"low, high: the scale of {low.min():g} to {high.max():g} passes the range of {scale.dtype}")
+            limits = f"{low.min():g} to {high.max():g}"
+            raise ValueError(f"low, high: the scale of {limits} passes the range of {scale.dtype}")
         qparams = cls.__new__(cls)
         zero_point = _narrowed(zero_point) if profile.any_zero_point else zero_point.astype(np.int32)
         qparams.__dict__.update(scale=_frozen(scale), zero_point=_frozen(zero_point), spec=spec, profile=profile.name)
@@ -166,7 +167,8 @@ class QParams:
     def range(self):
         """The smallest and the largest value that codes stand for, each of the shape and dtype of `scale`."""
         kind = self.scale.dtype.type
-        steps = (np.asarray(q - self.zero_point.astype(np.int64)).astype(kind) for q in (self.spec.qmin, self.spec.qmax))
+        zero_point = self.zero_point.astype(np.int64)
+        steps = (np.asarray(q - zero_point).astype(kind) for q in (self.spec.qmin, self.spec.qmax))
         return tuple((self.scale * n)[()] for n in steps)
 
     def __getattr__(self, name):
@@ -272,7 +274,8 @@ def _narrowed(zero_point):
 
 def _checked_range(low, high):
     kind = _float_type(low, high)
-    arrays = [_numbers(v, name, "fiu", "a real number or an array of them") for v, name in ((low, "low"), (high, "high"))]
+    ends = (low, "low"), (high, "high")
+    arrays = [_numbers(value, name, "fiu", "a real number or an array of them") for value, name in ends]
     for array, name in zip(arrays, ("low", "high"), strict=True):
         bad = ~np.isfinite(array)
         if bad.any():

@@ -128,7 +128,9 @@ def fake_quantize_backward(dy, x, scale, zero_point, qmin, qmax, axis=None, prof
     return np.where((codes >= qmin) & (codes <= qmax), np.asarray(dy).astype(dtype), dtype.type(0))
 
 
-def fake_quantize_learnable_backward(dy, x, scale, zero_point, qmin, qmax, axis=None, profile="default", grad_factor=None):
+def fake_quantize_learnable_backward(
+    dy, x, scale, zero_point, qmin, qmax, axis=None, profile="default", grad_factor=None
+):
     """Return the gradients with respect to `x`, scale and zero point, the last two in float64.
 
     Examples
@@ -164,7 +166,8 @@ def _learnable_terms(dy, x, scale, zero_point, qmin, qmax, axis, profile):
 def sum_in_blocks(terms, axis=None):
     """Add up float64 terms, per channel if there is an axis, in the order that is fixed for all kernels.
 
-    Blocks of 4,096 terms in index order; in each 16 partial sums by index mod 16, these added in order; then the blocks.
+    Blocks of 4,096 terms in index order; in each, 16 partial sums by index mod 16 and these added in order; then the
+    blocks.
 
     Examples
     --------
