@@ -1,4 +1,4 @@
-"""quantize, dequantize, fake_quantize and their gradients: every kernel on every backend against its twin, bit for bit."""
+"""quantize, dequantize, fake_quantize and their gradients: every backend against the NumPy twins, bit for bit."""
 
 import numpy as np
 import pytest
