@@ -8,19 +8,20 @@
 
 enum { PACK_CODES = 256 }; /* K is packed in runs of this many codes, so that the rows between two formats stay in L1 */
 
-static size_t code_bytes(const ndq_gemm_kernel *kernel) { return 4 / kernel->codes_per_word; }
-
-static bool centred(const ndq_gemm_kernel *kernel) { return !kernel->subtract_row_terms; }
-
-/* What moves codes to the sign that a byte kernel multiplies; centred kernels take both. */
-static int32_t shift_to_u8(const ndq_gemm_kernel *kernel, bool is_signed)
+static size_t code_bytes(const ndq_gemm_kernel *kernel)
 {
-    return centred(kernel) || !is_signed ? 0 : 128;
+    return 4 / kernel->codes_per_word;
 }
 
-static int32_t shift_to_s8(const ndq_gemm_kernel *kernel, bool is_signed)
+/* What moves codes to the sign that a kernel multiplies; centred operands may have both. */
+static int32_t shift_to_u8(const ndq_gemm_kernel *kernel, bool is_signed)
 {
-    return centred(kernel) || is_signed ? 0 : -128;
+    return kernel->a_centred || !is_signed ? 0 : 128;
+}
+
+static int32_t shift_to_s8(bool is_signed)
+{
+    return is_signed ? 0 : -128;
 }
 
 /* One block of memory: the struct, then each array at its own cache line. NULL base measures. */
@@ -69,6 +70,11 @@ static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, size_t N, size_t K,
     return p;
 }
 
+static int32_t zero_of(const ndq_weights *w, size_t n)
+{
+    return w->zero_point ? w->zero_point[n] : 0;
+}
+
 /* K codes from k on of row n, contiguous: in place if they already are. */
 static const uint8_t *contiguous_run(const ndq_weights *w, size_t n, size_t k, size_t count, uint8_t *copy)
 {
@@ -93,7 +99,7 @@ static void pack_run(ndq_packed *p, const ndq_weights *w, size_t panel, size_t k
         uint8_t *row = rows + j * stride;
         const size_t present = first + j < p->N ? count : 0;
         if (present) {
-            const int32_t zero = w->zero_point ? w->zero_point[first + j] : 0;
+            const int32_t zero = zero_of(w, first + j);
             const uint8_t *codes = contiguous_run(w, first + j, k, count, copy);
             kernel->expand_w(count, codes, w->is_signed, zero, row);
             kernel->sums(count, codes, w->is_signed, zero, sums[j]);
@@ -107,12 +113,12 @@ static void pack_run(ndq_packed *p, const ndq_weights *w, size_t panel, size_t k
 static void pack_panel(ndq_packed *p, const ndq_weights *w, size_t panel)
 {
     const size_t first = panel * p->kernel->nr;
-    const int32_t shift = shift_to_s8(p->kernel, w->is_signed);
+    const int32_t shift = shift_to_s8(w->is_signed);
     int64_t sums[NDQ_GEMM_MAX_NR][2] = {{0}};
     for (size_t k = 0; k < p->K; k += PACK_CODES)
         pack_run(p, w, panel, k, ndq_min_size(PACK_CODES, p->K - k), sums);
     for (size_t j = 0; j < p->kernel->nr && first + j < p->N; j++) {
-        const int32_t zero = (w->zero_point ? w->zero_point[first + j] : 0) + shift;
+        const int32_t zero = p->kernel->w_centred ? 0 : zero_of(w, first + j) + shift;
         p->zero_point[first + j] = zero;
         p->any_zero_point |= zero != 0;
         p->column_sum[first + j] = (int32_t)(uint32_t)(uint64_t)sums[j][0];
@@ -121,16 +127,45 @@ static void pack_panel(ndq_packed *p, const ndq_weights *w, size_t panel)
     }
 }
 
+/* Whether `kernel` may pack these weights. Ordinary ones show in their first run that they are not small. */
+static bool all_small(const ndq_gemm_kernel *kernel, const ndq_weights *w)
+{
+    uint8_t copy[PACK_CODES];
+    for (size_t n = 0; n < w->N; n++)
+        for (size_t k = 0; k < w->K; k += PACK_CODES) {
+            const size_t count = ndq_min_size(PACK_CODES, w->K - k);
+            const uint8_t *codes = contiguous_run(w, n, k, count, copy);
+            if (kernel->largest(count, codes, w->is_signed, zero_of(w, n)) > kernel->largest_weight)
+                return false;
+        }
+    return true;
+}
+
+/* Memory first, weights second: a broadcast view that fits no memory would take forever to look through. */
+static ndq_packed *choose_kernel(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
+{
+    if (kernel->small) {
+        ndq_packed *p = new_packed(kernel->small, w->N, w->K, with_float_bias);
+        if (!p || all_small(kernel->small, w))
+            return p;
+        ndq_gemm_free(p);
+    }
+    return new_packed(kernel, w->N, w->K, with_float_bias);
+}
+
 ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
 {
-    ndq_packed *p = new_packed(kernel, w->N, w->K, with_float_bias);
+    ndq_packed *p = choose_kernel(kernel, w, with_float_bias);
     if (p)
-        for (size_t panel = 0; panel < ndq_ceil_div(w->N, kernel->nr); panel++)
+        for (size_t panel = 0; panel < ndq_ceil_div(w->N, p->kernel->nr); panel++)
             pack_panel(p, w, panel);
     return p;
 }
 
-void ndq_gemm_free(ndq_packed *packed) { ndq_free(packed); }
+void ndq_gemm_free(ndq_packed *packed)
+{
+    ndq_free(packed);
+}
 
 /* Bounds every partial sum too: each is at most the sum of magnitudes. */
 static bool fits(int64_t magnitude, int64_t largest, int64_t bias)
@@ -191,7 +226,7 @@ static void make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_colum
 {
     const ndq_packed *w = call->w;
     const size_t nr = w->kernel->nr;
-    const uint32_t za = centred(w->kernel) ? 0 : (uint32_t)(call->za + shift_to_u8(w->kernel, call->a_signed));
+    const uint32_t za = w->kernel->a_centred ? 0 : (uint32_t)(call->za + shift_to_u8(w->kernel, call->a_signed));
     for (size_t j = 0; j < nr; j++) {
         c->add[j] = (int32_t)((uint32_t)w->bias[first + j] - za * (uint32_t)w->column_sum[first + j]);
         c->zero_point[j] = w->zero_point[first + j];
@@ -208,7 +243,10 @@ static void make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_colum
         }
 }
 
-static size_t output_bytes(ndq_gemm_output output) { return output == NDQ_GEMM_CODES ? 1 : 4; }
+static size_t output_bytes(ndq_gemm_output output)
+{
+    return output == NDQ_GEMM_CODES ? 1 : 4;
+}
 
 static void run_panel(const job *j, const block *b, size_t first_row, size_t panel)
 {
@@ -237,7 +275,7 @@ static block prepare_block(const job *j, size_t first, size_t count, uint8_t *sc
     const ndq_gemm_call *call = j->call;
     const ndq_gemm_kernel *kernel = call->w->kernel;
     const uint8_t *a = call->a + (ptrdiff_t)first * call->a_stride;
-    const bool terms = !centred(kernel) && call->w->any_zero_point;
+    const bool terms = call->w->any_zero_point;
     const size_t used = call->w->K * code_bytes(kernel), padded = call->w->words * sizeof(ndq_gemm_word);
     int32_t *sums = (int32_t *)(scratch + (j->in_place ? 0 : count * j->row_bytes));
     for (size_t m = 0; m < count; m++, a += call->a_stride) {
@@ -312,7 +350,7 @@ ndq_status ndq_gemm(const ndq_gemm_call *call)
     const bool whole_words = w->K % w->kernel->k_step == 0;
     job j = {.call = call,
              .stage = make_stage(call),
-             .in_place = !centred(w->kernel) && !call->a_signed && whole_words,
+             .in_place = !w->kernel->a_centred && !call->a_signed && whole_words,
              .row_bytes = padded_row_bytes(w)};
     const bool large = (double)call->M * (double)w->N * (double)w->K >= w->kernel->parallel_macs;
     cut(&j, large ? ndq_get_num_threads() : 1);

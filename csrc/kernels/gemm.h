@@ -8,10 +8,11 @@
  * mr rows by nr columns and the layout that this tile reads. Packed weights keep the pointer to their kernel, so that
  * changing the backend can never misread them.
  *
- * Along K, codes are grouped in words of 32 bits, as many codes as one lane of the dot-product instruction takes:
- *   two int16   (centred kernels): the zero points are subtracted while the codes are widened, nothing is left to do;
- *   four bytes  (the others): u8 activations by s8 weights; other signs are moved by 128 together with their zero
- *               point, and the zero points enter through the column sums of w and the row sums of a. */
+ * Along K, codes are grouped in words of 32 bits, as many codes as one lane of the dot-product instruction takes: two
+ * int16 or four bytes, u8 activations by s8 weights. An operand that has room for it is centred: its zero point is
+ * subtracted while the codes are expanded, and nothing is left to do. Otherwise codes of the other sign are moved by 128
+ * together with their zero point, and the zero point enters through the sums of the other operand: that of a through
+ * the column sums of w, that of w through the row sums of a. */
 #ifndef NDQ_GEMM_H
 #define NDQ_GEMM_H
 
@@ -28,8 +29,8 @@ typedef enum { NDQ_GEMM_S32, NDQ_GEMM_F32, NDQ_GEMM_CODES, NDQ_GEMM_OUTPUTS } nd
 
 /* Constants of the columns of one panel, for one call. */
 typedef struct {
-    int32_t add[NDQ_GEMM_MAX_NR];        /* bias[n] and, unless centred, -za * sum over k of (w[n, k] - zw[n]) */
-    int32_t zero_point[NDQ_GEMM_MAX_NR]; /* zw[n], to be multiplied by the sum of the row of a; unless centred */
+    int32_t add[NDQ_GEMM_MAX_NR];        /* bias[n] and, unless a is centred, -za * sum over k of (w[n, k] - zw[n]) */
+    int32_t zero_point[NDQ_GEMM_MAX_NR]; /* zw[n], to be multiplied by the sum of the row of a; 0 if w is centred */
     float before[NDQ_GEMM_MAX_NR], scale[NDQ_GEMM_MAX_NR], after[NDQ_GEMM_MAX_NR];
 } ndq_gemm_columns;
 
@@ -50,29 +51,34 @@ typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, con
 typedef struct ndq_gemm_kernel {
     const char *name;
     size_t mr, nr;
-    size_t codes_per_word; /* 2: centred int16; 4: bytes */
+    size_t codes_per_word; /* 2 or 4 */
+    bool a_centred, w_centred;
+    int32_t largest_weight; /* packs only weights with |w - zw| up to this; 0: any */
+    const struct ndq_gemm_kernel *small; /* a faster kernel for small weights, or NULL */
     size_t k_step;         /* K is padded with zeros to a multiple of this many codes */
     double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not shared among threads */
 
-    /* Brings K codes of one row into the format above; zero matters to centred kernels only. */
+    /* Brings K codes of one row into the format above; zero matters to centred operands only. */
     void (*expand_a)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
     void (*expand_w)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
     /* sums[0] += sum of (code - zero), sums[1] += sum of |code - zero|; zero is a code of that sign. */
     void (*sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums);
+    /* The largest |code - zero|; zero is a code of that sign. Only of a kernel for small weights. */
+    int32_t (*largest)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero);
     /* Lays words [first, first + count) of nr expanded rows, `stride` words apart, into a panel of `words` words. */
     void (*pack)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
                  ndq_gemm_word *panel);
 
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
-    /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL in centred kernels. */
+    /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL if w is centred. */
     void (*subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c);
     ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];
 } ndq_gemm_kernel;
 
 extern const ndq_gemm_kernel ndq_gemm_portable;
 #ifdef NDQ_X86
-extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx512vnni;
+extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avx512vnni;
 #endif
 
 /* Weights in a kernel's format. Arrays by column are padded with zeros to whole panels. */
@@ -101,7 +107,7 @@ typedef struct {
     const int32_t *zero_point;
 } ndq_weights;
 
-/* NULL when there is no memory. with_float_bias allocates float_bias, zeros. */
+/* NULL when there is no memory. with_float_bias allocates float_bias, zeros. Takes kernel->small if the weights are. */
 ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias);
 void ndq_gemm_free(ndq_packed *packed);
 

@@ -29,6 +29,15 @@ PLAIN void NAME(expand_s16)(size_t K, const uint8_t *codes, bool is_signed, int3
             out[k] = (int16_t)(codes[k] - z);
 }
 
+/* For codes that are small once centred. */
+PLAIN void NAME(expand_centred_s8)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
+{
+    (void)is_signed;
+    uint8_t *NDQ_RESTRICT out = row;
+    for (size_t k = 0; k < K; k++)
+        out[k] = (uint8_t)(codes[k] - zero);
+}
+
 PLAIN void NAME(flip)(size_t K, const uint8_t *codes, uint8_t mask, void *row)
 {
     uint8_t *NDQ_RESTRICT out = row;
@@ -70,6 +79,19 @@ PLAIN void NAME(sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t ze
     const uint8_t from = (uint8_t)(zero + flip);
     sums[0] += (int64_t)NAME(distance)(K, codes, flip, 0) - (int64_t)K * from;
     sums[1] += (int64_t)NAME(distance)(K, codes, flip, from);
+}
+
+PLAIN int32_t NAME(largest)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero)
+{
+    const uint8_t flip = is_signed ? 0x80 : 0;
+    const uint8_t from = (uint8_t)(zero + flip);
+    uint8_t largest = 0;
+    for (size_t k = 0; k < K; k++) {
+        const uint8_t code = codes[k] ^ flip;
+        const uint8_t size = (uint8_t)(code > from ? code - from : from - code);
+        largest = size > largest ? size : largest;
+    }
+    return largest;
 }
 
 /* Word by word, column by column: a transpose, so that a tile loads one word of each of its columns as a vector. */

@@ -22,4 +22,17 @@ void ndq_scale_zero_point_f32(const ndq_grid *grid, size_t n, const float *low, 
 void ndq_scale_zero_point_f64(const ndq_grid *grid, size_t n, const double *low, const double *high, double *scale,
                               int64_t *zero_point);
 
+/* The biases of a layer as int32 at the scale of its sums, x_scale * scale. A bias must fit into 31 bits, and that scale
+ * be a normal float32, so scales are raised first: to max(scale, |bias| / (x_scale * 2^30), 2^-126 / x_scale), one scale
+ * for all biases being raised for the largest. `raised` may be `scale`. True if any scale was raised. */
+typedef struct {
+    double x_scale;
+    size_t scales, biases; /* scales is 1, or as many as there are biases */
+    const double *bias;
+    int32_t *codes;
+} ndq_bias;
+
+bool ndq_quantize_bias_f32(const ndq_bias *b, const float *scale, float *raised);
+bool ndq_quantize_bias_f64(const ndq_bias *b, const double *scale, double *raised);
+
 #endif

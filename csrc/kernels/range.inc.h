@@ -64,3 +64,31 @@ void NAME(ndq_scale_zero_point)(const ndq_grid *grid, size_t n, const T *low, co
     for (size_t i = 0; i < n; i++)
         NAME(choose)(grid, low[i], high[i], &scale[i], &zero_point[i]);
 }
+
+/* The least scale that serves biases [first, end). */
+static T NAME(least_scale)(const ndq_bias *b, size_t first, size_t end)
+{
+    double least = 0x1p-126 / b->x_scale;
+    for (size_t i = first; i < end; i++) {
+        const double needed = fabs(b->bias[i]) / (b->x_scale * 0x1p30);
+        least = needed > least ? needed : least;
+    }
+    return (T)least;
+}
+
+bool NAME(ndq_quantize_bias)(const ndq_bias *b, const T *scale, T *raised)
+{
+    bool any = false;
+    for (size_t n = 0; n < b->scales; n++) {
+        const bool one = b->scales == 1;
+        const size_t first = one ? 0 : n, end = one ? b->biases : ndq_min_size(n + 1, b->biases);
+        const T least = NAME(least_scale)(b, first, end);
+        any |= scale[n] < least;
+        raised[n] = scale[n] < least ? least : scale[n];
+    }
+    for (size_t i = 0; i < b->biases; i++) {
+        const float s = (float)b->x_scale * (float)raised[b->scales == 1 ? 0 : i];
+        b->codes[i] = (int32_t)rint(b->bias[i] / (double)s);
+    }
+    return any;
+}
