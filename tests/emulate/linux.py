@@ -157,7 +157,7 @@ def make_disc(folder, kernel, strings):
 
 def command_strings(arguments, environment):
     """Return what init.c reads: directory, environment, command."""
-    environment = ["PATH=/usr/bin", "HOME=/tmp", "PYTHONDONTWRITEBYTECODE=1", "OPENBLAS_NUM_THREADS=1", *environment]
+    environment = ["PATH=/usr/bin", "HOME=/tmp", "TERM=dumb", "PYTHONDONTWRITEBYTECODE=1", *environment]
     lists = [[str(ROOT)], environment, [sys.executable, *arguments]]
     return b"".join(b"".join(os.fsencode(text) + b"\0" for text in texts) + b"\0" for texts in lists)
 
