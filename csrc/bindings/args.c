@@ -280,7 +280,8 @@ PyArrayObject *ndq_codes_of(PyObject *object, const char *name, const ndq_params
     const int type = params->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
     PyArrayObject *array = any_array(object, name);
     if (array && PyArray_TYPE(array) != type)
-        return refuse_dtype(array, name, type == NPY_BYTE ? "codes of its QParams, int8" : "codes of its QParams, uint8");
+        return refuse_dtype(array, name,
+                            type == NPY_BYTE ? "codes of its QParams, int8" : "codes of its QParams, uint8");
     return array;
 }
 
@@ -346,8 +347,8 @@ int ndq_check_product_params(const ndq_params_object *object, const char *name)
     }
     for (size_t c = 0; c < params->channels; c++)
         if (params->f64.zp[c] < low || params->f64.zp[c] > low + 255) {
-            PyErr_Format(PyExc_ValueError, "%s: zero point %lld of channel %zu is no code of %s: no integer product", name,
-                         (long long)params->f64.zp[c], c, params->qmin < 0 ? "int8" : "uint8");
+            PyErr_Format(PyExc_ValueError, "%s: zero point %lld of channel %zu is no code of %s: no integer product",
+                         name, (long long)params->f64.zp[c], c, params->qmin < 0 ? "int8" : "uint8");
             return -1;
         }
     return 0;

@@ -10,9 +10,9 @@
  *
  * Along K, codes are grouped in words of 32 bits, as many codes as one lane of the dot-product instruction takes: two
  * int16 or four bytes, u8 activations by s8 weights. An operand that has room for it is centred: its zero point is
- * subtracted while the codes are expanded, and nothing is left to do. Otherwise codes of the other sign are moved by 128
- * together with their zero point, and the zero point enters through the sums of the other operand: that of a through
- * the column sums of w, that of w through the row sums of a. */
+ * subtracted while the codes are expanded, and nothing is left to do. Otherwise codes of the other sign are moved by
+ * 128 together with their zero point, and the zero point enters through the sums of the other operand: that of a
+ * through the column sums of w, that of w through the row sums of a. */
 #ifndef NDQ_GEMM_H
 #define NDQ_GEMM_H
 

@@ -97,8 +97,8 @@ TILES(5)
 TILES(6)
 
 /* Eight words of eight rows to eight columns of eight words. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void transpose_8x8(const ndq_gemm_word *rows, size_t stride,
-                                                                                ndq_gemm_word *out)
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+transpose_8x8(const ndq_gemm_word *rows, size_t stride, ndq_gemm_word *out)
 {
     __m256i r[8], s[8];
     for (int i = 0; i < 8; i++)

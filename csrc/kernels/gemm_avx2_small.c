@@ -2,7 +2,8 @@
  *
  * vpmaddubsw adds two products into 16 bits and would saturate in general. With weights this small a sum of two
  * products is at most 255 * 32 = 8160, so that four of them still fit: four instructions of 32 products each are added
- * in 16 bits before one vpmaddwd by ones widens them. The tile is 3 rows by 16 columns: 6 accumulators of each width. */
+ * in 16 bits before one vpmaddwd by ones widens them. The tile is 3 rows by 16 columns: 6 accumulators of each
+ * width. */
 #include "gemm.h"
 
 #ifdef NDQ_X86

@@ -144,7 +144,9 @@ static void make_small(rng *r, operands *o)
 
 static operands make_operands(rng *r, const product *p)
 {
-    operands o = {.p = *p, .a = random_codes(r, p->M * p->K, p->extremes), .w = random_codes(r, p->N * p->K, p->extremes)};
+    operands o = {.p = *p};
+    o.a = random_codes(r, p->M * p->K, p->extremes);
+    o.w = random_codes(r, p->N * p->K, p->extremes);
     o.za = p->zero_points ? random_zero(r, p->a_signed) : 0;
     o.zw = must_alloc(p->N * sizeof(int32_t));
     o.bias = must_alloc(p->N * sizeof(int32_t));
