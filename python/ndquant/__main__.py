@@ -45,7 +45,8 @@ def run(job, options):
         print(f"verify {name}: {check.summary()}")
     different = demo.check_files(job, results, folder) if folder is not None else []
     if folder is not None:
-        print(f"saved to {folder}: " + (f"{', '.join(different)} differ when loaded" if different else "all load back and give the same outputs"))
+        found = f"{', '.join(different)} differ when loaded" if different else "all load back and give the same outputs"
+        print(f"saved to {folder}: {found}")
     return int(bool(different) or not all(checks.values()))
 
 

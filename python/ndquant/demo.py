@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -144,28 +145,31 @@ def numpy_float(graph):
 def timings(job, results):
     """Return {batch size: [seconds of NumPy float, then of each integer network]}."""
     by_hand, integer = numpy_float(results[0].network), [r.network for r in results if r.network.kind == "integer"]
-    table = {}
-    for size in BATCH_SIZES:
-        x = np.ascontiguousarray(job.test[0][:size])
-        flat = x.reshape(len(x), -1)
-        table[size] = time_interleaved([lambda: by_hand(flat), *[lambda net=net: net(x) for net in integer]])
-    return table
+    return {size: _interleaved(by_hand, integer, job.test[0][:size].copy()) for size in BATCH_SIZES}
+
+
+def _interleaved(by_hand, networks, x):
+    flat = x.reshape(len(x), -1)
+    return time_interleaved([lambda: by_hand(flat), *[partial(network, x) for network in networks]])
 
 
 def table(job, results, times):
     """Return the printed table."""
     integer = [r.name for r in results if r.network.kind == "integer"]
     column = {"float": 0, **{name: i + 1 for i, name in enumerate(integer)}}
-    head = ["", "accuracy", "file", *[f"batch {n}" for n in BATCH_SIZES]]
-    rows = [head]
+    rows = [["", "accuracy", "file", *[f"batch {n}" for n in BATCH_SIZES]]]
     for r in results:
         cells = [r.name, f"{100 * r.accuracy:.2f} %", f"{r.file_bytes / 1000:.1f} KB"]
-        cells += [f"{1e6 * times[n][column[r.name]]:.0f} us" if r.name in column else "" for n in BATCH_SIZES]
-        rows.append(cells)
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-    lines = ["  ".join([row[0].ljust(widths[0]), *[c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True)]]) for row in rows]
+        rows.append(cells + [f"{1e6 * times[n][column[r.name]]:.0f} us" if r.name in column else "-" for n in BATCH_SIZES])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [_aligned(row, widths) for row in rows]
     shape = "-".join(str(n) for n in _widths(results[0].network))
-    return f"{job.name}: {shape}\n\n" + "\n".join(lines) + "\n\ntime of one call: NumPy float written by hand, and the integer networks"
+    note = "batch N: one call on N images, in turns; float is NumPy written by hand, the others are the integer networks"
+    return "\n".join([f"{job.name}: {shape}", "", *lines, "", note])
+
+
+def _aligned(cells, widths):
+    return "  ".join([cells[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(cells[1:], widths[1:], strict=True))])
 
 
 def _widths(graph):
@@ -189,6 +193,7 @@ class Progress:
         self.stream = stream or sys.stderr
 
     def __call__(self, text, done=True):
+        """Show `text`; `done` if it will not change any more."""
         terminal = self.stream.isatty()
         if done or terminal:
             end = "\n" if done else ""

@@ -183,6 +183,36 @@ def fake_quantize_learnable_backward(dy, x, qparams, grad_factor=None, out=None)
     return _core.fake_quantize_learnable_backward(dy, x, qparams, grad_factor, out)
 
 
+def quantize_bias(bias, x_scale, w_scale):
+    """Quantize the bias of an integer layer to int32 at the scale of its sums.
+
+    That scale is the float32 product ``s = x_scale * w_scale``, and a code is ``rint(bias / s)`` in float64. A weight
+    scale too small for its bias is raised first: ``max(w_scale, max|bias| / (x_scale * 2^30), 2^-126 / x_scale)``, per
+    channel with its own bias. Otherwise a tiny weight under a large bias would lose the bias
+    (https://github.com/microsoft/onnxruntime/issues/22020).
+
+    Parameters
+    ----------
+    bias : ndarray of float, shape (N,), or None
+    x_scale : float
+    w_scale : ndarray of float32 or float64, shape () or (N,)
+
+    Returns
+    -------
+    codes : ndarray of int32, shape (N,), or None without a bias
+    raised : ndarray like `w_scale`, or None
+        None: no scale was too small.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.functional import quantize_bias
+    >>> quantize_bias(np.array([1.0, -0.3]), 0.5, np.array(0.25))
+    (array([ 8, -2], dtype=int32), None)
+    """
+    return _core.quantize_bias(bias, x_scale, w_scale)
+
+
 def matmul_integer(a, b, a_zero_point=0, b_zero_point=0, out=None):
     """Exact product of 8-bit matrices: ``(a - a_zero_point) @ (b - b_zero_point)`` in int32.
 

@@ -14,7 +14,7 @@ from . import _core
 from .errors import QuantizationError
 from .histogram import Histogram, least_squares_range
 from .profiles import find_profile
-from .qparams import QParams, QuantSpec
+from .qparams import QParams, QuantSpec, check_axis
 
 _NONFINITE = ("error", "ignore")
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -30,7 +30,7 @@ class Observer:
     """
 
     def __init__(self, axis=None, profile="default", nonfinite="error"):
-        QuantSpec(axis=axis)
+        check_axis(axis)
         find_profile(profile)
         if nonfinite not in _NONFINITE:
             raise ValueError(f"nonfinite: must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}")

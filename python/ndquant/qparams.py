@@ -56,8 +56,7 @@ class QuantSpec:
             raise TypeError(f"bits: must be an int, got {self.bits!r}")
         if not 1 <= self.bits <= 8:
             raise ValueError(f"bits: must be 1 to 8, got {self.bits}")
-        if self.axis is not None and not _is_int(self.axis):
-            raise TypeError(f"axis: must be an int or None, got {self.axis!r}")
+        check_axis(self.axis)
         if self.bits == 1:
             self._check_one_bit()
 
@@ -84,6 +83,12 @@ class QuantSpec:
     def dtype(self):
         """The smallest NumPy dtype that holds the codes."""
         return np.dtype(np.int8 if self.signed else np.uint8)
+
+
+def check_axis(axis):
+    """Raise unless `axis` is an int or None."""
+    if axis is not None and not _is_int(axis):
+        raise TypeError(f"axis: must be an int or None, got {axis!r}")
 
 
 def _is_int(value):

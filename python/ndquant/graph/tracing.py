@@ -103,7 +103,7 @@ def reshape(x, shape):
     """Record a reshape of `x`, which keeps the batch axis in front."""
     size, rest = prod(x._shape), list(shape[1:])
     if not shape or not (shape[0] is x._trace.batch or shape[0] == -1):
-        raise ValueError(f"{caller_line()}: reshape to {shape}: the batch axis (-1, x.shape[0]) must stay first")
+        raise ValueError(f"{caller_line()}: reshape to {shape}: the batch axis (-1, x.shape[0]) must be first")
     if shape[0] is x._trace.batch and rest.count(-1) == 1:
         known = -prod(rest)
         rest[rest.index(-1)] = size // known if known > 0 and size % known == 0 else 0

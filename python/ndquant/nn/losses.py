@@ -34,14 +34,15 @@ def cross_entropy(logits, labels):
         raise ValueError(f"logits: expected floats of shape (N, classes), N > 0, not {logits.dtype} {logits.shape}")
     if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
         raise ValueError(f"labels: expected integers of shape {logits.shape[:1]}, not {labels.dtype} {labels.shape}")
-    if labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(f"labels: expected 0..{logits.shape[1] - 1}, not {labels.min()}..{labels.max()}")
-    rows = np.arange(len(labels))
+    smallest, largest = labels.min(), labels.max()
+    if smallest < 0 or largest >= logits.shape[1]:
+        raise ValueError(f"labels: expected 0..{logits.shape[1] - 1}, not {smallest}..{largest}")
+    rows, count = np.arange(len(labels)), logits.dtype.type(len(labels))
     shifted = logits - logits.max(axis=1, keepdims=True)
-    probability = np.exp(shifted)
-    total = probability.sum(axis=1, keepdims=True)
-    loss = float(np.mean(np.log(total[:, 0]) - shifted[rows, labels]))
-    probability /= total
-    probability[rows, labels] -= 1
-    probability /= logits.dtype.type(len(labels))
-    return loss, probability
+    gradient = np.exp(shifted)
+    total = gradient.sum(axis=1, keepdims=True)
+    loss = float((np.log(total[:, 0]) - shifted[rows, labels]).sum() / count)
+    gradient /= total
+    gradient[rows, labels] -= 1
+    gradient /= count
+    return loss, gradient

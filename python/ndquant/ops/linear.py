@@ -9,11 +9,38 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..functional import PackedWeight, fake_quantize_backward, linear_integer, quantize
+from ..functional import PackedWeight, fake_quantize_backward, linear_integer, quantize, quantize_bias
 from ..profiles import PROFILES
-from ..qparams import SMALLEST_SCALE, QParams
+from ..qparams import QParams
 from .pointwise import relu_backward
 from .record import Codes, register
+
+
+def quantize_parameters(w, b, x_qparams, w_qparams):
+    """Quantize weight and bias of a layer whose input is quantized by `x_qparams`; see `quantize_bias`.
+
+    The one place where training and conversion get a layer's integers from.
+
+    Parameters
+    ----------
+    w : ndarray of float, shape (O, K)
+    b : ndarray of float, shape (O,), or None
+    x_qparams, w_qparams : QParams
+
+    Returns
+    -------
+    codes : ndarray of int8 or uint8, shape (O, K)
+    w_qparams : QParams
+        With the scale that was used.
+    bias : ndarray of int32, shape (O,), or None
+        float32 in a profile that keeps the bias in float.
+    """
+    if PROFILES[w_qparams.profile].bias == "float":
+        return quantize(w, w_qparams), w_qparams, None if b is None else np.asarray(b, np.float32)
+    bias, raised = quantize_bias(b, x_qparams.scale, w_qparams.scale)
+    if raised is not None:
+        w_qparams = QParams(raised[()], w_qparams.zero_point, w_qparams.spec, profile=w_qparams.profile)
+    return quantize(w, w_qparams), w_qparams, bias
 
 
 @dataclass(slots=True)
@@ -70,12 +97,10 @@ def linear(x, w, b=None, x_qparams=None, w_qparams=None):
     array([[ 8., 10.]], dtype=float32)
     """
     check_operands(x, w, b)
-    if x_qparams is None and w_qparams is None:
+    check_layer_qparams(x_qparams, w_qparams)
+    if x_qparams is None:
         y = x @ w.T
         return (y if b is None else np.add(y, b, out=y)), LinearSaved(x, w, b is not None)
-    if x_qparams is None or w_qparams is None:
-        missing = "x_qparams" if x_qparams is None else "w_qparams"
-        raise TypeError(f"linear: {missing} is missing; give both x_qparams and w_qparams, or neither")
     y, saved = linear_on_codes(Codes(quantize(x, x_qparams), x_qparams), w, b, w_qparams)
     saved.x = x
     return y, saved
@@ -142,6 +167,18 @@ def check_operands(x, w, b):
         raise ValueError(f"linear: x of shape {x.shape} does not fit w of shape {w.shape}: expected (N, K), (O, K)")
     if b is not None and b.shape != w.shape[:1]:
         raise ValueError(f"linear: b must have shape {w.shape[:1]} for w of shape {w.shape}, not {b.shape}")
+
+
+def check_layer_qparams(x_qparams, w_qparams):
+    """Raise unless both are given, per tensor and per tensor or output, or neither."""
+    if (x_qparams is None) != (w_qparams is None):
+        missing = "x_qparams" if x_qparams is None else "w_qparams"
+        raise TypeError(f"linear: {missing} is missing; give both x_qparams and w_qparams, or neither")
+    for name, qparams, axes in (("x_qparams", x_qparams, (None,)), ("w_qparams", w_qparams, (None, -2, 0))):
+        if qparams is not None and not isinstance(qparams, QParams):
+            raise TypeError(f"linear: {name} must be a QParams, not {type(qparams).__name__}")
+        if qparams is not None and qparams.spec.axis not in axes:
+            raise ValueError(f"linear: {name} must have spec.axis in {axes}, not {qparams.spec.axis}")
 
 
 def _forward(node, inputs, run):
@@ -237,50 +274,3 @@ def _integer_forward(node, inputs, run):
 LINEAR_INTEGER = register(
     name="linear_integer", forward=_integer_forward, backward=None, shape=_shape, takes_codes=True
 )
-def quantize_parameters(w, b, x_qparams, w_qparams):
-    """Quantize weight and bias of a layer whose input is quantized by `x_qparams`.
-
-    The bias is int32 at scale ``sx * sw``. A weight scale so small that the bias would not fit is raised first, so
-    that a tiny weight channel under a large bias keeps its bias: ``sw = max(sw, max|b| / (sx * 2^30), 2^-126 / sx)``.
-    The one place where training and conversion get a layer's integers from.
-
-    Parameters
-    ----------
-    w : ndarray of float, shape (O, K)
-    b : ndarray of float, shape (O,), or None
-    x_qparams, w_qparams : QParams
-
-    Returns
-    -------
-    codes : ndarray of int8 or uint8, shape (O, K)
-    w_qparams : QParams
-        With the scale that was used.
-    bias : ndarray of int32, shape (O,), or None
-        float32 in a profile that keeps the bias in float.
-    """
-    if PROFILES[w_qparams.profile].bias == "float":
-        return quantize(w, w_qparams), w_qparams, None if b is None else np.asarray(b, np.float32)
-    w_qparams = raise_scale(w_qparams, b, x_qparams)
-    codes = quantize(w, w_qparams)
-    return codes, w_qparams, None if b is None else quantize_bias(b, x_qparams, w_qparams)
-
-
-def raise_scale(w_qparams, b, x_qparams):
-    """Return `w_qparams` with the scales raised to what `b` and `x_qparams` allow at least."""
-    sx = float(x_qparams.scale)
-    scale = np.asarray(w_qparams.scale)
-    least = SMALLEST_SCALE / sx
-    if b is not None and b.size:
-        magnitude = np.abs(np.asarray(b, np.float64))
-        needed = (magnitude if scale.ndim else magnitude.max()) / (sx * 2.0**30)
-        least = np.maximum(needed, least)
-    if (scale >= least).all():
-        return w_qparams
-    raised = np.maximum(scale, np.asarray(least, scale.dtype))
-    return QParams(raised, w_qparams.zero_point, w_qparams.spec, profile=w_qparams.profile)
-
-
-def quantize_bias(b, x_qparams, w_qparams):
-    """Quantize a bias to int32 at ``sx * sw``, the float32 product that the integer layer multiplies its sums by."""
-    s = (np.float32(x_qparams.scale) * np.asarray(w_qparams.scale, np.float32)).astype(np.float64)
-    return np.rint(np.asarray(b, np.float64) / s).astype(np.int32)

@@ -74,7 +74,8 @@ def raise_weight_scale(w_scale, bias, x_scale):
     for channel, scale in enumerate(w_scale.reshape(-1)):
         mine = [] if bias is None else [float(b) for b in (bias if w_scale.ndim == 0 else bias[channel : channel + 1])]
         largest = max((abs(b) for b in mine), default=0.0)
-        least = w_scale.dtype.type(max(largest / (sx * 2.0**30), 2.0**-126 / sx))
+        with np.errstate(over="ignore"):
+            least = w_scale.dtype.type(max(largest / (sx * 2.0**30), 2.0**-126 / sx))
         result.append(max(scale, least))
     return np.array(result, w_scale.dtype).reshape(w_scale.shape)[()]
 
