@@ -9,7 +9,7 @@ CORE := $(shell find csrc -name '*.c' -not -path '*/bindings/*')
 HEADERS := $(shell find csrc -name '*.h')
 SOURCES := setup.py pyproject.toml $(HEADERS) $(shell find csrc -name '*.c')
 WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Werror
-CFLAGS := -std=c11 -O3 -ffp-contract=off -pthread -Icsrc $(WARNINGS)
+CFLAGS := -std=c11 -O3 -ffp-contract=off -fno-trapping-math -fno-math-errno -pthread -Icsrc $(WARNINGS)
 STRESS := $(CFLAGS) tests/c/stress.c $(CORE) -lm
 PYTEST := $(BIN)/python -m pytest -q
 
@@ -48,8 +48,8 @@ sanitize: $(VENV)/installed-test
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	$(PYTEST) -s -p no:cacheprovider $(ARRAY_TESTS)
 
-ARRAY_TESTS := tests/test_elementwise.py tests/test_qparams.py tests/test_observers.py tests/test_gemm.py \
-	tests/test_linear_integer.py tests/test_golden.py tests/test_tutorials.py tests/test_verify.py
+ARRAY_TESTS := tests/test_elementwise.py tests/test_training_kernels.py tests/test_qparams.py tests/test_observers.py \
+	tests/test_gemm.py tests/test_linear_integer.py tests/test_golden.py tests/test_tutorials.py tests/test_verify.py
 
 # AVX-512 and VNNI in an emulator; the array tests on a processor without AVX2. tests/emulate/README.md says what it needs.
 emulate: build/stress $(VENV)/installed-test

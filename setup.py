@@ -20,8 +20,10 @@ ABI3 = not (DEBUG or SANITIZE or sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 # -O3: gcc 12 does not vectorise the elementwise loops at -O2. -ffp-contract=off: a fused multiply-add rounds once
 # where the definition rounds twice. -fno-trapping-math changes no value: nobody reads the floating-point exception
-# flags, and without it a choice between two results stays a branch, which does not vectorise.
-FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fvisibility=hidden", "-pthread"]
+# flags, and without it a choice between two results stays a branch, which does not vectorise. Nor does -fno-math-errno:
+# nobody reads errno either, and without it a square root may become a call.
+FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-trapping-math", "-fno-math-errno"]
+FLAGS += ["-fvisibility=hidden", "-pthread"]
 FLAGS += ["-Wall", "-Wextra", "-Wshadow", "-Wvla", "-Wpointer-arith"]
 LINK = ["-pthread"]
 if DEBUG or SANITIZE:

@@ -28,6 +28,15 @@ typedef struct {
     size_t nans, infs;
 } ndq_extremes;
 
+/* One step of SGD, and of Adam: rate = lr / (1 - beta1^t), correction = 1 / sqrt(1 - beta2^t) at step t = 1, 2, ... */
+typedef struct {
+    double lr, momentum;
+} ndq_sgd;
+
+typedef struct {
+    double rate, beta1, beta2, correction, eps;
+} ndq_adam;
+
 /* Histogram bins: an index of 12 bits for sign and float64 exponent (the binade), then 9 bits of mantissa. */
 enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
 
@@ -45,6 +54,11 @@ enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
  *   minmax                   extremes of n elements; merges into *e
  *   binades                  seen[k] = 1 for each binade k that occurs among n finite elements; the rest is untouched
  *   histogram                counts[row[k] * NDQ_BINS_PER_BINADE + bin] += 1 for each of n finite elements
+ *   relu_backward            dx[i] = dy[i] if y[i] > 0, else +0
+ *   sgd_step                 w[i] -= lr * g[i]
+ *   sgd_momentum_step        v[i] = momentum * v[i] + g[i]; w[i] -= lr * v[i]
+ *   adam_step                m[i] = beta1 * m[i] + (1 - beta1) * g[i]; v[i] = beta2 * v[i] + (1 - beta2) * g[i]^2;
+ *                            w[i] -= rate * (m[i] / (sqrt(v[i]) * correction + eps))
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
  *
  * Suffixes: f32, f64 compute x * inv in that type; textbook computes x / scale + zp in float64. */
@@ -65,7 +79,11 @@ enum { NDQ_BLOCK = 4096 };
     X(dequantize_u8_##s, (NDQ_SPAN(A), const uint8_t *q, T *y))                                              \
     X(minmax_##s, (size_t n, const T *x, ndq_extremes *e))                                                   \
     X(binades_##s, (size_t n, const T *x, uint8_t *seen))                                                    \
-    X(histogram_##s, (size_t n, const T *x, const int32_t *row, int64_t *counts))
+    X(histogram_##s, (size_t n, const T *x, const int32_t *row, int64_t *counts))                            \
+    X(relu_backward_##s, (size_t begin, size_t end, const T *dy, const T *y, T *dx))                         \
+    X(sgd_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *w))                          \
+    X(sgd_momentum_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *v, T *w))           \
+    X(adam_step_##s, (const ndq_adam *p, size_t begin, size_t end, const T *g, T *m, T *v, T *w))
 
 #define NDQ_ELEMENTWISE_SLOTS(X)                                                                             \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, f32)                                                         \

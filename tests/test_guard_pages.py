@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ndquant as nq
-from ndquant import _core
+from ndquant import _core, functional
 
 from .guard import guarded
 
@@ -27,6 +27,7 @@ def exercise(side, rng):
             q = guarded(np.zeros(n, np.int8), side)
             for profile in ("default", "textbook"):
                 call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 3, spec, profile=profile))
+            training_step(x, dy, y, dx, guarded(np.zeros(n, dtype), side))
             if n < 71:
                 per_channel(x, dy, y, dx, q, dtype)
 
@@ -37,6 +38,13 @@ def per_channel(x, dy, y, dx, q, dtype):
     for shape, axis in (((1, n), 1), ((n, 1), 0), ((1, n, 1), -2)):
         qp = nq.QParams(scale, 3, nq.QuantSpec(8, symmetric=False, axis=axis))
         call_all(*(a.reshape(shape) for a in (x, dy, y, dx, q)), qp)
+
+
+def training_step(x, dy, y, dx, v):
+    functional.relu_backward(dy, x, out=dx)
+    functional.sgd_step(x, dy, 0.1)
+    functional.sgd_step(x, dy, 0.1, y, 0.9)
+    functional.adam_step(x, dy, y, v, 1)
 
 
 def call_all(x, dy, y, dx, q, qp):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ndquant as nq
-from ndquant import _core
+from ndquant import _core, functional
 
 X = np.linspace(-20, 20, 300, dtype=np.float32).reshape(3, 100)
 WIDE = X.astype(np.float64)
@@ -38,6 +38,11 @@ GOOD = {
     "with_grad out": lambda: nq.fake_quantize_with_grad(X, X, QP, out=(OUT, None)),
     "learnable": lambda: nq.fake_quantize_learnable_backward(X, X, QP),
     "learnable per channel": lambda: nq.fake_quantize_learnable_backward(HALF, WIDE, QP3, grad_factor=2),
+    "relu_backward": lambda: functional.relu_backward(HALF, WIDE),
+    "relu_backward out": lambda: functional.relu_backward(X, X.T.copy().T, out=OUT),
+    "sgd_step": lambda: functional.sgd_step(OUT, X, 0.0),
+    "sgd_step momentum": lambda: functional.sgd_step(OUT, HALF, 0.0, np.zeros_like(X), 0.9),
+    "adam_step": lambda: functional.adam_step(OUT, WIDE, np.zeros_like(X), np.zeros_like(X), 1, lr=0.0),
     "minmax": lambda: _core.minmax(X, None),
     "minmax per channel": lambda: _core.minmax(HALF, 1),
     "histogram": lambda: _core.histogram(X),
@@ -72,6 +77,14 @@ BAD = {
     "dequantize dtype": lambda: nq.dequantize(Q, QP, dtype=int),
     "dequantize no dtype": lambda: nq.dequantize(Q, QP, dtype="no"),
     "dequantize out": lambda: nq.dequantize(Q, QP, out=CODES),
+    "relu_backward y": lambda: functional.relu_backward(X, X[0]),
+    "relu_backward out": lambda: functional.relu_backward(X, X, out=HALF),
+    "sgd_step w": lambda: functional.sgd_step(HALF, X, 0.1),
+    "sgd_step w none array": lambda: functional.sgd_step([1.0], X, 0.1),
+    "sgd_step g": lambda: functional.sgd_step(OUT, Q, 0.1),
+    "sgd_step overlap": lambda: functional.sgd_step(OUT, OUT, 0.1),
+    "sgd_step lr": lambda: functional.sgd_step(OUT, X, "1"),
+    "adam_step v": lambda: functional.adam_step(OUT, X, np.zeros_like(X), WIDE, 1),
     "minmax dtype": lambda: _core.minmax(Q, None),
     "minmax axis": lambda: _core.minmax(X, 5),
     "minmax no axis": lambda: _core.minmax(X, "a"),

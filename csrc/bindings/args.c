@@ -179,17 +179,46 @@ static int check_output(PyArrayObject *out, const char *name, int ndim, const np
     return -1;
 }
 
+/* What is written to must be an array already; one with a mask is none. */
+static int check_is_array(PyObject *object, const char *name)
+{
+    if (PyArray_CheckExact(object) || (PyArray_Check(object) && !PyObject_HasAttrString(object, "_mask")))
+        return 0;
+    PyErr_Format(PyExc_TypeError, "%s: expected an ndarray, got %R", name, (PyObject *)Py_TYPE(object));
+    return -1;
+}
+
 PyArrayObject *ndq_output(PyObject *out, const char *name, int ndim, const npy_intp *shape, int type)
 {
     if (!out || out == Py_None)
         return (PyArrayObject *)PyArray_SimpleNew(ndim, shape, type);
-    if (!PyArray_CheckExact(out) && (!PyArray_Check(out) || PyObject_HasAttrString(out, "_mask"))) {
-        PyErr_Format(PyExc_TypeError, "%s: expected an ndarray, got %R", name, (PyObject *)Py_TYPE(out));
-        return NULL;
-    }
-    if (check_output((PyArrayObject *)out, name, ndim, shape, type) < 0)
+    if (check_is_array(out, name) < 0 || check_output((PyArrayObject *)out, name, ndim, shape, type) < 0)
         return NULL;
     return ndq_retain((PyArrayObject *)out);
+}
+
+PyArrayObject *ndq_changed_array(PyObject *object, const char *name, PyArrayObject *like)
+{
+    if (check_is_array(object, name) < 0)
+        return NULL;
+    PyArrayObject *array = ndq_retain((PyArrayObject *)object), *model = like ? like : array;
+    const int type = PyArray_TYPE(model);
+    if (type != NPY_FLOAT && type != NPY_DOUBLE)
+        return refuse_dtype(array, name, "float32 or float64");
+    if (check_output(array, name, PyArray_NDIM(model), PyArray_DIMS(model), type) == 0)
+        return array;
+    ndq_release(array);
+    return NULL;
+}
+
+int ndq_number(PyObject *object, const char *name, double *value)
+{
+    *value = PyFloat_AsDouble(object);
+    if (*value != -1.0 || !PyErr_Occurred())
+        return 0;
+    if (PyErr_ExceptionMatches(PyExc_TypeError))
+        PyErr_Format(PyExc_TypeError, "%s: expected a number, got %R", name, (PyObject *)Py_TYPE(object));
+    return -1;
 }
 
 /* First and one-past-last byte that an array touches; equal if it has no elements. */

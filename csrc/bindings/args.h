@@ -58,6 +58,13 @@ int ndq_check_same_shape(PyArrayObject *a, const char *a_name, PyArrayObject *b,
  * aligned and writeable. */
 PyArrayObject *ndq_output(PyObject *out, const char *name, int ndim, const npy_intp *shape, int type);
 
+/* An array that the call changes in place: float32 or float64, or the dtype and shape of `like` where that is not NULL;
+ * C-contiguous, aligned and writeable. */
+PyArrayObject *ndq_changed_array(PyObject *object, const char *name, PyArrayObject *like);
+
+/* A float64 from any real number. */
+int ndq_number(PyObject *object, const char *name, double *value);
+
 /* An output may be an input itself if their itemsizes agree; any other overlap is a ValueError. */
 int ndq_check_overlap(PyArrayObject *out, const char *out_name, PyArrayObject *in, const char *in_name);
 

@@ -26,9 +26,12 @@
 #define NDQ_TEXTBOOK 0
 #define NDQ_BITS_ARE_CODES 1
 #define NDQ_SUFFIX f32
+#define NDQ_SQRT sqrtf
 #include "elementwise.inc.h"
 #include "observe.inc.h"
+#include "update.inc.h"
 #undef T
+#undef NDQ_SQRT
 #undef NDQ_AFFINE
 #undef NDQ_MAGIC
 #undef NDQ_BITS_ARE_CODES
@@ -39,8 +42,11 @@
 #define NDQ_MAGIC NDQ_MAGIC_F64
 #define NDQ_BITS_ARE_CODES 0 /* the last byte of a float64 is as good, but AVX2 narrows 64 bits poorly */
 #define NDQ_SUFFIX f64
+#define NDQ_SQRT sqrt
 #include "elementwise.inc.h"
 #include "observe.inc.h"
+#include "update.inc.h"
+#undef NDQ_SQRT
 #undef NDQ_TEXTBOOK
 #undef NDQ_SUFFIX
 

@@ -55,6 +55,22 @@ def fake_quantize_learnable_backward(
     out: NDArray[Any] | None,
     /,
 ) -> tuple[Any, Any, Any]: ...
+def relu_backward(dy: ArrayLike, y: ArrayLike, out: NDArray[Any] | None, /) -> Any: ...
+def sgd_step(
+    w: NDArray[Any], g: ArrayLike, velocity: NDArray[Any] | None, lr: float, momentum: float, /
+) -> None: ...
+def adam_step(
+    w: NDArray[Any],
+    g: ArrayLike,
+    m: NDArray[Any],
+    v: NDArray[Any],
+    rate: float,
+    beta1: float,
+    beta2: float,
+    correction: float,
+    eps: float,
+    /,
+) -> None: ...
 def minmax(x: ArrayLike, axis: int | None, /) -> tuple[Any, Any, int, int]: ...
 def histogram(x: ArrayLike, /) -> tuple[NDArray[int64], NDArray[int64]]: ...
 def scale_zero_point(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import contextmanager
 
 import numpy as np
@@ -393,6 +394,90 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
         )
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
+
+
+def relu_backward(dy, y, out=None):
+    """Gradient of ReLU: `dy` where `y` is positive, else 0 (a select: a NaN in `dy` stays out).
+
+    Parameters
+    ----------
+    dy : array_like of float
+    y : array_like of float, shape of `dy`
+        Output or input of the ReLU: both are positive in the same places.
+    out : ndarray, optional
+        Filled and returned: C-contiguous, of the shape and dtype of `dy`. It may be `dy` or `y` itself.
+
+    Returns
+    -------
+    ndarray, shape and dtype of `dy`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.functional import relu_backward
+    >>> relu_backward(np.array([1.0, 2.0]), np.array([0.0, 3.0]))
+    array([0., 2.])
+    """
+    return _core.relu_backward(dy, y, out)
+
+
+def sgd_step(w, g, lr, velocity=None, momentum=0.0):
+    """One step of SGD, in place: ``velocity = momentum * velocity + g; w -= lr * velocity``.
+
+    Parameters
+    ----------
+    w : ndarray of float32 or float64
+        Parameters: C-contiguous and writeable, as is `velocity`. Each operation is rounded to this dtype.
+    g : array_like of float, shape of `w`
+        Gradients, converted to the dtype of `w`.
+    lr : float
+    velocity : ndarray, shape and dtype of `w`, optional
+        None: ``w -= lr * g``.
+    momentum : float, default 0
+        Not used without `velocity`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.functional import sgd_step
+    >>> w = np.array([1.0, 2.0])
+    >>> sgd_step(w, np.array([2.0, -2.0]), 0.25)
+    >>> w
+    array([0.5, 2.5])
+    """
+    _core.sgd_step(w, g, velocity, lr, momentum)
+
+
+def adam_step(w, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
+    """One step of Adam, in place, in one pass over memory.
+
+    Parameters
+    ----------
+    w : ndarray of float32 or float64
+        Parameters: C-contiguous and writeable, as are `m` and `v`. Each operation is rounded to this dtype.
+    g : array_like of float, shape of `w`
+        Gradients, converted to the dtype of `w`.
+    m, v : ndarray, shape and dtype of `w`
+        First and second moment, zeros before the first step.
+    step : int
+        Number of the step, from 1.
+    lr, eps : float
+    betas : tuple of float
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.functional import adam_step
+    >>> w, m, v = np.ones(2), np.zeros(2), np.zeros(2)
+    >>> adam_step(w, np.array([1.0, -1.0]), m, v, 1, lr=0.5)
+    >>> w.round(4), m.round(4)
+    (array([0.5, 1.5]), array([ 0.1, -0.1]))
+    """
+    beta1, beta2 = betas
+    if step < 1:
+        raise ValueError(f"step: counts from 1, not {step}")
+    rate, correction = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
+    _core.adam_step(w, g, m, v, rate, beta1, beta2, correction, eps)
 
 
 def set_num_threads(n):

@@ -476,6 +476,46 @@ CHECK_HISTOGRAM(f64, double)
 CHECK_TYPE(f32, ndq_affine_f32, float)
 CHECK_TYPE(f64, ndq_affine_f64, double)
 
+/* Gradients up to the largest number: moments overflow, and roots of infinity are taken. */
+#define CHECK_UPDATE(suffix, T)                                                                              \
+    static void check_update_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)       \
+    {                                                                                                        \
+        static T start[4][ELEMENTS], a[2][4][ELEMENTS];                                                      \
+        const span s = random_span(r);                                                                       \
+        const ndq_sgd sgd = {.lr = 0.1, .momentum = 0.9};                                                    \
+        const ndq_adam adam = {.rate = 0.01, .beta1 = 0.9, .beta2 = 0.999, .correction = 31.6, .eps = 1e-8};  \
+        for (size_t i = 0; i < 4 * ELEMENTS; i++)                                                            \
+            start[i / ELEMENTS][i % ELEMENTS] = (T)random_real(r, 0.01, largest);                            \
+        for (size_t i = 0; i < ELEMENTS; i++) /* the second moment is no negative number */                  \
+            start[3][i] = start[3][i] < 0 ? -start[3][i] : start[3][i];                                      \
+        for (int i = 0; i < 2; i++) {                                                                        \
+            memcpy(a[i], start, sizeof(start));                                                              \
+            k[i]->relu_backward_##suffix(s.begin, s.end, a[i][0], a[i][1], a[i][2]);                         \
+        }                                                                                                    \
+        SAME("relu_backward_" #suffix, a[0], a[1]);                                                          \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->sgd_step_##suffix(&sgd, s.begin, s.end, a[i][0], a[i][1]);                                 \
+        SAME_NUMBERS("sgd_step_" #suffix, a);                                                                \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->sgd_momentum_step_##suffix(&sgd, s.begin, s.end, a[i][0], a[i][1], a[i][2]);               \
+        SAME_NUMBERS("sgd_momentum_step_" #suffix, a);                                                       \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->adam_step_##suffix(&adam, s.begin, s.end, a[i][0], a[i][1], a[i][3], a[i][2]);             \
+        SAME_NUMBERS("adam_step_" #suffix, a);                                                               \
+    }
+
+/* Which NaN an operation gives, of the two that went in, is nobody's contract: here all are the same one. */
+#define SAME_NUMBERS(what, a)                                                                                \
+    do {                                                                                                     \
+        for (size_t j = 0; j < 8 * ELEMENTS; j++)                                                            \
+            if (isnan(a[j / 4 / ELEMENTS][j / ELEMENTS % 4][j % ELEMENTS]))                                  \
+                a[j / 4 / ELEMENTS][j / ELEMENTS % 4][j % ELEMENTS] = NAN;                                   \
+        SAME(what, a[0], a[1]);                                                                              \
+    } while (0)
+
+CHECK_UPDATE(f32, float)
+CHECK_UPDATE(f64, double)
+
 static void check_elementwise(const char *backend, const ndq_kernels *kernels)
 {
     const ndq_kernels *const both[2] = {kernels, ndq_kernels_of("portable")};
@@ -488,6 +528,8 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
         check_rule_textbook(&g, &r, both, DBL_MAX);
         check_type_f32(&g, &r, both, FLT_MAX);
         check_type_f64(&g, &r, both, DBL_MAX);
+        check_update_f32(&g, &r, both, FLT_MAX);
+        check_update_f64(&g, &r, both, DBL_MAX);
     }
     report(&g);
 }

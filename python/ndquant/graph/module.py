@@ -36,7 +36,7 @@ class Parameter:
     __slots__ = ("data", "grad")
 
     def __init__(self, data):
-        self.data = np.array(data, np.float32)
+        self.data = np.array(data, np.float32, order="C")
         self.grad = None
 
     def assign(self, value, name):
@@ -46,7 +46,7 @@ class Parameter:
             raise TypeError(f"{name}: expected numbers, not {value.dtype}")
         if value.shape != self.data.shape:
             raise ValueError(f"{name}: expected shape {self.data.shape}, not {value.shape}")
-        self.data = value.astype(np.float32)
+        self.data = value.astype(np.float32, order="C")
 
     def __repr__(self):
         return f"Parameter({self.data.dtype}{list(self.data.shape)})"

@@ -34,15 +34,16 @@ def cross_entropy(logits, labels):
         raise ValueError(f"logits: expected floats of shape (N, classes), N > 0, not {logits.dtype} {logits.shape}")
     if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
         raise ValueError(f"labels: expected integers of shape {logits.shape[:1]}, not {labels.dtype} {labels.shape}")
-    smallest, largest = labels.min(), labels.max()
-    if smallest < 0 or largest >= logits.shape[1]:
-        raise ValueError(f"labels: expected 0..{logits.shape[1] - 1}, not {smallest}..{largest}")
-    rows, count = np.arange(len(labels)), logits.dtype.type(len(labels))
+    (n, classes), index = logits.shape, labels.astype(np.intp)
+    if index.view(np.uintp).max() >= classes:  # where a negative number is a large one
+        raise ValueError(f"labels: expected 0..{classes - 1}, not {labels.min()}..{labels.max()}")
+    index += np.arange(0, logits.size, classes)
+    count = logits.dtype.type(n)
     shifted = logits - logits.max(axis=1, keepdims=True)
     gradient = np.exp(shifted)
     total = gradient.sum(axis=1, keepdims=True)
-    loss = float((np.log(total[:, 0]) - shifted[rows, labels]).sum() / count)
+    loss = float((np.log(total[:, 0]) - shifted.take(index)).sum() / count)
     gradient /= total
-    gradient[rows, labels] -= 1
+    gradient.put(index, gradient.take(index) - 1)
     gradient /= count
     return loss, gradient

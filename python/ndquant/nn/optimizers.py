@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..functional import adam_step, sgd_step
 from ..graph.module import Parameter
 
 
@@ -55,13 +56,10 @@ class SGD(Optimizer):
         self.momentum = momentum
 
     def _update(self, data, grad, state):
-        if not state:
-            state.update(velocity=np.zeros_like(data), work=np.empty_like(data))
-        if self.momentum:
-            state["velocity"] *= np.float32(self.momentum)
-            state["velocity"] += grad
-            grad = state["velocity"]
-        data -= np.multiply(grad, np.float32(self.lr), out=state["work"])
+        if self.momentum and not state:
+            state["velocity"] = np.zeros_like(data)
+        velocity = state["velocity"] if self.momentum else None
+        sgd_step(data, grad, self.lr, velocity, self.momentum)
 
 
 class Adam(Optimizer):
@@ -94,17 +92,6 @@ class Adam(Optimizer):
 
     def _update(self, data, grad, state):
         if not state:
-            state.update(step=0, m=np.zeros_like(data), v=np.zeros_like(data), work=np.empty_like(data))
+            state.update(step=0, m=np.zeros_like(data), v=np.zeros_like(data))
         state["step"] += 1
-        m, v, work, step = state["m"], state["v"], state["work"], state["step"]
-        beta1, beta2 = self.betas
-        m *= np.float32(beta1)
-        m += np.multiply(grad, np.float32(1 - beta1), out=work)
-        v *= np.float32(beta2)
-        np.multiply(grad, grad, out=work)
-        v += np.multiply(work, np.float32(1 - beta2), out=work)
-        np.sqrt(v, out=work)
-        work *= np.float32(1 / np.sqrt(1 - beta2**step))
-        work += np.float32(self.eps)
-        np.divide(m, work, out=work)
-        data -= np.multiply(work, np.float32(self.lr / (1 - beta1**step)), out=work)
+        adam_step(data, grad, state["m"], state["v"], state["step"], self.lr, self.betas, self.eps)

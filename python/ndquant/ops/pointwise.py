@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..functional import relu_backward
 from .record import Codes, register
 
 
@@ -12,23 +13,16 @@ def relu(x):
     return np.maximum(x, x.dtype.type(0))
 
 
-def relu_backward(dy, y):
-    """Gradient of `relu`: `dy` where the output `y` is positive, else 0 (a select: a NaN in `dy` stays out)."""
-    return np.where(y > 0, dy, dy.dtype.type(0))
-
-
 def _forward(node, inputs, run):
     (x,) = inputs
     if isinstance(x, Codes):
         zero = x.codes.dtype.type(x.qparams.zero_point)
-        y = Codes(np.maximum(x.codes, zero), x.qparams)
-        return y, y.codes > zero
-    y = relu(x)
-    return y, y > 0
+        return Codes(np.maximum(x.codes, zero), x.qparams), (x.codes > zero).astype(np.float32)
+    return relu(x), x  # not the output, which may be the caller's to change
 
 
 def _backward(node, dy, saved, need_input):
-    return (np.where(saved, dy, dy.dtype.type(0)),), {}
+    return (relu_backward(dy, saved),), {}
 
 
 RELU = register(

@@ -10,8 +10,10 @@ from .elementwise import (
 )
 from .gemm import gemm_s32, linear_codes, linear_f32, product_scale, quantize_bias, raise_weight_scale
 from .ranges import choose_scale_zero_point, histogram, minmax
+from .update import adam_step, relu_backward, sgd_step
 
 __all__ = [
+    "adam_step",
     "choose_scale_zero_point",
     "dequantize",
     "fake_quantize",
@@ -26,5 +28,7 @@ __all__ = [
     "quantize",
     "quantize_bias",
     "raise_weight_scale",
+    "relu_backward",
+    "sgd_step",
     "sum_in_blocks",
 ]
