@@ -286,7 +286,7 @@ def test_packed_weight_is_immutable_and_shows_itself():
     bias[0] = 9
     assert (packed.shape, packed.w_qparams, packed.bias.tolist()) == ((4, 6), PER_CHANNEL, [0, 1, 2, 3])
     assert repr(packed) == "PackedWeight(4 x 6, QParams(int8, axis=0, 4 channels, scale 0.25..0.25), bias)"
-    with pytest.raises(AttributeError, match="immutable"):
+    with pytest.raises(AttributeError, match="no setter|can't set"):
         packed.bias = None
     with pytest.raises(ValueError, match="read-only"):
         packed.bias[0] = 1

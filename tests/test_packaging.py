@@ -74,3 +74,43 @@ def test_without_a_compiler_the_user_is_told_what_to_install(tmp_path):
     assert done.returncode != 0
     assert "'no-such-compiler' was not found" in done.stderr
     assert "apt install gcc" in done.stderr
+
+
+@pytest.mark.skipif("NDQUANT_TEST_ALL" not in os.environ, reason="other Pythons are part of make test-all")
+@pytest.mark.parametrize("version", ["3.12", "3.13", "3.14"])
+def test_the_wheel_runs_on_other_pythons(wheel, version, tmp_path):
+    python = working_python(version)
+    if python is None:
+        pytest.skip(f"this machine has no Python {version}")
+    subprocess.run([python, "-m", "venv", str(tmp_path / "venv")], check=True)
+    inside = str(tmp_path / "venv" / "bin" / "python")
+    packages = [str(wheel[0]), "pytest", "hypothesis"]
+    subprocess.run([inside, "-m", "pip", "install", "--quiet", *packages], check=True, timeout=300)
+    tests = [str(ROOT / "tests" / f"test_{name}.py") for name in ("elementwise", "gemm", "workflows", "verify", "files")]
+    command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+@pytest.mark.skipif("NDQUANT_TEST_ALL" not in os.environ, reason="the oldest NumPy is part of make test-all")
+def test_the_wheel_runs_on_the_oldest_numpy(wheel, tmp_path):
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    inside = str(tmp_path / "venv" / "bin" / "python")
+    install = [inside, "-m", "pip", "install", "--quiet", str(wheel[0]), "numpy==2.0.0"]
+    if subprocess.run(install, timeout=300, check=False).returncode:
+        pytest.skip("NumPy 2.0.0 cannot be installed for this Python")
+    code = "import numpy, ndquant; print(numpy.__version__, bool(ndquant.quantize_static("
+    code += "ndquant.nn.Sequential(ndquant.nn.Linear(4, 2)), [numpy.ones((3, 4))]).verify(numpy.ones((3, 4)))))"
+    done = subprocess.run([inside, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["2.0.0", "True"], done.stderr
+
+
+def working_python(version):
+    """The interpreter of that version, or None."""
+    for candidate in (f"python{version}", *Path.home().glob(f".pyenv/versions/{version}.*/bin/python")):
+        try:
+            if subprocess.run([candidate, "-c", ""], capture_output=True, check=False).returncode == 0:
+                return str(candidate)
+        except OSError:
+            continue
+    return None

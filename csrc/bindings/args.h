@@ -30,6 +30,18 @@ typedef struct {
     int scale_type; /* NPY_FLOAT or NPY_DOUBLE */
 } ndq_params_object;
 
+typedef struct {
+    size_t channels;
+    const double *scale, *zero_point;
+    int qmin, qmax;
+    ndq_rule rule;
+    bool per_channel;
+    int axis, scale_type;
+} ndq_params_source;
+
+/* A Params of values that are known to be good. */
+PyObject *ndq_params_make(PyTypeObject *type, const ndq_params_source *source);
+
 /* The Params of a QParams, which makes it when it is first asked for; a Params itself will do too. */
 ndq_params_object *ndq_params_of(PyObject *module, PyObject *qparams);
 
@@ -95,6 +107,9 @@ int ndq_zero_point(PyObject *object, const char *name, int type, int32_t *value)
 
 /* The same for one integer or n of them: always n int32. */
 PyArrayObject *ndq_zero_points(PyObject *object, const char *name, int type, npy_intp n);
+
+/* Packs (N, K) codes of `params` with an int32 or float32 bias, or NULL; bindings/gemm.c. */
+PyObject *ndq_pack_weights(PyObject *module, PyArrayObject *w, const ndq_params_object *params, PyArrayObject *bias);
 
 /* The exception for what the core answered; returns -1, or 0 for NDQ_OK. */
 int ndq_check_status(ndq_status status);

@@ -33,12 +33,27 @@ static int check_codes(int qmin, int qmax, int rule)
     return -1;
 }
 
+PyObject *ndq_params_make(PyTypeObject *type, const ndq_params_source *s)
+{
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    ndq_params_object *self = (ndq_params_object *)alloc(type, 0);
+    if (!self)
+        return NULL;
+    self->per_channel = s->per_channel;
+    self->axis = s->axis;
+    self->scale_type = s->scale_type;
+    if (ndq_check_status(ndq_params_init(&self->params, s->channels, s->scale, s->zero_point, s->qmin, s->qmax,
+                                         s->rule)) < 0)
+        Py_CLEAR(self);
+    return (PyObject *)self;
+}
+
 static PyObject *params_new(PyTypeObject *type, PyObject *args, PyObject *kwargs)
 {
     PyObject *scale_arg, *zero_arg, *axis_arg;
     int qmin, qmax, rule;
     PyArrayObject *scale = NULL, *zero = NULL;
-    ndq_params_object *self = NULL;
+    PyObject *self = NULL;
     if (kwargs && PyDict_Size(kwargs)) {
         PyErr_SetString(PyExc_TypeError, "Params takes no keyword arguments");
         return NULL;
@@ -54,21 +69,20 @@ static PyObject *params_new(PyTypeObject *type, PyObject *args, PyObject *kwargs
         ndq_check_same_shape(zero, "zero_point", scale, "scale") < 0 ||
         ndq_check_ndim(scale, "scale", axis_arg == Py_None ? 0 : 1) < 0)
         goto exit;
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    self = (ndq_params_object *)alloc(type, 0);
-    if (!self)
-        goto exit;
-    self->per_channel = axis_arg != Py_None;
-    self->axis = (int)axis;
-    self->scale_type = PyArray_Check(scale_arg) && PyArray_TYPE((PyArrayObject *)scale_arg) == NPY_FLOAT ? NPY_FLOAT
-                                                                                                       : NPY_DOUBLE;
-    if (ndq_check_status(ndq_params_init(&self->params, (size_t)PyArray_SIZE(scale), PyArray_DATA(scale),
-                                         PyArray_DATA(zero), qmin, qmax, (ndq_rule)rule)) < 0)
-        Py_CLEAR(self);
+    const bool narrow = PyArray_Check(scale_arg) && PyArray_TYPE((PyArrayObject *)scale_arg) == NPY_FLOAT;
+    self = ndq_params_make(type, &(ndq_params_source){.channels = (size_t)PyArray_SIZE(scale),
+                                                      .scale = PyArray_DATA(scale),
+                                                      .zero_point = PyArray_DATA(zero),
+                                                      .qmin = qmin,
+                                                      .qmax = qmax,
+                                                      .rule = (ndq_rule)rule,
+                                                      .per_channel = axis_arg != Py_None,
+                                                      .axis = (int)axis,
+                                                      .scale_type = narrow ? NPY_FLOAT : NPY_DOUBLE});
 exit:
     ndq_release(scale);
     ndq_release(zero);
-    return (PyObject *)self;
+    return self;
 }
 
 static void params_dealloc(PyObject *object)

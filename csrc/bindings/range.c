@@ -1,7 +1,7 @@
 /* scale_zero_point: a range, or one per channel, to scale and zero point. */
 #include "args.h"
 #include "module.h"
-#include "../kernels/range.h"
+#include "range.h"
 
 #include <math.h>
 
@@ -16,7 +16,7 @@ static PyArrayObject *range_end(PyObject *object, const char *name)
     return end;
 }
 
-static int check_grid(const ndq_grid *grid)
+int ndq_check_grid(const ndq_grid *grid)
 {
     if (grid->bits >= 1 && grid->bits <= 8 && grid->qmin < grid->qmax && (int)grid->rule >= 0 &&
         grid->rule <= NDQ_RANGE_TEXTBOOK && !(grid->symmetric && grid->bits == 1))
@@ -38,7 +38,7 @@ static PyObject *py_scale_zero_point(PyObject *module, PyObject *args)
         return NULL;
     grid.symmetric = symmetric;
     grid.rule = (ndq_range_rule)rule;
-    if (check_grid(&grid) < 0 || !(low = range_end(low_arg, "low")) || !(high = range_end(high_arg, "high")) ||
+    if (ndq_check_grid(&grid) < 0 || !(low = range_end(low_arg, "low")) || !(high = range_end(high_arg, "high")) ||
         ndq_check_same_shape(high, "high", low, "low") < 0)
         goto exit;
     const int type = PyArray_TYPE(low);
@@ -76,7 +76,7 @@ static int check_biases(PyArrayObject *bias)
 }
 
 /* A bias of shape (N,) as float64, or, for None, no elements. */
-static PyArrayObject *bias_values(PyObject *object)
+PyArrayObject *ndq_bias_values(PyObject *object)
 {
     npy_intp none = 0;
     if (object == Py_None)
@@ -114,7 +114,7 @@ static PyObject *py_quantize_bias(PyObject *module, PyObject *args)
     ndq_bias job = {0};
     if (!PyArg_ParseTuple(args, "OdO:quantize_bias", &bias_arg, &job.x_scale, &scale_arg))
         return NULL;
-    if (!(bias = bias_values(bias_arg)) || !(scale = range_end(scale_arg, "w_scale")) ||
+    if (!(bias = ndq_bias_values(bias_arg)) || !(scale = range_end(scale_arg, "w_scale")) ||
         check_scales(job.x_scale, scale) < 0)
         goto exit;
     job.bias = PyArray_DATA(bias);

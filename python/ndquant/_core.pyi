@@ -2,7 +2,7 @@
 
 from typing import Any, Final, final
 
-from numpy import int64
+from numpy import int32, int64
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .qparams import QParams
@@ -76,9 +76,17 @@ def histogram(x: ArrayLike, /) -> tuple[NDArray[int64], NDArray[int64]]: ...
 def scale_zero_point(
     low: NDArray[Any], high: NDArray[Any], qmin: int, qmax: int, bits: int, symmetric: bool, rule: int, /
 ) -> tuple[NDArray[Any], NDArray[int64]]: ...
+def observe_quantize(
+    x: NDArray[Any], low: float | None, high: float | None, weight: float, qmin: int, qmax: int, bits: int,
+    symmetric: bool, rule: int, /
+) -> tuple[Any, ...]: ...
+def quantize_weight(
+    w: NDArray[Any], bias: NDArray[Any] | None, x_scale: float, qmin: int, qmax: int, bits: int, symmetric: bool,
+    rule: int, per_channel: bool, /
+) -> tuple[Any, ...]: ...
 def quantize_bias(
     bias: NDArray[Any] | None, x_scale: float, w_scale: NDArray[Any], /
-) -> tuple[NDArray[np.int32] | None, NDArray[Any] | None]: ...
+) -> tuple[NDArray[int32] | None, NDArray[Any] | None]: ...
 def pack_matrix(w: NDArray[Any], qparams: QParams, bias: NDArray[Any] | None, /) -> PackedMatrix: ...
 def linear_integer(
     xq: NDArray[Any],

@@ -160,11 +160,12 @@ def table(job, results, times):
     rows = [["", "accuracy", "file", *[f"batch {n}" for n in BATCH_SIZES]]]
     for r in results:
         cells = [r.name, f"{100 * r.accuracy:.2f} %", f"{r.file_bytes / 1000:.1f} KB"]
-        rows.append(cells + [f"{1e6 * times[n][column[r.name]]:.0f} us" if r.name in column else "-" for n in BATCH_SIZES])
+        timed = r.name in column
+        rows.append(cells + [f"{1e6 * times[n][column[r.name]]:.0f} us" if timed else "-" for n in BATCH_SIZES])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [_aligned(row, widths) for row in rows]
     shape = "-".join(str(n) for n in _widths(results[0].network))
-    note = "batch N: one call on N images, in turns; float is NumPy written by hand, the others are the integer networks"
+    note = "batch N: one call on N images; float is NumPy written by hand, the others are the integer networks"
     return "\n".join([f"{job.name}: {shape}", "", *lines, "", note])
 
 

@@ -290,7 +290,7 @@ class PackedWeight:
     PackedWeight(2 x 3, QParams(int8, axis=0, 2 channels, scale 0.25..0.5))
     """
 
-    __slots__ = ("_packed", "bias", "w_qparams")
+    __slots__ = ("_bias", "_packed", "_w_qparams")
 
     def __init__(self, w, w_qparams, bias=None):
         _check_qparams(w_qparams, "w_qparams")
@@ -300,16 +300,29 @@ class PackedWeight:
             packed = _core.pack_matrix(w, w_qparams, bias)
         except OverflowError as error:
             raise QuantizationError(str(error)) from None
-        for name, value in (("_packed", packed), ("bias", bias), ("w_qparams", w_qparams)):
-            object.__setattr__(self, name, value)
+        self._packed, self._bias, self._w_qparams = packed, bias, w_qparams
+
+    @classmethod
+    def _of_core(cls, packed, w_qparams, bias):
+        """Wrap what a function of the core has packed."""
+        weight = cls.__new__(cls)
+        weight._packed, weight._bias, weight._w_qparams = packed, bias, w_qparams
+        return weight
 
     @property
     def shape(self):
         """Outputs and inputs."""
         return self._packed.shape
 
-    def __setattr__(self, name, value):
-        raise AttributeError(f"PackedWeight is immutable: make a new one to change {name}")
+    @property
+    def bias(self):
+        """The bias that integer sums get, or None."""
+        return self._bias
+
+    @property
+    def w_qparams(self):
+        """Scale and zero point of the codes."""
+        return self._w_qparams
 
     def __reduce__(self):
         raise TypeError("PackedWeight belongs to the machine that made it: pickle the codes and pack them again")
@@ -317,6 +330,86 @@ class PackedWeight:
     def __repr__(self):
         outputs, inputs = self.shape
         return f"PackedWeight({outputs} x {inputs}, {self.w_qparams!r}{'' if self.bias is None else ', bias'})"
+
+
+def quantize_weight(w, b, x_scale, spec, profile="default"):
+    """Quantize and pack a weight by its own extremes, with its bias: what training does at every step, in one call.
+
+    The same bits as ``choose_qparams(w, spec)``, `quantize_bias`, `quantize` and `PackedWeight` one after another.
+
+    Parameters
+    ----------
+    w : ndarray of float32, shape (N, K)
+    b : ndarray of float, shape (N,), or None
+    x_scale : float
+        Of the input of the layer.
+    spec : QuantSpec
+        Per tensor, or per channel on axis 0.
+    profile : str, default "default"
+        One whose bias is int32 and whose rounding multiplies.
+
+    Returns
+    -------
+    codes : ndarray of int8 or uint8, shape (N, K)
+    weight : PackedWeight
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant.functional import quantize_weight
+    >>> codes, weight = quantize_weight(np.float32([[1.27, -0.5]]), None, 0.1, nq.QuantSpec())
+    >>> codes, weight.w_qparams
+    (array([[127, -50]], dtype=int8), QParams(int8, scale=0.01, zero_point=0))
+    """
+    rule, per_channel = PROFILES[profile].range_rule, spec.axis is not None
+    try:
+        codes, scale, zero_point, params, bias, packed = _core.quantize_weight(
+            w, b, x_scale, *spec._grid, rule, per_channel
+        )
+    except OverflowError as error:
+        raise QuantizationError(str(error)) from None
+    return codes, PackedWeight._of_core(packed, QParams._of_core(scale, zero_point, spec, profile, params), bias)
+
+
+def observe_quantize(x, low, high, weight, spec, profile="default"):
+    """Move a running range towards the extremes of `x` and quantize `x` with it, in one call.
+
+    The same bits as a `MovingAverageMinMaxObserver` and `quantize` one after another.
+
+    Parameters
+    ----------
+    x : ndarray of float32, not empty
+    low, high : float32 or None
+        The running range; None: there is none yet.
+    weight : float
+        How far it moves.
+    spec : QuantSpec
+        Per tensor.
+    profile : str, default "default"
+        One whose rounding multiplies.
+
+    Returns
+    -------
+    seen : tuple of float
+        Extremes of `x`.
+    running : tuple of float
+        The new range.
+    codes : ndarray of int8 or uint8, shape of `x`
+    qparams : QParams
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant.functional import observe_quantize
+    >>> spec = nq.QuantSpec(signed=False, symmetric=False)
+    >>> observe_quantize(np.float32([0, 4.5]), 0.0, 2.5, 0.5, spec)[1]
+    (0.0, 3.5)
+    """
+    result = _core.observe_quantize(x, low, high, weight, *spec._grid, PROFILES[profile].range_rule)
+    seen_low, seen_high, low, high, scale, zero_point, params, codes = result
+    return (seen_low, seen_high), (low, high), codes, QParams._of_core(scale, zero_point, spec, profile, params)
 
 
 def _check_qparams(qparams, name):

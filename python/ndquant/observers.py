@@ -12,6 +12,7 @@ import numpy as np
 
 from . import _core
 from .errors import QuantizationError
+from .functional import observe_quantize, quantize
 from .histogram import Histogram, least_squares_range
 from .profiles import find_profile
 from .qparams import QParams, QuantSpec, check_axis
@@ -234,6 +235,7 @@ class MovingAverageMinMaxObserver(Observer):
         self.averaging_constant = averaging_constant
         self._numbers, self._lows, self._highs = [], [], []
         self._folded, self._running = 0, None
+        self._in_one_call = axis is None and nonfinite == "error" and find_profile(profile).is_fast
 
     def _settings(self):
         return super()._settings() | {"averaging_constant": self.averaging_constant}
@@ -279,6 +281,39 @@ class MovingAverageMinMaxObserver(Observer):
         first, none = ~np.isfinite(low), ~np.isfinite(seen_low)
         pairs = zip(moved, (low, high), (seen_low, seen_high), strict=True)
         return tuple(np.where(first, seen, np.where(none, old, new))[()] for new, old, seen in pairs)
+
+    def update_quantize(self, x, spec):
+        """Do what `update`, `qparams` and `quantize` do one after another, for what training sees in a single call.
+
+        Parameters
+        ----------
+        x : ndarray of float
+        spec : QuantSpec
+
+        Returns
+        -------
+        codes : ndarray of int8 or uint8
+        qparams : QParams
+        """
+        number = self._next
+        in_order = number == self._folded == len(self._numbers)
+        is_float32 = x.dtype == _FLOAT32 and (self.dtype is None or self.dtype == _FLOAT32)
+        if not (in_order and is_float32 and self._in_one_call and spec.axis is None):
+            return self._update_then_quantize(x, spec)
+        low, high = self._running or (None, None)
+        seen, running, codes, qparams = observe_quantize(x, low, high, self.averaging_constant, spec, self.profile)
+        self._numbers.append(number)
+        self._lows.append(seen[0])
+        self._highs.append(seen[1])
+        self._running = np.float32(running[0]), np.float32(running[1])
+        self._next = self._folded = self.count = number + 1
+        if self.dtype is None:
+            self.dtype, self.low, self.high = _FLOAT32, np.float64(seen[0]), np.float64(seen[1])
+        return codes, qparams
+
+    def _update_then_quantize(self, x, spec):
+        qparams = self.update(x).qparams(spec)
+        return quantize(x, qparams), qparams
 
     def range(self, spec):
         """Return the averaged range; see `MinMaxObserver.range`."""

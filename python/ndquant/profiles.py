@@ -40,9 +40,14 @@ class Profile:
     bias: str
     any_zero_point: bool = False
 
+    @property
+    def is_fast(self):
+        """Whether the functions serve it that do several steps in one call."""
+        return self.rounding == "multiply"
+
     def scale_zero_point(self, low, high, spec):
         """Return scale (dtype of `low`) and zero point (int64) of ranges, float32 or float64 arrays of any shape."""
-        return _core.scale_zero_point(low, high, spec.qmin, spec.qmax, spec.bits, spec.symmetric, self.range_rule)
+        return _core.scale_zero_point(low, high, *spec._grid, self.range_rule)
 
 
 PROFILES = {

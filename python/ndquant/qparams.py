@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -78,6 +79,11 @@ class QuantSpec:
     def qmax(self):
         """The highest code."""
         return 2 ** (self.bits - self.signed) - 1
+
+    @cached_property
+    def _grid(self):
+        """What the core wants to know of a spec."""
+        return self.qmin, self.qmax, self.bits, self.symmetric
 
     @property
     def dtype(self):
@@ -166,6 +172,15 @@ class QParams:
         qparams = cls.__new__(cls)
         zero_point = _narrowed(zero_point) if profile.any_zero_point else zero_point.astype(np.int32)
         qparams.__dict__.update(scale=_frozen(scale), zero_point=_frozen(zero_point), spec=spec, profile=profile.name)
+        return qparams
+
+    @classmethod
+    def _of_core(cls, scale, zero_point, spec, profile, params):
+        """Wrap what a function of the core has chosen, with the `_core.Params` that it made."""
+        qparams = cls.__new__(cls)
+        fields = qparams.__dict__
+        fields["scale"], fields["zero_point"], fields["spec"] = scale, zero_point, spec
+        fields["profile"], fields["_params"] = profile, params
         return qparams
 
     @property

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import QuantizationError
-from ..ops import Codes, Op
+from ..ops import Op, real
 from .module import Module, load_state
 
 #: What a graph can be: traced from a module; with observers; with fake-quantization that trains; converted.
@@ -77,11 +77,6 @@ class Run:
     saved: dict = field(default_factory=dict)
 
 
-def real(value):
-    """Return the real values of an edge, whether it carries codes or floats."""
-    return value.dequantize() if isinstance(value, Codes) else value
-
-
 class Graph:
     """Nodes in the order in which they run, from named inputs to one output.
 
@@ -140,6 +135,7 @@ class Graph:
 
     def forward(self, *inputs):
         """Run the graph on arrays of floats and return its float32 output."""
+        self._run = None  # what the last pass kept is released first: this one then reuses its memory
         self._run = self.run(*inputs)
         return real(self._run.values[self.output])
 
@@ -148,11 +144,12 @@ class Graph:
         from .tracing import as_inputs
 
         run = Run(self, self.training, dict(zip(self.inputs, self._checked(as_inputs(inputs)), strict=True)))
+        values, saved = run.values, run.saved
         for node in self.nodes:
-            values = [run.values[name] for name in node.inputs]
+            read = [values[name] for name in node.inputs]
             if not node.op.takes_codes:
-                values = [real(value) for value in values]
-            run.values[node.name], run.saved[node.name] = node.op.forward(node, values, run)
+                read = [real(value) for value in read]
+            values[node.name], saved[node.name] = node.op.forward(node, read, run)
         return run
 
     def _checked(self, arrays):
@@ -170,7 +167,9 @@ class Graph:
         if self._run is None:
             raise RuntimeError("backward: run the graph forward first")
         gradients = {self.output: self._checked_gradient(dy)}
-        touched = set()
+        if not accumulate:
+            for parameter in self.parameters():
+                parameter.grad = None  # released before the new ones are made, for the same reason as above
         for node in reversed(self.nodes):
             dy = gradients.pop(node.name, None)
             if dy is None or node.name not in self._needs_gradient:
@@ -182,9 +181,7 @@ class Graph:
                     gradients[name] = d if name not in gradients else gradients[name] + d
             for name, d in d_parameters.items():
                 parameter = node.module._parameters[name]
-                add = parameter.grad is not None and (accumulate or id(parameter) in touched)
-                parameter.grad = parameter.grad + d if add else d
-                touched.add(id(parameter))
+                parameter.grad = d if parameter.grad is None else parameter.grad + d
 
     def _checked_gradient(self, dy):
         dy, shape = np.asarray(dy, np.float32), self._run.values[self.output].shape

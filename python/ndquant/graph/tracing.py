@@ -103,7 +103,7 @@ def reshape(x, shape):
     """Record a reshape of `x`, which keeps the batch axis in front."""
     size, rest = prod(x._shape), list(shape[1:])
     if not shape or not (shape[0] is x._trace.batch or shape[0] == -1):
-        raise ValueError(f"{caller_line()}: reshape to {shape}: the batch axis (-1, x.shape[0]) must be first")
+        raise ValueError(f"{caller_line()}: reshape to {shape}: the batch axis (-1, x.shape[0]) must lead")
     if shape[0] is x._trace.batch and rest.count(-1) == 1:
         known = -prod(rest)
         rest[rest.index(-1)] = size // known if known > 0 and size % known == 0 else 0
@@ -134,7 +134,7 @@ class Trace:
         """Append a node and return the stand-in for its value."""
         if module is not None and id(module) not in self.module_names:
             raise ValueError(
-                f"{caller_line()}: this {type(module).__name__} is no attribute of the network, so its parameters would "
+                f"{caller_line()}: this {type(module).__name__} is no attribute of the network, so its weights would "
                 "not be trained or saved; assign it to an attribute (nn.Sequential holds a list of layers)"
             )
         name = self.unique(self.module_names.get(id(module)) or op.name)

@@ -9,11 +9,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..functional import PackedWeight, fake_quantize_backward, linear_integer, quantize, quantize_bias
+from ..functional import (
+    PackedWeight,
+    fake_quantize_backward,
+    linear_integer,
+    quantize,
+    quantize_bias,
+    quantize_weight,
+)
 from ..profiles import PROFILES
 from ..qparams import QParams
 from .pointwise import relu_backward
-from .record import Codes, register
+from .record import Codes, real, register
 
 
 def quantize_parameters(w, b, x_qparams, w_qparams):
@@ -55,6 +62,7 @@ class LinearSaved:
     x_codes: Codes | None = None
     w_codes: Codes | None = None
     packed: PackedWeight | None = None
+    w_is_inside: bool = False  # no weight lies outside the range of its codes, so all of its gradient passes
 
 
 def linear(x, w, b=None, x_qparams=None, w_qparams=None):
@@ -106,12 +114,16 @@ def linear(x, w, b=None, x_qparams=None, w_qparams=None):
     return y, saved
 
 
-def linear_on_codes(x, w, b, w_qparams, activation=None):
-    """Do what `linear` does with its `QParams`, on an input that is quantized already, with an optional ReLU."""
+def linear_on_codes(x, w, b, w_qparams):
+    """Do what `linear` does with its `QParams`, on an input that is quantized already."""
     codes, w_qparams, bias = quantize_parameters(w, b, x.qparams, w_qparams)
-    packed = PackedWeight(codes, w_qparams, bias)
+    return _multiply(x, w, b, codes, PackedWeight(codes, w_qparams, bias))
+
+
+def _multiply(x, w, b, w_codes, packed, activation=None, w_is_inside=False):
     y = linear_integer(x.codes, x.qparams, packed, activation=activation)
-    return y, LinearSaved(None, w, b is not None, activation, y, x, Codes(codes, w_qparams), packed)
+    w_codes = Codes(w_codes, packed.w_qparams)
+    return y, LinearSaved(None, w, b is not None, activation, y, x, w_codes, packed, w_is_inside)
 
 
 def linear_backward(dy, saved, *, need_dx=True):
@@ -146,7 +158,8 @@ def linear_backward(dy, saved, *, need_dx=True):
     if saved.packed is None:
         return dy @ saved.w if need_dx else None, dy.T @ saved.x, db
     dw = dy.T @ saved.x_codes.dequantize()
-    fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
+    if not saved.w_is_inside:
+        fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
     dx = dy @ saved.w_codes.dequantize() if need_dx else None
     if dx is not None and saved.x is not None:
         fake_quantize_backward(dx, saved.x, saved.x_codes.qparams, out=dx)
@@ -181,15 +194,34 @@ def check_layer_qparams(x_qparams, w_qparams):
             raise ValueError(f"linear: {name} must have spec.axis in {axes}, not {qparams.spec.axis}")
 
 
+def _quantized_weight(quantizer, w, b, x_qparams, training):
+    if quantizer.in_one_call:
+        return quantize_weight(w, b, x_qparams.scale, quantizer.config.spec, quantizer.profile)
+    codes, w_qparams, bias = quantize_parameters(w, b, x_qparams, quantizer.qparams_for(w, training))
+    return codes, PackedWeight(codes, w_qparams, bias)
+
+
+def _largest_weight_is_a_code(quantizer):
+    """Whether the scale maps the largest magnitude to a code: it does in a symmetric range of profile `default`."""
+    return quantizer.in_one_call and quantizer.config.spec.symmetric and quantizer.profile == "default"
+
+
+def _parameters(node):
+    """Weight and bias of a node, past the attribute protocols of Node and Module: training reads them often."""
+    parameters = node.module._parameters
+    bias = parameters.get("bias")
+    return parameters["weight"].data, None if bias is None else bias.data
+
+
 def _forward(node, inputs, run):
     (x,) = inputs
     activation = node.attributes.get("activation")
-    if isinstance(x, Codes):
-        if node.weight_quantizer is not None:
-            w_qparams = node.weight_quantizer.observe(node.weight, run.training)
-            return linear_on_codes(x, node.weight, node.bias, w_qparams, activation)
-        x = x.dequantize()
-    y, saved = linear(x, node.weight, node.bias)
+    w, b = _parameters(node)
+    if isinstance(x, Codes) and node.weight_quantizer is not None:
+        quantizer = node.weight_quantizer
+        w_codes, packed = _quantized_weight(quantizer, w, b, x.qparams, run.training)
+        return _multiply(x, w, b, w_codes, packed, activation, _largest_weight_is_a_code(quantizer))
+    y, saved = linear(real(x), w, b)
     if activation == "relu":
         y = np.maximum(y, np.float32(0), out=y)
         saved.activation, saved.y = activation, y

@@ -12,14 +12,12 @@ from .record import Codes, register
 
 def _quantizer_forward(node, inputs, run):
     (x,) = inputs
-    quantizer = node.quantizer
-    qparams = quantizer.observe(x, run.training)
-    if qparams is None:
+    found = node.quantizer.quantize(x, run.training)
+    if found is None:
         return x, None
-    codes = _requantized(node, run, qparams)
-    if codes is None:
-        codes = quantize(x, qparams)
-    return Codes(codes, qparams), (x, qparams)
+    codes, qparams = found
+    requantized = _requantized(node, run, qparams)
+    return Codes(codes if requantized is None else requantized, qparams), (x, qparams)
 
 
 def _requantized(node, run, qparams):

@@ -35,6 +35,11 @@ class Codes:
         return f"Codes({self.codes.dtype}{list(self.shape)}, {self.qparams!r})"
 
 
+def real(value):
+    """Return the real values of an edge, whether it carries codes or floats."""
+    return value.dequantize() if isinstance(value, Codes) else value
+
+
 @dataclass(frozen=True)
 class Op:
     """One kind of node.

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from ..errors import QuantizationError
+from ..functional import quantize
 from ..observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver
+from ..profiles import PROFILES
 
 _OBSERVERS = {
     "minmax": MinMaxObserver,
@@ -33,18 +35,36 @@ class Quantizer:
         self.config, self.profile, self.state, self.name, self.is_weight = config, profile, state, name, is_weight
         self.observer = self._new_observer()
         self._qparams = None
+        rules = PROFILES[profile]
+        by_extremes = is_weight and config.method == "minmax"
+        #: Whether `functional.quantize_weight` does for this weight all that there is to do.
+        self.in_one_call = by_extremes and rules.is_fast and rules.bias == "int32"
 
     def _new_observer(self):
         return _OBSERVERS[self.config.method](axis=self.config.spec.axis, profile=self.profile)
 
-    def observe(self, x, training):
-        """Take in `x` if the state says so, and return the `QParams` to quantize it with, or None to let it pass."""
-        passes = self.state in ("observe", "off")
-        if self.is_weight:
-            return None if passes else self.qparams_for(x, training)
-        if self.state == "observe" or (self.state == "train" and training):
+    @property
+    def passes(self):
+        """Whether values stay as they are."""
+        return self.state in ("observe", "off")
+
+    def quantize(self, x, training):
+        """Take in the values of an edge if the state says so; return codes and `QParams`, or None if they pass."""
+        if self.state == "train" and training:
+            return self._update_quantize(x)
+        if self.state == "observe":
             self._update(x)
-        return None if passes else self.qparams
+        return None if self.passes else (quantize(x, self.qparams), self.qparams)
+
+    def _update_quantize(self, x):
+        if self.config.method != "moving_average":
+            self._update(x)
+            return quantize(x, self.qparams), self.qparams
+        try:
+            codes, self._qparams = self.observer.update_quantize(x, self.config.spec)
+        except ValueError as error:
+            raise QuantizationError(f"{self.name}: {error}") from None
+        return codes, self._qparams
 
     def _update(self, x):
         try:

@@ -8,9 +8,9 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..functional import dequantize
-from ..graph.graph import real
 from ..graph.lower import edge_qparams
 from ..metrics import sqnr
+from ..ops import real
 
 _HEAD = ("layer", "runs in", "weight", "in", "out", "parameters", "bytes", "SQNR weight", "SQNR output", "clipped")
 
