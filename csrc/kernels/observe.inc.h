@@ -18,7 +18,7 @@ static void NDQ_FN(minmax_nonfinite)(size_t n, const T *x, ndq_extremes *e)
 NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
 {
     enum { LANES = 32 };
-    T low[LANES], high[LANES], check[LANES], sum = 0;
+    T low[LANES], high[LANES], check[LANES];
     for (size_t j = 0; j < LANES; j++) {
         low[j] = (T)INFINITY;
         high[j] = -(T)INFINITY;
@@ -31,16 +31,20 @@ NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
     check[lane] += v - v;
     NDQ_LANES(LANES, n, ONE)
 #undef ONE
-    for (size_t j = 0; j < LANES; j++)
-        sum += check[j];
-    if (!(sum == 0)) {
+    /* Halves onto halves: rows of a weight are so short that lanes taken one by one would cost as much as the data. */
+#define FOLD(half)                                                                          for (size_t j = 0; j < (half); j++) {                                                       low[j] = low[j + (half)] < low[j] ? low[j + (half)] : low[j];                           high[j] = high[j + (half)] > high[j] ? high[j + (half)] : high[j];                      check[j] += check[j + (half)];                                                      }
+    FOLD(16)
+    FOLD(8)
+    FOLD(4)
+    FOLD(2)
+    FOLD(1)
+#undef FOLD
+    if (!(check[0] == 0)) {
         NDQ_FN(minmax_nonfinite)(n, x, e);
         return;
     }
-    for (size_t j = 0; j < LANES; j++) {
-        e->min = (double)low[j] < e->min ? (double)low[j] : e->min;
-        e->max = (double)high[j] > e->max ? (double)high[j] : e->max;
-    }
+    e->min = (double)low[0] < e->min ? (double)low[0] : e->min;
+    e->max = (double)high[0] > e->max ? (double)high[0] : e->max;
 }
 
 /* Bits of |x| < 2^-126 are those of zero: no scale is that small, and float32 and float64 data then share their bins. */

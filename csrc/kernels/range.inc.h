@@ -25,8 +25,8 @@ static T NAME(usable)(const ndq_grid *grid, T scale, bool empty)
  * no usable zero point: its steps are below the rounding of its values. */
 static void NAME(take_in_zero)(const ndq_grid *grid, T *low, T *high)
 {
-    const bool narrow = NAME(span)(*low, *high, 1) <= NAME(magnitude)(*low, *high) * T_EPSILON;
-    if (grid->rule == NDQ_RANGE_TEXTBOOK && (grid->symmetric || !narrow))
+    const bool textbook = grid->rule == NDQ_RANGE_TEXTBOOK;
+    if (textbook && (grid->symmetric || NAME(span)(*low, *high, 1) > NAME(magnitude)(*low, *high) * T_EPSILON))
         return;
     *low = *low < 0 ? *low : 0;
     *high = *high > 0 ? *high : 0;
