@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 
+import ndquant as nq
 from ndquant import nn
 
 F32 = np.float32
@@ -268,3 +269,19 @@ class TestState:
         model = nn.Sequential(mlp(), nn.ReLU())
         assert all(not m.training for _, m in model.eval().named_modules())
         assert all(m.training for _, m in model.train().named_modules())
+
+
+@pytest.mark.parametrize("fuse", [True, False])
+def test_changing_the_output_in_place_does_not_change_the_gradient(fuse):
+    model, x = nn.Sequential(nn.Linear(6, 5, rng=0), nn.ReLU()), random_input((4, 6))
+    graph = nq.prepare_qat(model, x, "int8", fuse=fuse)
+    graph(x)
+    gradients = []
+    for change in (False, True):
+        y = graph.eval()(x)
+        dy = y - 1
+        if change:
+            y -= 10
+        graph.backward(dy)
+        gradients.append(graph.parameters()[0].grad.copy())
+    np.testing.assert_array_equal(*gradients)

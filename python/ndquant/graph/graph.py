@@ -137,7 +137,9 @@ class Graph:
         """Run the graph on arrays of floats and return its float32 output."""
         self._run = None  # what the last pass kept is released first: this one then reuses its memory
         self._run = self.run(*inputs)
-        return real(self._run.values[self.output])
+        y, last = real(self._run.values[self.output]), self.find(self.output)
+        # A fused activation needs its output again in backward, so the caller gets one to change.
+        return y.copy() if last is not None and "activation" in last.attributes else y
 
     def run(self, *inputs):
         """Run the graph and return the `Run` with the value of every node."""

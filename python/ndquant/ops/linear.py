@@ -16,10 +16,10 @@ from ..functional import (
     quantize,
     quantize_bias,
     quantize_weight,
+    relu_backward,
 )
 from ..profiles import PROFILES
 from ..qparams import QParams
-from .pointwise import relu_backward
 from .record import Codes, real, register
 
 
