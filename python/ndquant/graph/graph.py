@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..ops import Op, real
+from .inputs import as_inputs
 from .module import Module, load_state
 
 #: What a graph can be: traced from a module; with observers; with fake-quantization that trains; converted.
@@ -143,8 +144,6 @@ class Graph:
 
     def run(self, *inputs):
         """Run the graph and return the `Run` with the value of every node."""
-        from .tracing import as_inputs
-
         run = Run(self, self.training, dict(zip(self.inputs, self._checked(as_inputs(inputs)), strict=True)))
         values, saved = run.values, run.saved
         for node in self.nodes:

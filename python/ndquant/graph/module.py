@@ -6,6 +6,8 @@ import itertools
 
 import numpy as np
 
+from .inputs import as_inputs
+
 _structure_version = itertools.count(1)
 
 
@@ -177,7 +179,7 @@ class Module:
 
     def __call__(self, *inputs):
         """Run the graph of ``forward`` on arrays of floats; inside another ``forward``, record this module's nodes."""
-        from .tracing import Traced, as_inputs
+        from .tracing import Traced
 
         if any(isinstance(x, Traced) for x in inputs):
             return self.forward(*inputs)

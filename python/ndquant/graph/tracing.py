@@ -10,6 +10,7 @@ import numpy as np
 
 from ..ops import OPS
 from .graph import Graph, Node
+from .inputs import as_inputs
 from .module import Module
 
 _PACKAGE = str(Path(__file__).parents[1])
@@ -153,23 +154,6 @@ def apply(op, *inputs, module=None, attributes=None):
         if not isinstance(x, Traced):
             raise TypeError(f"{caller_line()}: {op} takes a traced array here, not {type(x).__name__}")
     return inputs[0]._trace.record(OPS[op], inputs, module, attributes)
-
-
-def as_inputs(inputs):
-    """Cast the arrays that enter a network to float32."""
-    if not inputs:
-        raise TypeError("a network needs at least one input array")
-    return tuple(_as_input(x) for x in inputs)
-
-
-def _as_input(x):
-    array = np.asarray(x)
-    if isinstance(x, np.ma.MaskedArray) or array.dtype.kind != "f":
-        got = "a masked array" if isinstance(x, np.ma.MaskedArray) else array.dtype
-        raise TypeError(f"input: expected an array of floats, not {got}")
-    if array.ndim < 2:
-        raise ValueError(f"input: the first axis is the batch, so an array of shape {array.shape} lacks one")
-    return np.ascontiguousarray(array, np.float32)
 
 
 def graph_for(module, inputs):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import QuantizationError
-from ..graph.tracing import as_inputs
+from ..graph.inputs import as_inputs
 from ..ops import Codes
 from .rebuild import rebuilt, run_twin, stored, textbook_codes
 

@@ -1,0 +1,22 @@
+"""What may enter a network."""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def as_inputs(inputs):
+    """Cast the arrays that enter a network to float32."""
+    if not inputs:
+        raise TypeError("a network needs at least one input array")
+    return tuple(_as_input(x) for x in inputs)
+
+
+def _as_input(x):
+    array = np.asarray(x)
+    if isinstance(x, np.ma.MaskedArray) or array.dtype.kind != "f":
+        got = "a masked array" if isinstance(x, np.ma.MaskedArray) else array.dtype
+        raise TypeError(f"input: expected an array of floats, not {got}")
+    if array.ndim < 2:
+        raise ValueError(f"input: the first axis is the batch, so an array of shape {array.shape} lacks one")
+    return np.ascontiguousarray(array, np.float32)
