@@ -19,6 +19,10 @@ PYTEST := $(BIN)/python -m pytest -q
 demo: $(VENV)/installed
 	@$(BIN)/python -m ndquant
 
+# BLAS threads wait for each other by spinning: on a machine that does something else besides, small products take a
+# hundred times as long. The tests need none; results do not depend on it.
+test test-all sanitize emulate: export OPENBLAS_NUM_THREADS ?= 1
+
 # The whole suite, with the kernels on every backend that this machine has.
 test: $(VENV)/installed-test
 	$(PYTEST) tests python/ndquant

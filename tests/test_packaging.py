@@ -86,7 +86,8 @@ def test_the_wheel_runs_on_other_pythons(wheel, version, tmp_path):
     inside = str(tmp_path / "venv" / "bin" / "python")
     packages = [str(wheel[0]), "pytest", "hypothesis"]
     subprocess.run([inside, "-m", "pip", "install", "--quiet", *packages], check=True, timeout=300)
-    tests = [str(ROOT / "tests" / f"test_{name}.py") for name in ("elementwise", "gemm", "workflows", "verify", "files")]
+    names = ("elementwise", "gemm", "workflows", "verify", "files")
+    tests = [str(ROOT / "tests" / f"test_{name}.py") for name in names]
     command = [inside, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
