@@ -15,8 +15,9 @@
 #define RELAX() ((void)0)
 #endif
 
-/* How long a worker looks for the next job before it sleeps: waking it costs about as much. */
-enum { SPIN_NANOSECONDS = 50 * 1000, SPINS_PER_CLOCK = 64 };
+/* How long a worker looks for the next job before it sleeps: the next layer, and the next call of a network, come
+ * sooner. */
+enum { SPIN_NANOSECONDS = 100 * 1000, SPINS_PER_CLOCK = 64 };
 
 /* A job is offered through `state`: its upper half counts openings and closings (odd while a job is open), its lower
  * half counts the workers inside. A worker enters by adding one while the job is open, so a job never waits for a
@@ -32,7 +33,7 @@ static struct {
     void (*body)(void *ctx, size_t chunk);
     void *ctx;
     atomic_bool stop;
-    atomic_size_t sleepers;
+    atomic_size_t sleepers, awake;
     pthread_mutex_t sleep_lock;
     pthread_cond_t wake;
 
@@ -41,7 +42,11 @@ static struct {
     size_t workers;
     pthread_t ids[NDQ_MAX_THREADS];
     bool fork_handlers;
-} pool = {.sleep_lock = PTHREAD_MUTEX_INITIALIZER, .wake = PTHREAD_COND_INITIALIZER, .owner = PTHREAD_MUTEX_INITIALIZER};
+} pool = {
+    .sleep_lock = PTHREAD_MUTEX_INITIALIZER,
+    .wake = PTHREAD_COND_INITIALIZER,
+    .owner = PTHREAD_MUTEX_INITIALIZER,
+};
 
 static atomic_size_t wanted; /* threads including the caller; 0: not decided yet */
 
@@ -98,10 +103,12 @@ static bool spin(uint64_t done)
 static void sleep_until_something(uint64_t done)
 {
     pthread_mutex_lock(&pool.sleep_lock);
+    atomic_fetch_sub(&pool.awake, 1);
     atomic_fetch_add(&pool.sleepers, 1);
     while (nothing_new(done))
         pthread_cond_wait(&pool.wake, &pool.sleep_lock);
     atomic_fetch_sub(&pool.sleepers, 1);
+    atomic_fetch_add(&pool.awake, 1);
     pthread_mutex_unlock(&pool.sleep_lock);
 }
 
@@ -117,11 +124,13 @@ static void wake_sleepers(void)
 static void *worker(void *unused)
 {
     uint64_t done = 0;
+    atomic_fetch_add(&pool.awake, 1);
     while (!atomic_load(&pool.stop)) {
         done = try_join(done);
         if (!spin(done))
             sleep_until_something(done);
     }
+    atomic_fetch_sub(&pool.awake, 1);
     return unused;
 }
 
@@ -190,6 +199,11 @@ void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void
     }
     for (size_t chunk = 0; chunk < chunks; chunk++)
         body(ctx, chunk);
+}
+
+bool ndq_worker_is_awake(void)
+{
+    return atomic_load_explicit(&pool.awake, memory_order_relaxed) != 0;
 }
 
 static size_t clamp_threads(long n)

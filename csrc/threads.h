@@ -9,6 +9,10 @@
  * Never call it from inside a body. */
 void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void *ctx);
 
+/* Whether some worker is awake, looking for work, so that even a few microseconds of it are worth sharing. It may fall
+ * asleep at any time. */
+bool ndq_worker_is_awake(void);
+
 enum { NDQ_MAX_THREADS = 256 };
 
 /* By default the CPUs this process may use, or NDQUANT_NUM_THREADS. n is brought to 1 .. NDQ_MAX_THREADS. */

@@ -219,6 +219,7 @@ static ndq_gemm_stage make_stage(const ndq_gemm_call *call)
         .lo = (float)(lo - call->out_zero),
         .hi = (float)(call->qmax - call->out_zero),
         .zero = call->out_zero,
+        .float_bias = call->w->float_bias != NULL,
     };
 }
 
@@ -342,6 +343,16 @@ static void cut(job *j, size_t threads)
     j->chunks = row_chunks * j->column_chunks;
 }
 
+enum { AWAKE_FRACTION = 16 }; /* of the work that is worth waking a thread: worth sharing with one that is awake */
+
+/* A thread that is still awake from the layer before takes its share of a few microseconds of work. */
+static size_t useful_threads(const ndq_gemm_call *call)
+{
+    const ndq_packed *w = call->w;
+    const double macs = (double)call->M * (double)w->N * (double)w->K, enough = w->kernel->parallel_macs;
+    return macs >= enough || (macs >= enough / AWAKE_FRACTION && ndq_worker_is_awake()) ? ndq_get_num_threads() : 1;
+}
+
 ndq_status ndq_gemm(const ndq_gemm_call *call)
 {
     const ndq_packed *w = call->w;
@@ -352,8 +363,7 @@ ndq_status ndq_gemm(const ndq_gemm_call *call)
              .stage = make_stage(call),
              .in_place = !w->kernel->a_centred && !call->a_signed && whole_words,
              .row_bytes = padded_row_bytes(w)};
-    const bool large = (double)call->M * (double)w->N * (double)w->K >= w->kernel->parallel_macs;
-    cut(&j, large ? ndq_get_num_threads() : 1);
+    cut(&j, useful_threads(call));
     if (j.chunks > 1)
         ndq_parallel_for(j.chunks, run_chunk, &j);
     else

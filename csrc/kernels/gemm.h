@@ -38,6 +38,7 @@ typedef struct {
 typedef struct {
     float floor, inv, lo, hi;
     int32_t zero;
+    bool float_bias; /* before or after of some column may not be 0 */
 } ndq_gemm_stage;
 
 /* Multiplies ROWS rows of activations, `stride` bytes apart, by one panel, over `words` words of K, and stores raw sums
@@ -56,7 +57,7 @@ typedef struct ndq_gemm_kernel {
     int32_t largest_weight; /* packs only weights with |w - zw| up to this; 0: any */
     const struct ndq_gemm_kernel *small; /* a faster kernel for small weights, or NULL */
     size_t k_step;         /* K is padded with zeros to a multiple of this many codes */
-    double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not shared among threads */
+    double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not worth waking a thread */
 
     /* Brings K codes of one row into the format above; zero matters to centred operands only. */
     void (*expand_a)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);

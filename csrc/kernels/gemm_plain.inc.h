@@ -146,6 +146,15 @@ static inline __attribute__((always_inline, unused)) TARGET void NAME(real_row)(
     }
 }
 
+/* The same where before and after are zeros; y may be -0 instead of 0. */
+static inline __attribute__((always_inline, unused)) TARGET void NAME(scaled_row)(const int32_t *acc,
+                                                                                  const ndq_gemm_columns *c, float *y)
+{
+    NDQ_GEMM_KEEP_LOOP
+    for (size_t n = 0; n < NR; n++)
+        y[n] = (float)(int32_t)((uint32_t)acc[n] + (uint32_t)c->add[n]) * c->scale[n];
+}
+
 PLAIN void NAME(store_f32)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
                            const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
 {
@@ -160,30 +169,45 @@ PLAIN void NAME(store_f32)(size_t rows, size_t columns, const int32_t *acc, cons
     }
 }
 
-/* Clamps before rounding, which commute as the bounds are integers: the magic number needs a small argument. Bytes are
- * made in a loop of their own over the whole tile, long enough for full vectors. */
-PLAIN void NAME(store_codes)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
-                             const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
+/* Clamps before rounding, which commute as the bounds are integers: the magic number needs a small argument. The low
+ * bits of a float that has just been rounded by it are the integer. Bytes are made in a loop of their own over the
+ * whole tile, long enough for full vectors. */
+static inline __attribute__((always_inline, unused)) TARGET void
+NAME(code_rows)(const bool float_bias, size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
+                const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
 {
     const float inv = stage->inv, lo = stage->lo, hi = stage->hi;
-    const int32_t zero = stage->zero;
-    int32_t codes[NDQ_GEMM_MAX_MR * NR];
+    const uint8_t zero = (uint8_t)stage->zero;
+    uint32_t bits[NDQ_GEMM_MAX_MR * NR];
     uint8_t bytes[NDQ_GEMM_MAX_MR * NR];
     for (size_t row = 0; row < rows; row++) {
         float y[NR];
-        NAME(real_row)(acc + row * NR, c, y);
+        if (float_bias)
+            NAME(real_row)(acc + row * NR, c, y);
+        else
+            NAME(scaled_row)(acc + row * NR, c, y);
         NDQ_GEMM_KEEP_LOOP
         for (size_t n = 0; n < NR; n++) {
             float v = y[n] * inv;
             v = v > lo ? v : lo;
             v = v < hi ? v : hi;
-            codes[row * NR + n] = (int32_t)((v + NDQ_GEMM_MAGIC) - NDQ_GEMM_MAGIC) + zero;
+            v += NDQ_GEMM_MAGIC;
+            memcpy(&bits[row * NR + n], &v, sizeof(v));
         }
     }
     for (size_t i = 0; i < rows * NR; i++)
-        bytes[i] = (uint8_t)codes[i];
+        bytes[i] = (uint8_t)((uint8_t)bits[i] + zero);
     for (size_t row = 0; row < rows; row++)
         NAME(copy)(out + row * stride, bytes + row * NR, columns, 1);
+}
+
+PLAIN void NAME(store_codes)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
+                             const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
+{
+    if (stage->float_bias)
+        NAME(code_rows)(true, rows, columns, acc, c, stage, out, stride);
+    else
+        NAME(code_rows)(false, rows, columns, acc, c, stage, out, stride);
 }
 
 #undef PLAIN
