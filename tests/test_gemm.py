@@ -135,6 +135,18 @@ def test_threads_do_not_change_bits(backend, rng, threads, shape):
         assert_same_bits(nq.matmul_integer(a, b, -3, 100), wanted)
 
 
+def test_small_product_after_a_large_one(backend, rng, threads):
+    """A thread that is still awake takes a share of it."""
+    large, small = (random_codes(rng, (256, inputs), np.uint8) for inputs in (784, 100))
+    w_large, w_small = random_codes(rng, (784, 100), np.int8), random_codes(rng, (100, 20), np.int8)
+    wanted = expected(small, w_small, 7, -3)
+    for count in (1, 2, 4):
+        threads(count)
+        for _ in range(20):
+            nq.matmul_integer(large, w_large)
+            assert_same_bits(nq.matmul_integer(small, w_small, 7, -3), wanted)
+
+
 def test_out_is_filled_and_returned(backend, rng):
     a, b = random_codes(rng, (7, 20), np.uint8), random_codes(rng, (20, 5), np.int8)
     room = np.full((9, 5), -1, np.int32)
