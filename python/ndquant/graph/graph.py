@@ -169,8 +169,7 @@ class Graph:
             raise RuntimeError("backward: run the graph forward first")
         gradients = {self.output: self._checked_gradient(dy)}
         if not accumulate:
-            for parameter in self.parameters():
-                parameter.grad = None  # released before the new ones are made, for the same reason as above
+            self._release_gradients()
         for node in reversed(self.nodes):
             dy = gradients.pop(node.name, None)
             if dy is None or node.name not in self._needs_gradient:
@@ -183,6 +182,12 @@ class Graph:
             for name, d in d_parameters.items():
                 parameter = node.module._parameters[name]
                 parameter.grad = d if parameter.grad is None else parameter.grad + d
+
+    def _release_gradients(self):
+        """Forget gradients before new ones are made, which then reuse their memory."""
+        for node in self.nodes:
+            for _, parameter in self._node_parameters(node):
+                parameter.grad = None
 
     def _checked_gradient(self, dy):
         dy, shape = np.asarray(dy, np.float32), self._run.values[self.output].shape

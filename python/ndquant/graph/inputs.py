@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 
+_FLOAT32 = np.dtype(np.float32)
+
+
 def as_inputs(inputs):
     """Cast the arrays that enter a network to float32."""
     if not inputs:
@@ -13,6 +16,8 @@ def as_inputs(inputs):
 
 
 def _as_input(x):
+    if type(x) is np.ndarray and x.dtype == _FLOAT32 and x.ndim > 1 and x.flags.c_contiguous:
+        return x
     array = np.asarray(x)
     if isinstance(x, np.ma.MaskedArray) or array.dtype.kind != "f":
         got = "a masked array" if isinstance(x, np.ma.MaskedArray) else array.dtype
