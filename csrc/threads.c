@@ -206,6 +206,12 @@ bool ndq_worker_is_awake(void)
     return atomic_load_explicit(&pool.awake, memory_order_relaxed) != 0;
 }
 
+bool ndq_worth_sharing(size_t n)
+{
+    enum { AWAKE = 64 * 1024, ASLEEP = 128 * 1024 };
+    return n >= ASLEEP || (n >= AWAKE && ndq_worker_is_awake());
+}
+
 static size_t clamp_threads(long n)
 {
     return n < 1 ? 1 : n > NDQ_MAX_THREADS ? NDQ_MAX_THREADS : (size_t)n;

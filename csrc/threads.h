@@ -13,6 +13,10 @@ void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void
  * asleep at any time. */
 bool ndq_worker_is_awake(void);
 
+/* Whether n elements of a kernel that is bound by memory, about 0.15 ns each, are worth sharing: 10 us of work if a
+ * worker is awake, 20 us if it must be woken. */
+bool ndq_worth_sharing(size_t n);
+
 enum { NDQ_MAX_THREADS = 256 };
 
 /* By default the CPUs this process may use, or NDQUANT_NUM_THREADS. n is brought to 1 .. NDQ_MAX_THREADS. */

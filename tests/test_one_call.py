@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 
 import ndquant as nq
 from ndquant import _core
-from ndquant.functional import observe_quantize, quantize_weight
+from ndquant.functional import quantize_weight
 from ndquant.ops.linear import quantize_parameters
 
 F32 = np.float32
@@ -130,7 +130,7 @@ class TestEdge:
     )
     def test_bad_input_is_named(self, x, error, message):
         with pytest.raises(error, match=message):
-            observe_quantize(x, None, None, 0.01, ACTIVATION)
+            _core.observe_quantize(x, None, None, 0.01, *ACTIVATION._grid, _core.RANGE_DEFAULT)
 
     def test_codes_that_are_no_bytes_are_refused(self):
         wide, textbook = (0, 65535, 8, False, _core.RANGE_DEFAULT), (0, 255, 8, False, _core.RANGE_TEXTBOOK)

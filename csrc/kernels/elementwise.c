@@ -2,8 +2,8 @@
 
 #include "../threads.h"
 
-/* Elements a thread takes at a time, and the size from which a second thread pays: about 8 us of work. */
-enum { CHUNK = 32 * 1024, PARALLEL_FROM = 64 * 1024 };
+/* Elements a thread takes at a time. */
+enum { CHUNK = 32 * 1024 };
 
 /* Ten arrays in one block: five coefficients in float64, then the same in float32. */
 enum { COEFFICIENTS = 5 };
@@ -50,7 +50,7 @@ void ndq_params_free(ndq_params *params)
 static void split(const ndq_elementwise *job, void (*body)(void *job, size_t chunk))
 {
     const size_t chunks = ndq_ceil_div(job->n, CHUNK);
-    if (job->n >= PARALLEL_FROM) {
+    if (ndq_worth_sharing(job->n)) {
         ndq_parallel_for(chunks, body, (void *)job);
         return;
     }

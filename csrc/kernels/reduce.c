@@ -2,8 +2,8 @@
 
 #include "../threads.h"
 
-/* Elements that one chunk of the pool should have at least, and the size from which a second thread pays. */
-enum { CHUNK = 32 * 1024, PARALLEL_FROM = 64 * 1024 };
+/* Elements that one chunk of the pool should have at least. */
+enum { CHUNK = 32 * 1024 };
 
 /* A job cut into blocks; block `b` of channel `c` is number c * per_channel + b. */
 typedef struct {
@@ -96,7 +96,7 @@ static const void *contiguous(const reduction *r, block b, const void *array, vo
 static void run(reduction *r, void (*body)(void *reduction, size_t chunk))
 {
     const size_t chunks = ndq_ceil_div(r->blocks, r->per_chunk);
-    if (r->job->n >= PARALLEL_FROM) {
+    if (ndq_worth_sharing(r->job->n)) {
         ndq_parallel_for(chunks, body, r);
         return;
     }

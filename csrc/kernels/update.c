@@ -2,13 +2,13 @@
 
 #include "../threads.h"
 
-/* Elements a thread takes at a time, and the size from which a second thread pays. */
-enum { CHUNK = 16 * 1024, PARALLEL_FROM = 64 * 1024 };
+/* Elements a thread takes at a time. */
+enum { CHUNK = 16 * 1024 };
 
 static void split(const ndq_update *job, void (*body)(void *job, size_t chunk))
 {
     const size_t chunks = ndq_ceil_div(job->n, CHUNK);
-    if (job->n >= PARALLEL_FROM) {
+    if (ndq_worth_sharing(job->n)) {
         ndq_parallel_for(chunks, body, (void *)job);
         return;
     }

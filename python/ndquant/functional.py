@@ -372,46 +372,6 @@ def quantize_weight(w, b, x_scale, spec, profile="default"):
     return codes, PackedWeight._of_core(packed, QParams._of_core(scale, zero_point, spec, profile, params), bias)
 
 
-def observe_quantize(x, low, high, weight, spec, profile="default"):
-    """Move a running range towards the extremes of `x` and quantize `x` with it, in one call.
-
-    The same bits as a `MovingAverageMinMaxObserver` and `quantize` one after another.
-
-    Parameters
-    ----------
-    x : ndarray of float32, not empty
-    low, high : float32 or None
-        The running range; None: there is none yet.
-    weight : float
-        How far it moves.
-    spec : QuantSpec
-        Per tensor.
-    profile : str, default "default"
-        One whose rounding multiplies.
-
-    Returns
-    -------
-    seen : tuple of float
-        Extremes of `x`.
-    running : tuple of float
-        The new range.
-    codes : ndarray of int8 or uint8, shape of `x`
-    qparams : QParams
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ndquant as nq
-    >>> from ndquant.functional import observe_quantize
-    >>> spec = nq.QuantSpec(signed=False, symmetric=False)
-    >>> observe_quantize(np.float32([0, 4.5]), 0.0, 2.5, 0.5, spec)[1]
-    (0.0, 3.5)
-    """
-    result = _core.observe_quantize(x, low, high, weight, *spec._grid, PROFILES[profile].range_rule)
-    seen_low, seen_high, low, high, scale, zero_point, params, codes = result
-    return (seen_low, seen_high), (low, high), codes, QParams._of_core(scale, zero_point, spec, profile, params)
-
-
 def _check_qparams(qparams, name):
     if not isinstance(qparams, QParams):
         raise TypeError(f"{name}: expected a QParams, got {type(qparams).__name__}")

@@ -12,7 +12,7 @@ import numpy as np
 
 from . import _core
 from .errors import QuantizationError
-from .functional import observe_quantize, quantize
+from .functional import quantize
 from .histogram import Histogram, least_squares_range
 from .profiles import find_profile
 from .qparams import QParams, QuantSpec, check_axis
@@ -301,15 +301,18 @@ class MovingAverageMinMaxObserver(Observer):
         if not (in_order and is_float32 and self._in_one_call and spec.axis is None):
             return self._update_then_quantize(x, spec)
         low, high = self._running or (None, None)
-        seen, running, codes, qparams = observe_quantize(x, low, high, self.averaging_constant, spec, self.profile)
+        rule = find_profile(self.profile).range_rule
+        seen_low, seen_high, low, high, scale, zero_point, params, codes = _core.observe_quantize(
+            x, low, high, self.averaging_constant, *spec._grid, rule
+        )
         self._numbers.append(number)
-        self._lows.append(seen[0])
-        self._highs.append(seen[1])
-        self._running = np.float32(running[0]), np.float32(running[1])
+        self._lows.append(seen_low)
+        self._highs.append(seen_high)
+        self._running = np.float32(low), np.float32(high)
         self._next = self._folded = self.count = number + 1
         if self.dtype is None:
-            self.dtype, self.low, self.high = _FLOAT32, np.float64(seen[0]), np.float64(seen[1])
-        return codes, qparams
+            self.dtype, self.low, self.high = _FLOAT32, np.float64(seen_low), np.float64(seen_high)
+        return codes, QParams._of_core(scale, zero_point, spec, self.profile, params)
 
     def _update_then_quantize(self, x, spec):
         qparams = self.update(x).qparams(spec)

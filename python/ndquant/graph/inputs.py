@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-
 _FLOAT32 = np.dtype(np.float32)
 
 

@@ -154,7 +154,7 @@ def linear_backward(dy, saved, *, need_dx=True):
     """
     if saved.activation == "relu":
         dy = relu_backward(dy, saved.y)
-    db = dy.sum(axis=0) if saved.has_bias else None
+    db = np.add.reduce(dy, axis=0) if saved.has_bias else None
     if saved.packed is None:
         return dy @ saved.w if need_dx else None, dy.T @ saved.x, db
     dw = dy.T @ saved.x_codes.dequantize()
@@ -201,11 +201,6 @@ def _quantized_weight(quantizer, w, b, x_qparams, training):
     return codes, PackedWeight(codes, w_qparams, bias)
 
 
-def _largest_weight_is_a_code(quantizer):
-    """Whether the scale maps the largest magnitude to a code: it does in a symmetric range of profile `default`."""
-    return quantizer.in_one_call and quantizer.config.spec.symmetric and quantizer.profile == "default"
-
-
 def _parameters(node):
     """Weight and bias of a node, past the attribute protocols of Node and Module: training reads them often."""
     parameters = node.module._parameters
@@ -220,7 +215,7 @@ def _forward(node, inputs, run):
     if isinstance(x, Codes) and node.weight_quantizer is not None:
         quantizer = node.weight_quantizer
         w_codes, packed = _quantized_weight(quantizer, w, b, x.qparams, run.training)
-        return _multiply(x, w, b, w_codes, packed, activation, _largest_weight_is_a_code(quantizer))
+        return _multiply(x, w, b, w_codes, packed, activation, quantizer.holds_all)
     y, saved = linear(real(x), w, b)
     if activation == "relu":
         y = np.maximum(y, np.float32(0), out=y)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..functional import fake_quantize_backward, quantize
-from ..profiles import PROFILES
 from .linear import integer_output
 from .record import Codes, register
 
@@ -16,18 +15,18 @@ def _quantizer_forward(node, inputs, run):
     if found is None:
         return x, None
     codes, qparams = found
-    requantized = _requantized(node, run, qparams)
-    return Codes(codes if requantized is None else requantized, qparams), (x, qparams)
+    if node.quantizer.has_own_stage:
+        codes = _requantized(node, run, codes, qparams)
+    return Codes(codes, qparams), (x, qparams)
 
 
-def _requantized(node, run, qparams):
-    """Codes by the integer layer's own output stage where the profile has one that is not quantize(dequantize)."""
-    if PROFILES[qparams.profile].requantize != "fbgemm":
-        return None
+def _requantized(node, run, codes, qparams):
+    """Return the codes that the integer layer in front would give, or `codes` if there is none."""
     producer = run.graph.find(node.inputs[0])
     if producer is None or producer.op.name != "linear" or len(run.graph.consumers(producer.name)) > 1:
-        return None
-    return integer_output(producer, run.saved[producer.name], qparams)
+        return codes
+    integer = integer_output(producer, run.saved[producer.name], qparams)
+    return codes if integer is None else integer
 
 
 def _quantizer_backward(node, dy, saved, need_input):
