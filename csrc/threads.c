@@ -16,7 +16,7 @@
 #endif
 
 /* How long a worker looks for the next job before it sleeps: the next layer, and the next call of a network, come
- * sooner. */
+ * sooner. Whoever waits gives its core away now and then: the scheduler may have put both threads on the same one. */
 enum { SPIN_NANOSECONDS = 100 * 1000, SPINS_PER_CLOCK = 64 };
 
 /* A job is offered through `state`: its upper half counts openings and closings (odd while a job is open), its lower
@@ -96,6 +96,7 @@ static bool spin(uint64_t done)
                 return true;
             RELAX();
         }
+        sched_yield();
     } while (nanoseconds() < end);
     return false;
 }
@@ -183,8 +184,11 @@ static void run_shared(size_t chunks, void (*body)(void *, size_t), void *ctx)
     wake_sleepers();
     take_chunks();
     atomic_fetch_add(&pool.state, TURN);
-    while (INSIDE(atomic_load(&pool.state)) != 0)
+    for (unsigned i = 1; INSIDE(atomic_load(&pool.state)) != 0; i++) {
         RELAX();
+        if (i % SPINS_PER_CLOCK == 0)
+            sched_yield();
+    }
 }
 
 void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void *ctx)

@@ -192,6 +192,9 @@ size_t ndq_gemm_overflow(const ndq_packed *w, bool a_signed, int32_t za)
 /* Rows of activations in a kernel's format take at most this much, which leaves half of a 256 KB L2 for a panel. */
 enum { BLOCK_BYTES = 96 * 1024, SMALL_BLOCK_BYTES = 16 * 1024 };
 
+/* Several for each thread, as cores that are shared with others differ in speed. */
+enum { CHUNKS_PER_THREAD = 4 };
+
 typedef struct {
     const ndq_gemm_call *call;
     ndq_gemm_stage stage;
@@ -334,7 +337,7 @@ static void cut(job *j, size_t threads)
     const size_t panels = ndq_ceil_div(j->call->w->N, kernel->nr), M = j->call->M;
     size_t rows = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t));
     if (threads > 1)
-        rows = ndq_min_size(rows, ndq_ceil_div(M, 2 * threads));
+        rows = ndq_min_size(rows, ndq_ceil_div(M, CHUNKS_PER_THREAD * threads));
     j->block_rows = ndq_round_up(rows ? rows : 1, kernel->mr);
     const size_t row_chunks = ndq_ceil_div(M, j->block_rows);
     const size_t groups = ndq_min_size(panels, row_chunks < threads ? ndq_ceil_div(2 * threads, row_chunks) : 1);
