@@ -120,12 +120,12 @@ def _result(name, network, job, folder):
         return Result(name, graph, accuracy, os.path.getsize(path))
 
 
-#: Seconds between slices: OpenBLAS's threads go on spinning for some 20 ms after a product, and would take the cores
-#: of the candidate that comes next.
-PAUSE = 0.03
+#: Seconds between slices: OpenBLAS's threads go on spinning for tens of milliseconds after a product, and would take the
+#: cores of the candidate that comes next.
+PAUSE = 0.1
 
 
-def time_interleaved(calls, slice_seconds=0.02, rounds=15):
+def time_interleaved(calls, slice_seconds=0.02, rounds=7):
     """Return the median seconds of one call of each function, measured in short slices that take turns."""
     repeats = [max(1, int(slice_seconds / min(_seconds(call, 1) for _ in range(4)))) for call in calls]
     samples = [[_slice(call, repeat) for call, repeat in zip(calls, repeats, strict=True)] for _ in range(rounds)]

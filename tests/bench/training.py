@@ -76,7 +76,7 @@ def inference_rows(rng):
 def main():
     rng = np.random.default_rng(0)
     for name, calls in [*inference_rows(rng), *training_rows(rng)]:
-        seconds = dict(zip(calls, demo.time_interleaved(list(calls.values()), rounds=25), strict=True))
+        seconds = dict(zip(calls, demo.time_interleaved(list(calls.values()), rounds=15), strict=True))
         base = seconds["NumPy float by hand"]
         print(name)
         for candidate, s in seconds.items():
