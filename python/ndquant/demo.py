@@ -120,8 +120,8 @@ def _result(name, network, job, folder):
         return Result(name, graph, accuracy, os.path.getsize(path))
 
 
-#: Seconds between slices: OpenBLAS's threads go on spinning for tens of milliseconds after a product, and would take the
-#: cores of the candidate that comes next.
+#: Seconds between slices: OpenBLAS's threads go on spinning for tens of milliseconds after a product, and would take
+#: the cores of the candidate that comes next.
 PAUSE = 0.1
 
 
