@@ -19,8 +19,8 @@ def without_digits(text):
 
 
 def test_the_example_prints_what_is_shown():
-    done = subprocess.run([sys.executable, "-c", block("## A short example")], capture_output=True, text=True, check=True)
-    shown = block("prints")
+    example, shown = block("## A short example"), block("prints")
+    done = subprocess.run([sys.executable, "-c", example], capture_output=True, text=True, check=True)
     assert "simulation, integers and NumPy agree: 0 of 50000 values of 2 layers differ" in done.stdout
     assert without_digits(done.stdout) == without_digits(shown)
 
