@@ -191,6 +191,12 @@ static void run_shared(size_t chunks, void (*body)(void *, size_t), void *ctx)
     }
 }
 
+static void run_alone(size_t chunks, void (*body)(void *, size_t), void *ctx)
+{
+    for (size_t chunk = 0; chunk < chunks; chunk++)
+        body(ctx, chunk);
+}
+
 void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void *ctx)
 {
     const size_t threads = ndq_get_num_threads();
@@ -201,8 +207,7 @@ void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void
         pthread_mutex_unlock(&pool.owner);
         return;
     }
-    for (size_t chunk = 0; chunk < chunks; chunk++)
-        body(ctx, chunk);
+    run_alone(chunks, body, ctx);
 }
 
 bool ndq_worker_is_awake(void)
@@ -210,10 +215,18 @@ bool ndq_worker_is_awake(void)
     return atomic_load_explicit(&pool.awake, memory_order_relaxed) != 0;
 }
 
-bool ndq_worth_sharing(size_t n)
+static bool worth_sharing(size_t elements)
 {
     enum { AWAKE = 64 * 1024, ASLEEP = 128 * 1024 };
-    return n >= ASLEEP || (n >= AWAKE && ndq_worker_is_awake());
+    return elements >= ASLEEP || (elements >= AWAKE && ndq_worker_is_awake());
+}
+
+void ndq_for_chunks(size_t elements, size_t chunks, void (*body)(void *ctx, size_t chunk), void *ctx)
+{
+    if (worth_sharing(elements))
+        ndq_parallel_for(chunks, body, ctx);
+    else
+        run_alone(chunks, body, ctx);
 }
 
 static size_t clamp_threads(long n)

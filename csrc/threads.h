@@ -13,9 +13,9 @@ void ndq_parallel_for(size_t chunks, void (*body)(void *ctx, size_t chunk), void
  * asleep at any time. */
 bool ndq_worker_is_awake(void);
 
-/* Whether n elements of a kernel that is bound by memory, about 0.15 ns each, are worth sharing: 10 us of work if a
- * worker is awake, 20 us if it must be woken. */
-bool ndq_worth_sharing(size_t n);
+/* The chunks of a kernel that is bound by memory, about 0.15 ns for each of its elements: shared if it has 10 us of work
+ * and a worker is awake, or 20 us. */
+void ndq_for_chunks(size_t elements, size_t chunks, void (*body)(void *ctx, size_t chunk), void *ctx);
 
 enum { NDQ_MAX_THREADS = 256 };
 

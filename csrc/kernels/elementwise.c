@@ -49,13 +49,7 @@ void ndq_params_free(ndq_params *params)
 
 static void split(const ndq_elementwise *job, void (*body)(void *job, size_t chunk))
 {
-    const size_t chunks = ndq_ceil_div(job->n, CHUNK);
-    if (ndq_worth_sharing(job->n)) {
-        ndq_parallel_for(chunks, body, (void *)job);
-        return;
-    }
-    for (size_t chunk = 0; chunk < chunks; chunk++)
-        body((void *)job, chunk);
+    ndq_for_chunks(job->n, ndq_ceil_div(job->n, CHUNK), body, (void *)job);
 }
 
 /* Calls the kernel `slot` of the job's arithmetic on one chunk. */

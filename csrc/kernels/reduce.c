@@ -95,13 +95,7 @@ static const void *contiguous(const reduction *r, block b, const void *array, vo
 
 static void run(reduction *r, void (*body)(void *reduction, size_t chunk))
 {
-    const size_t chunks = ndq_ceil_div(r->blocks, r->per_chunk);
-    if (ndq_worth_sharing(r->job->n)) {
-        ndq_parallel_for(chunks, body, r);
-        return;
-    }
-    for (size_t chunk = 0; chunk < chunks; chunk++)
-        body(r, chunk);
+    ndq_for_chunks(r->job->n, ndq_ceil_div(r->blocks, r->per_chunk), body, r);
 }
 
 static void learnable_block(const reduction *r, size_t number)

@@ -7,13 +7,7 @@ enum { CHUNK = 16 * 1024 };
 
 static void split(const ndq_update *job, void (*body)(void *job, size_t chunk))
 {
-    const size_t chunks = ndq_ceil_div(job->n, CHUNK);
-    if (ndq_worth_sharing(job->n)) {
-        ndq_parallel_for(chunks, body, (void *)job);
-        return;
-    }
-    for (size_t chunk = 0; chunk < chunks; chunk++)
-        body((void *)job, chunk);
+    ndq_for_chunks(job->n, ndq_ceil_div(job->n, CHUNK), body, (void *)job);
 }
 
 /* Calls `slot` of the job's type. */
