@@ -85,8 +85,8 @@ def mean(mnist_folder):
 class TestOnMnist:
     def test_accuracy_of_three_seeds(self, mean):
         accuracy, _, _ = mean
-        # 28 seeds give 95.8 with a standard deviation of 0.5, PyTorch on the same data 96.0 and 0.6 (ten seeds); which of
-        # them a seed gives depends on the order in which this machine's BLAS adds.
+        # 28 seeds give 95.8 with a standard deviation of 0.5, and PyTorch on the same data 96.0 and 0.6 (ten seeds);
+        # what a seed gives depends on the order in which this machine's BLAS adds.
         assert accuracy["float"] >= 95.2
         assert accuracy["PTQ int8"] >= accuracy["float"] - 0.3
         assert accuracy["QAT int4, the same epoch"] > accuracy["PTQ int4"]
