@@ -64,7 +64,7 @@ emulate: build/stress $(VENV)/installed-test
 	else echo "skipped: no qemu-x86_64 (Debian package qemu-user)"; fi
 
 lint: $(VENV)/installed-test
-	$(BIN)/pip install --quiet ruff
+	$(BIN)/pip install --quiet ruff mypy
 	$(BIN)/ruff check .
 
 bench: $(VENV)/installed
