@@ -12,9 +12,6 @@ from ..ops import Op, real
 from .inputs import as_inputs
 from .module import Module, load_state
 
-#: What a graph can be: traced from a module; with observers; with fake-quantization that trains; converted.
-KINDS = ("float", "prepared", "qat", "integer")
-
 
 class Node:
     """One op of a graph, under a unique name.
@@ -92,6 +89,7 @@ class Graph:
     output : str
         Name of the node (or input) whose value is returned.
     kind : {"float", "prepared", "qat", "integer"}
+        Traced from a module; with observers; with fake-quantization that trains; converted.
     simulation : Graph or None
         Of an integer graph: the fake-quantized graph with the float weights that it was converted from.
     """

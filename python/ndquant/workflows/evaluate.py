@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Module
 from ..progress import progress_bar
-from .prepare import example_inputs
+from .prepare import example_inputs, in_mode
 
 
 def evaluate(model, batches, *, progress=False):
@@ -36,18 +35,11 @@ def evaluate(model, batches, *, progress=False):
     >>> nq.evaluate(model, [(np.float32([[1, 0], [0, 1]]), np.array([0, 0]))])
     0.5
     """
-    was_training = model.training
-    modes = [(m, m.training) for _, m in model.named_modules()] if isinstance(model, Module) else []
-    model.eval()
     right = total = 0
-    try:
+    with in_mode(model, training=False):
         for x, labels in progress_bar(batches, progress):
             right += int(np.sum(model(*example_inputs(x)).argmax(axis=1) == labels))
             total += len(labels)
-    finally:
-        model.train(was_training)
-        for module, mode in modes:
-            module.__dict__["training"] = mode
     if not total:
         raise ValueError("batches: no examples to evaluate")
     return right / total

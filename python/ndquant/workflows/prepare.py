@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 from ..errors import QuantizationError
 from ..graph import Graph, Module, insert_quantizers
 from ..graph import fuse as fuse_graph
 from ..quantizers import Quantizer
 from .qconfig import find_config, quantizer_factory
+
+
+@contextmanager
+def in_mode(model, training):
+    """Put a model or graph into training or evaluation mode, and each of its modules back into its own."""
+    parts = [module for _, module in model.named_modules()] if isinstance(model, Module) else [model]
+    modes = [part.training for part in parts]
+    model.train(training)
+    try:
+        yield
+    finally:
+        for part, mode in zip(parts, modes, strict=True):
+            part.__dict__["training"] = mode
 
 
 def float_graph(model, example, training):
@@ -16,13 +31,8 @@ def float_graph(model, example, training):
             raise QuantizationError(f"model: expected a float network, not a graph of kind {model.kind!r}")
         graph = model
     elif isinstance(model, Module):
-        was = [(module, module.training) for _, module in model.named_modules()]
-        model.train(training)
-        try:
+        with in_mode(model, training):
             graph = model.graph(*example_inputs(example))
-        finally:
-            for module, mode in was:
-                module.__dict__["training"] = mode
     else:
         raise TypeError(f"model must be a Module or a Graph, not {type(model).__name__}")
     return graph.copy().train(training)

@@ -72,8 +72,7 @@ def calibrate(prepared, batches, *, progress=False):
     >>> prepared = nq.calibrate(prepared, [np.ones((8, 4)), -np.ones((8, 4))])
     """
     check_kind(prepared, "prepared", "calibrate", "prepare")
-    if isinstance(batches, str | bytes) or not hasattr(batches, "__iter__"):
-        raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
+    check_batches(batches)
     count = 0
     for batch in progress_bar(batches, progress):
         inputs = example_inputs(batch)
@@ -151,8 +150,7 @@ def quantize_static(model, batches, qconfig="int8", *, progress=False):
     >>> bool(int8.verify(x))
     True
     """
-    if isinstance(batches, str | bytes) or not hasattr(batches, "__iter__"):
-        raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
+    check_batches(batches)
     remaining = iter(batches)
     first = next(remaining, None)
     if first is None:
@@ -164,6 +162,12 @@ def quantize_static(model, batches, qconfig="int8", *, progress=False):
 def _chain(first, rest):
     yield first
     yield from rest
+
+
+def check_batches(batches):
+    """Raise unless `batches` can be iterated and is no text."""
+    if isinstance(batches, str | bytes) or not hasattr(batches, "__iter__"):
+        raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
 
 
 def check_kind(graph, kind, caller, maker):
