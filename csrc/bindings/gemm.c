@@ -174,6 +174,7 @@ static ndq_weights weights_of(PyArrayObject *w, int axis_n, PyArrayObject *zero)
     return (ndq_weights){
         .N = (size_t)PyArray_DIM(w, axis_n),
         .K = (size_t)PyArray_DIM(w, 1 - axis_n),
+        .runs = 1,
         .codes = PyArray_DATA(w),
         .stride_n = PyArray_STRIDE(w, axis_n),
         .stride_k = PyArray_STRIDE(w, 1 - axis_n),

@@ -6,19 +6,9 @@
 
 /* ---- Packed weights ---- */
 
-enum { PACK_CODES = 256 }; /* K is packed in runs of this many codes, so that the rows between two formats stay in L1 */
+enum { PACK_CODES = 256 }; /* K is packed in parts of this many codes, so that the rows between two formats stay in L1 */
 
-static size_t code_bytes(const ndq_gemm_kernel *kernel)
-{
-    return 4 / kernel->codes_per_word;
-}
-
-/* What moves codes to the sign that a kernel multiplies; centred operands may have both. */
-static int32_t shift_to_u8(const ndq_gemm_kernel *kernel, bool is_signed)
-{
-    return kernel->a_centred || !is_signed ? 0 : 128;
-}
-
+/* What brings codes of weights to s8, for a kernel that does not centre them. */
 static int32_t shift_to_s8(bool is_signed)
 {
     return is_signed ? 0 : -128;
@@ -49,15 +39,22 @@ static bool too_large(size_t columns, size_t K, size_t size)
            bytes > SIZE_MAX / 2 || columns > SIZE_MAX / 64;
 }
 
-static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, size_t N, size_t K, bool with_float_bias)
+static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
 {
-    if (N > SIZE_MAX / 4 || K > SIZE_MAX / 4)
+    if (w->N > SIZE_MAX / 4 || w->K > SIZE_MAX / 4)
         return NULL;
-    const size_t columns = ndq_round_up(N, kernel->nr), k_padded = ndq_round_up(K, kernel->k_step);
-    if (too_large(columns, k_padded, code_bytes(kernel)))
+    const size_t columns = ndq_round_up(w->N, kernel->nr), run = ndq_round_up(w->K / w->runs, kernel->k_step);
+    size_t k_padded;
+    if (__builtin_mul_overflow(run, w->runs, &k_padded) ||
+        too_large(columns, k_padded, ndq_gemm_code_bytes(kernel)))
         return NULL;
-    ndq_packed layout = {.kernel = kernel, .N = N, .K = K, .words = k_padded / kernel->codes_per_word};
-    const size_t panel_bytes = columns * k_padded * code_bytes(kernel);
+    ndq_packed layout = {.kernel = kernel,
+                         .N = w->N,
+                         .K = w->K,
+                         .runs = w->runs,
+                         .run_words = run / kernel->codes_per_word,
+                         .words = k_padded / kernel->codes_per_word};
+    const size_t panel_bytes = columns * k_padded * ndq_gemm_code_bytes(kernel);
     const size_t bytes = lay_out(&layout, (char *)0, columns, panel_bytes, with_float_bias);
     ndq_packed *p = ndq_alloc(bytes);
     if (!p)
@@ -76,7 +73,7 @@ static int32_t zero_of(const ndq_weights *w, size_t n)
 }
 
 /* K codes from k on of row n, contiguous: in place if they already are. */
-static const uint8_t *contiguous_run(const ndq_weights *w, size_t n, size_t k, size_t count, uint8_t *copy)
+static const uint8_t *contiguous_codes(const ndq_weights *w, size_t n, size_t k, size_t count, uint8_t *copy)
 {
     const uint8_t *codes = w->codes + (ptrdiff_t)n * w->stride_n + (ptrdiff_t)k * w->stride_k;
     if (w->stride_k == 1)
@@ -86,27 +83,28 @@ static const uint8_t *contiguous_run(const ndq_weights *w, size_t n, size_t k, s
     return copy;
 }
 
-/* Packs codes [k, k + count) of the columns of one panel and adds them to the sums of each column. */
-static void pack_run(ndq_packed *p, const ndq_weights *w, size_t panel, size_t k, size_t count,
-                     int64_t sums[][2])
+/* Packs codes [k, k + count) of one run of the columns of one panel and adds them to the sums of each column. */
+static void pack_part(ndq_packed *p, const ndq_weights *w, size_t panel, size_t run, size_t k, size_t count,
+                      int64_t sums[][2])
 {
     const ndq_gemm_kernel *kernel = p->kernel;
     _Alignas(NDQ_ALIGN) uint8_t rows[NDQ_GEMM_MAX_NR * PACK_CODES * sizeof(int16_t)];
     uint8_t copy[PACK_CODES];
-    const size_t size = code_bytes(kernel), padded = ndq_round_up(count, kernel->k_step);
+    const size_t size = ndq_gemm_code_bytes(kernel), padded = ndq_round_up(count, kernel->k_step);
     const size_t first = panel * kernel->nr, stride = PACK_CODES * size;
     for (size_t j = 0; j < kernel->nr; j++) {
         uint8_t *row = rows + j * stride;
         const size_t present = first + j < p->N ? count : 0;
         if (present) {
             const int32_t zero = zero_of(w, first + j);
-            const uint8_t *codes = contiguous_run(w, first + j, k, count, copy);
+            const uint8_t *codes = contiguous_codes(w, first + j, run * (p->K / p->runs) + k, count, copy);
             kernel->expand_w(count, codes, w->is_signed, zero, row);
             kernel->sums(count, codes, w->is_signed, zero, sums[j]);
         }
         memset(row + present * size, 0, (padded - present) * size);
     }
-    kernel->pack(k / kernel->codes_per_word, padded / kernel->codes_per_word, (const ndq_gemm_word *)rows,
+    const size_t per_word = kernel->codes_per_word;
+    kernel->pack(run * p->run_words + k / per_word, padded / per_word, (const ndq_gemm_word *)rows,
                  stride / sizeof(ndq_gemm_word), p->words, p->panels + panel * p->words * kernel->nr);
 }
 
@@ -115,8 +113,10 @@ static void pack_panel(ndq_packed *p, const ndq_weights *w, size_t panel)
     const size_t first = panel * p->kernel->nr;
     const int32_t shift = shift_to_s8(w->is_signed);
     int64_t sums[NDQ_GEMM_MAX_NR][2] = {{0}};
-    for (size_t k = 0; k < p->K; k += PACK_CODES)
-        pack_run(p, w, panel, k, ndq_min_size(PACK_CODES, p->K - k), sums);
+    const size_t run_codes = p->K / p->runs;
+    for (size_t run = 0; run < p->runs; run++)
+        for (size_t k = 0; k < run_codes; k += PACK_CODES)
+            pack_part(p, w, panel, run, k, ndq_min_size(PACK_CODES, run_codes - k), sums);
     for (size_t j = 0; j < p->kernel->nr && first + j < p->N; j++) {
         const int32_t zero = p->kernel->w_centred ? 0 : zero_of(w, first + j) + shift;
         p->zero_point[first + j] = zero;
@@ -134,7 +134,7 @@ static bool all_small(const ndq_gemm_kernel *kernel, const ndq_weights *w)
     for (size_t n = 0; n < w->N; n++)
         for (size_t k = 0; k < w->K; k += PACK_CODES) {
             const size_t count = ndq_min_size(PACK_CODES, w->K - k);
-            const uint8_t *codes = contiguous_run(w, n, k, count, copy);
+            const uint8_t *codes = contiguous_codes(w, n, k, count, copy);
             if (kernel->largest(count, codes, w->is_signed, zero_of(w, n)) > kernel->largest_weight)
                 return false;
         }
@@ -145,12 +145,12 @@ static bool all_small(const ndq_gemm_kernel *kernel, const ndq_weights *w)
 static ndq_packed *choose_kernel(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
 {
     if (kernel->small) {
-        ndq_packed *p = new_packed(kernel->small, w->N, w->K, with_float_bias);
+        ndq_packed *p = new_packed(kernel->small, w, with_float_bias);
         if (!p || all_small(kernel->small, w))
             return p;
         ndq_gemm_free(p);
     }
-    return new_packed(kernel, w->N, w->K, with_float_bias);
+    return new_packed(kernel, w, with_float_bias);
 }
 
 ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
@@ -212,7 +212,7 @@ typedef struct {
     const int32_t *sums; /* NULL if no row term */
 } block;
 
-static ndq_gemm_stage make_stage(const ndq_gemm_call *call)
+ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
 {
     /* A ReLU never clips below zero: in codes it is a higher lower bound. */
     const int32_t lo = call->relu && call->out_zero > call->qmin ? call->out_zero : call->qmin;
@@ -226,11 +226,12 @@ static ndq_gemm_stage make_stage(const ndq_gemm_call *call)
     };
 }
 
-static void make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *c)
+void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *c)
 {
     const ndq_packed *w = call->w;
     const size_t nr = w->kernel->nr;
-    const uint32_t za = w->kernel->a_centred ? 0 : (uint32_t)(call->za + shift_to_u8(w->kernel, call->a_signed));
+    const int32_t shift = ndq_gemm_shift_to_u8(w->kernel, call->a_signed);
+    const uint32_t za = w->kernel->a_centred ? 0 : (uint32_t)(call->za + shift);
     for (size_t j = 0; j < nr; j++) {
         c->add[j] = (int32_t)((uint32_t)w->bias[first + j] - za * (uint32_t)w->column_sum[first + j]);
         c->zero_point[j] = w->zero_point[first + j];
@@ -247,26 +248,23 @@ static void make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_colum
         }
 }
 
-static size_t output_bytes(ndq_gemm_output output)
-{
-    return output == NDQ_GEMM_CODES ? 1 : 4;
-}
-
 static void run_panel(const job *j, const block *b, size_t first_row, size_t panel)
 {
     const ndq_packed *w = j->call->w;
     const ndq_gemm_kernel *kernel = w->kernel;
-    const size_t size = output_bytes(j->call->output), first = panel * kernel->nr;
+    const size_t size = ndq_gemm_output_bytes(j->call->output), first = panel * kernel->nr;
     const size_t columns = ndq_min_size(kernel->nr, w->N - first);
     const ndq_gemm_word *weights = w->panels + panel * w->words * kernel->nr;
     uint8_t *out = (uint8_t *)j->call->out + (first_row * w->N + first) * size;
     _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
     ndq_gemm_tile *const *tile = columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
+    static const ptrdiff_t at_the_row = 0;
+    const ndq_gemm_runs k = {1, w->words, &at_the_row};
     ndq_gemm_columns c;
-    make_columns(j->call, first, &c);
+    ndq_gemm_make_columns(j->call, first, &c);
     for (size_t m = 0; m < b->count; m += kernel->mr) {
         const size_t rows = ndq_min_size(kernel->mr, b->count - m);
-        tile[rows - 1](w->words, b->rows + m * b->stride, b->stride, weights, acc);
+        tile[rows - 1](&k, b->rows + m * b->stride, b->stride, weights, acc);
         if (b->sums)
             kernel->subtract_row_terms(rows, acc, b->sums + m, &c);
         kernel->store[j->call->output](rows, columns, acc, &c, &j->stage, out + m * w->N * size, w->N * size);
@@ -280,7 +278,7 @@ static block prepare_block(const job *j, size_t first, size_t count, uint8_t *sc
     const ndq_gemm_kernel *kernel = call->w->kernel;
     const uint8_t *a = call->a + (ptrdiff_t)first * call->a_stride;
     const bool terms = call->w->any_zero_point;
-    const size_t used = call->w->K * code_bytes(kernel), padded = call->w->words * sizeof(ndq_gemm_word);
+    const size_t used = call->w->K * ndq_gemm_code_bytes(kernel), padded = call->w->words * sizeof(ndq_gemm_word);
     int32_t *sums = (int32_t *)(scratch + (j->in_place ? 0 : count * j->row_bytes));
     for (size_t m = 0; m < count; m++, a += call->a_stride) {
         if (!j->in_place) {
@@ -290,7 +288,7 @@ static block prepare_block(const job *j, size_t first, size_t count, uint8_t *sc
         }
         if (terms) {
             int64_t sum[2] = {0, 0};
-            kernel->sums(call->w->K, a, call->a_signed, -shift_to_u8(kernel, call->a_signed), sum);
+            kernel->sums(call->w->K, a, call->a_signed, -ndq_gemm_shift_to_u8(kernel, call->a_signed), sum);
             sums[m] = (int32_t)(uint32_t)(uint64_t)sum[0];
         }
     }
@@ -363,7 +361,7 @@ ndq_status ndq_gemm(const ndq_gemm_call *call)
         return NDQ_OK;
     const bool whole_words = w->K % w->kernel->k_step == 0;
     job j = {.call = call,
-             .stage = make_stage(call),
+             .stage = ndq_gemm_make_stage(call),
              .in_place = !w->kernel->a_centred && !call->a_signed && whole_words,
              .row_bytes = padded_row_bytes(w)};
     cut(&j, useful_threads(call));

@@ -23,6 +23,9 @@ enum { NDQ_GEMM_MAX_MR = 12, NDQ_GEMM_MAX_NR = 32 };
 /* 32 bits of codes, as words, int16 or bytes. */
 typedef uint32_t __attribute__((may_alias)) ndq_gemm_word;
 
+/* The same at any address: rows of bytes read in place, and windows that begin at an odd code. */
+typedef uint32_t __attribute__((may_alias, aligned(1))) ndq_gemm_word_anywhere;
+
 /* What a tile becomes. S32 is acc. The others compute y = (float(acc) + before[n]) * scale[n] + after[n] in float32,
  * with no fused operation; F32 is max(y, floor); U8 and S8 are clamp(zero + rint(y * inv)), as bytes. */
 typedef enum { NDQ_GEMM_S32, NDQ_GEMM_F32, NDQ_GEMM_CODES, NDQ_GEMM_OUTPUTS } ndq_gemm_output;
@@ -41,9 +44,16 @@ typedef struct {
     bool float_bias; /* before or after of some column may not be 0 */
 } ndq_gemm_stage;
 
-/* Multiplies ROWS rows of activations, `stride` bytes apart, by one panel, over `words` words of K, and stores raw sums
- * in acc[row * nr + column]. Sums wrap: they are exact modulo 2^32. */
-typedef void ndq_gemm_tile(size_t words, const uint8_t *a, size_t stride, const void *panel, int32_t *acc);
+/* Where the words of a row of activations are: `runs` runs of `words` each, offset[i] bytes after the row. The row of a
+ * matrix is one run; the window of a convolution is one for each of its rows, or each of its positions. */
+typedef struct {
+    size_t runs, words;
+    const ptrdiff_t *offset;
+} ndq_gemm_runs;
+
+/* Multiplies ROWS rows of activations, `stride` bytes apart, by one panel, over all words of K, and stores raw sums in
+ * acc[row * nr + column]. Sums wrap: they are exact modulo 2^32. */
+typedef void ndq_gemm_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel, int32_t *acc);
 
 /* Writes `columns` <= nr columns of `rows` finished tile rows to out, whose rows are `stride` bytes apart. */
 typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
@@ -56,7 +66,7 @@ typedef struct ndq_gemm_kernel {
     bool a_centred, w_centred;
     int32_t largest_weight; /* packs only weights with |w - zw| up to this; 0: any */
     const struct ndq_gemm_kernel *small; /* a faster kernel for small weights, or NULL */
-    size_t k_step;         /* K is padded with zeros to a multiple of this many codes */
+    size_t k_step;         /* each run is padded with zeros to a multiple of this many codes */
     double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not worth waking a thread */
 
     /* Brings K codes of one row into the format above; zero matters to centred operands only. */
@@ -86,7 +96,8 @@ extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avx512
 typedef struct {
     const ndq_gemm_kernel *kernel;
     size_t N, K;
-    size_t words;           /* along K, padding included */
+    size_t runs, run_words; /* along K, padding included */
+    size_t words;           /* runs * run_words */
     ndq_gemm_word *panels;  /* [ceil(N / nr)][words][nr], or as the kernel's pack lays it */
     int32_t *zero_point;    /* of the codes as packed */
     int32_t *column_sum;    /* sum over k of (w - zw), modulo 2^32 */
@@ -102,6 +113,7 @@ typedef struct {
 /* Weights as they come: strides in bytes. zero_point has N entries, or is NULL: all 0. */
 typedef struct {
     size_t N, K;
+    size_t runs; /* of K / runs codes each */
     const uint8_t *codes;
     ptrdiff_t stride_n, stride_k;
     bool is_signed;
@@ -133,7 +145,28 @@ typedef struct {
     bool fbgemm;
 } ndq_gemm_call;
 
-/* NDQ_OK or NDQ_NO_MEMORY. The caller has asked ndq_gemm_overflow. */
+/* NDQ_OK or NDQ_NO_MEMORY. The caller has asked ndq_gemm_overflow; the weights are one run. */
 ndq_status ndq_gemm(const ndq_gemm_call *call);
+
+/* ---- For drivers: what the output stage of a call needs ---- */
+
+ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call);
+void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *columns);
+
+static inline size_t ndq_gemm_output_bytes(ndq_gemm_output output)
+{
+    return output == NDQ_GEMM_CODES ? 1 : 4;
+}
+
+static inline size_t ndq_gemm_code_bytes(const ndq_gemm_kernel *kernel)
+{
+    return 4 / kernel->codes_per_word;
+}
+
+/* What brings codes of activations to u8, for a kernel that does not centre them. */
+static inline int32_t ndq_gemm_shift_to_u8(const ndq_gemm_kernel *kernel, bool is_signed)
+{
+    return kernel->a_centred || !is_signed ? 0 : 128;
+}
 
 #endif

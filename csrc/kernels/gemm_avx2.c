@@ -24,7 +24,7 @@
                          "vpaddd %[y], %[s0], %[s0]\n\t"                                                     \
                          "vpaddd %[x], %[s1], %[s1]"                                                         \
                          : [s0] "+x"(c0), [s1] "+x"(c1), [x] "=&x"(x_), [y] "=&x"(y_)                        \
-                         : [a] "m"(*(const ndq_gemm_word *)(word)), [b0] "x"(w0), [b1] "x"(w1));             \
+                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0), [b1] "x"(w1));    \
     } while (0)
 
 #define NARROW_ROW(word, c0)                                                                                 \
@@ -34,7 +34,7 @@
                          "vpmaddwd %[b0], %[x], %[x]\n\t"                                                    \
                          "vpaddd %[x], %[s0], %[s0]"                                                         \
                          : [s0] "+x"(c0), [x] "=&x"(x_)                                                      \
-                         : [a] "m"(*(const ndq_gemm_word *)(word)), [b0] "x"(w0));                           \
+                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0));                  \
     } while (0)
 
 #define ROW(word, c0, c1)                                                                                    \
@@ -61,18 +61,21 @@
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t stride, const void *panel, int32_t *acc)
+tile(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+     int32_t *acc)
 {
     const __m256i *b = panel;
-    const uint8_t *a3 = rows > 3 ? a0 + 3 * stride : a0;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m256i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
-    for (size_t k = 0; k < words; k += 2) {
-        STEP(0);
-        STEP(1);
-        a0 += 8;
-        a3 += 8;
-        b += 4;
+    for (size_t run = 0; run < runs->runs; run++) {
+        const uint8_t *a0 = a + runs->offset[run], *a3 = rows > 3 ? a0 + 3 * stride : a0;
+        for (size_t k = 0; k < runs->words; k += 2) {
+            STEP(0);
+            STEP(1);
+            a0 += 8;
+            a3 += 8;
+            b += 4;
+        }
     }
     SAVE(0, c00, c01);
     if (rows > 1) SAVE(1, c10, c11);
@@ -83,10 +86,10 @@ tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t st
 }
 
 #define TILE(name, rows, wide)                                                                               \
-    static NDQ_TARGET_AVX2 void name##_##rows(size_t words, const uint8_t *a, size_t stride, const void *panel, \
-                                              int32_t *acc)                                                  \
+    static NDQ_TARGET_AVX2 void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,    \
+                                              const void *panel, int32_t *acc)                               \
     {                                                                                                        \
-        tile(rows, wide, words, a, stride, panel, acc);                                                      \
+        tile(rows, wide, runs, a, stride, panel, acc);                                                      \
     }
 #define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
 TILES(1)

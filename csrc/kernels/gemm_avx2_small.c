@@ -17,9 +17,6 @@
 enum { LARGEST = 16, GROUP = 4 }; /* words that are added in 16 bits */
 _Static_assert(GROUP * 2 * LARGEST * 255 <= INT16_MAX, "sums of a group fit 16 bits");
 
-/* Rows of activations are bytes read in place, so their words are at any address. */
-typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
-
 static const int16_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
 
 /* asm for the reason given in gemm_avx2.c. */
@@ -41,7 +38,7 @@ static const int16_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
 
 #define ROW(OPERATION, word, t0, t1)                                                                         \
     do {                                                                                                     \
-        const __m256i x_ = _mm256_set1_epi32((int32_t)*(const word_anywhere *)(word));                       \
+        const __m256i x_ = _mm256_set1_epi32((int32_t)*(const ndq_gemm_word_anywhere *)(word));              \
         OPERATION(x_, w0, t0);                                                                               \
         if (wide)                                                                                            \
             OPERATION(x_, w1, t1);                                                                           \
@@ -67,19 +64,23 @@ static const int16_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t stride, const void *panel, int32_t *acc)
+tile(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+     int32_t *acc)
 {
     const __m256i *b = panel;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
-    for (size_t k = 0; k < words; k += GROUP, a0 += 4 * GROUP, b += 2 * GROUP) {
-        __m256i t00, t01 = c00, t10 = c00, t11 = c00, t20 = c00, t21 = c00;
-        STEP(MULTIPLY, 0);
-        STEP(MULTIPLY_ADD, 1);
-        STEP(MULTIPLY_ADD, 2);
-        STEP(MULTIPLY_ADD, 3);
-        WIDEN_ROW(t00, t01, c00, c01);
-        if (rows > 1) WIDEN_ROW(t10, t11, c10, c11);
-        if (rows > 2) WIDEN_ROW(t20, t21, c20, c21);
+    for (size_t run = 0; run < runs->runs; run++) {
+        const uint8_t *a0 = a + runs->offset[run];
+        for (size_t k = 0; k < runs->words; k += GROUP, a0 += 4 * GROUP, b += 2 * GROUP) {
+            __m256i t00, t01 = c00, t10 = c00, t11 = c00, t20 = c00, t21 = c00;
+            STEP(MULTIPLY, 0);
+            STEP(MULTIPLY_ADD, 1);
+            STEP(MULTIPLY_ADD, 2);
+            STEP(MULTIPLY_ADD, 3);
+            WIDEN_ROW(t00, t01, c00, c01);
+            if (rows > 1) WIDEN_ROW(t10, t11, c10, c11);
+            if (rows > 2) WIDEN_ROW(t20, t21, c20, c21);
+        }
     }
     SAVE(0, c00, c01);
     if (rows > 1) SAVE(1, c10, c11);
@@ -87,10 +88,10 @@ tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t st
 }
 
 #define TILE(name, rows, wide)                                                                               \
-    static NDQ_TARGET_AVX2 void name##_##rows(size_t words, const uint8_t *a, size_t stride, const void *panel, \
-                                              int32_t *acc)                                                  \
+    static NDQ_TARGET_AVX2 void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,    \
+                                              const void *panel, int32_t *acc)                               \
     {                                                                                                        \
-        tile(rows, wide, words, a, stride, panel, acc);                                                      \
+        tile(rows, wide, runs, a, stride, panel, acc);                                                      \
     }
 #define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
 TILES(1)

@@ -11,9 +11,6 @@
 #define NR 32
 #include "gemm_plain.inc.h"
 
-/* Rows of activations are bytes read in place, so their words are at any address. */
-typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
-
 /* One asm statement for the reason given in gemm_avx2.c. */
 #define WIDE_ROW(word, c0, c1)                                                                               \
     do {                                                                                                     \
@@ -22,7 +19,7 @@ typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
                          "vpdpbusd %[b0], %[x], %[s0]\n\t"                                                   \
                          "vpdpbusd %[b1], %[x], %[s1]"                                                       \
                          : [s0] "+v"(c0), [s1] "+v"(c1), [x] "=&v"(x_)                                       \
-                         : [a] "m"(*(const word_anywhere *)(word)), [b0] "v"(w0), [b1] "v"(w1));             \
+                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "v"(w0), [b1] "v"(w1));             \
     } while (0)
 
 #define NARROW_ROW(word, c0)                                                                                 \
@@ -31,7 +28,7 @@ typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
         __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
                          "vpdpbusd %[b0], %[x], %[s0]"                                                       \
                          : [s0] "+v"(c0), [x] "=&v"(x_)                                                      \
-                         : [a] "m"(*(const word_anywhere *)(word)), [b0] "v"(w0));                           \
+                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "v"(w0));                           \
     } while (0)
 
 #define ROW(word, c0, c1)                                                                                    \
@@ -47,30 +44,32 @@ typedef uint32_t __attribute__((may_alias, aligned(1))) word_anywhere;
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX512VNNI void
-tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t stride, const void *panel, int32_t *acc)
+tile(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+     int32_t *acc)
 {
     const __m512i *b = panel;
-    const uint8_t *a3 = rows > 3 ? a0 + 3 * stride : a0;
-    const uint8_t *a6 = rows > 6 ? a3 + 3 * stride : a0;
-    const uint8_t *a9 = rows > 9 ? a6 + 3 * stride : a0;
     __m512i c00 = _mm512_setzero_si512(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m512i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
     __m512i c60 = c00, c61 = c00, c70 = c00, c71 = c00, c80 = c00, c81 = c00;
     __m512i c90 = c00, c91 = c00, ca0 = c00, ca1 = c00, cb0 = c00, cb1 = c00;
-    for (size_t k = 0; k < words; k++, b += 2, a0 += 4, a3 += 4, a6 += 4, a9 += 4) {
-        const __m512i w0 = _mm512_load_si512(b), w1 = _mm512_load_si512(b + 1);
-        ROW(a0, c00, c01);
-        if (rows > 1) ROW(a0 + stride, c10, c11);
-        if (rows > 2) ROW(a0 + 2 * stride, c20, c21);
-        if (rows > 3) ROW(a3, c30, c31);
-        if (rows > 4) ROW(a3 + stride, c40, c41);
-        if (rows > 5) ROW(a3 + 2 * stride, c50, c51);
-        if (rows > 6) ROW(a6, c60, c61);
-        if (rows > 7) ROW(a6 + stride, c70, c71);
-        if (rows > 8) ROW(a6 + 2 * stride, c80, c81);
-        if (rows > 9) ROW(a9, c90, c91);
-        if (rows > 10) ROW(a9 + stride, ca0, ca1);
-        if (rows > 11) ROW(a9 + 2 * stride, cb0, cb1);
+    for (size_t run = 0; run < runs->runs; run++) {
+        const uint8_t *a0 = a + runs->offset[run], *a3 = rows > 3 ? a0 + 3 * stride : a0;
+        const uint8_t *a6 = rows > 6 ? a3 + 3 * stride : a0, *a9 = rows > 9 ? a6 + 3 * stride : a0;
+        for (size_t k = 0; k < runs->words; k++, b += 2, a0 += 4, a3 += 4, a6 += 4, a9 += 4) {
+            const __m512i w0 = _mm512_load_si512(b), w1 = _mm512_load_si512(b + 1);
+            ROW(a0, c00, c01);
+            if (rows > 1) ROW(a0 + stride, c10, c11);
+            if (rows > 2) ROW(a0 + 2 * stride, c20, c21);
+            if (rows > 3) ROW(a3, c30, c31);
+            if (rows > 4) ROW(a3 + stride, c40, c41);
+            if (rows > 5) ROW(a3 + 2 * stride, c50, c51);
+            if (rows > 6) ROW(a6, c60, c61);
+            if (rows > 7) ROW(a6 + stride, c70, c71);
+            if (rows > 8) ROW(a6 + 2 * stride, c80, c81);
+            if (rows > 9) ROW(a9, c90, c91);
+            if (rows > 10) ROW(a9 + stride, ca0, ca1);
+            if (rows > 11) ROW(a9 + 2 * stride, cb0, cb1);
+        }
     }
     SAVE(0, c00, c01);
     if (rows > 1) SAVE(1, c10, c11);
@@ -87,10 +86,10 @@ tile(const int rows, const bool wide, size_t words, const uint8_t *a0, size_t st
 }
 
 #define TILE(name, rows, wide)                                                                               \
-    static NDQ_TARGET_AVX512VNNI void name##_##rows(size_t words, const uint8_t *a, size_t stride,           \
-                                                    const void *panel, int32_t *acc)                         \
+    static NDQ_TARGET_AVX512VNNI void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a,             \
+                                                    size_t stride, const void *panel, int32_t *acc)          \
     {                                                                                                        \
-        tile(rows, wide, words, a, stride, panel, acc);                                                      \
+        tile(rows, wide, runs, a, stride, panel, acc);                                                      \
     }
 #define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
 TILES(1)

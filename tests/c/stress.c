@@ -179,6 +179,7 @@ static ndq_packed *pack(const ndq_gemm_kernel *kernel, const operands *o)
     const ndq_weights w = {
         .N = p->N,
         .K = p->K,
+        .runs = 1,
         .codes = o->w,
         .stride_n = p->transposed ? 1 : (ptrdiff_t)p->K,
         .stride_k = p->transposed ? (ptrdiff_t)p->N : 1,
