@@ -8,11 +8,13 @@
 #include "pyarray.h"
 
 #include "../kernels/elementwise.h"
+#include "../kernels/gemm.h"
 
 /* What the module keeps: the types that the core adds. */
 typedef struct {
     PyTypeObject *params_type;
     PyTypeObject *packed_type; /* packed weights, added by gemm.c */
+    PyTypeObject *plan_type;   /* added by plan.c */
     PyObject *params_name;     /* the interned string "_params" */
 } ndq_state;
 
@@ -110,6 +112,18 @@ PyArrayObject *ndq_zero_points(PyObject *object, const char *name, int type, npy
 
 /* Packs (N, K) codes of `params` with an int32 or float32 bias, or NULL; bindings/gemm.c. */
 PyObject *ndq_pack_weights(PyObject *module, PyArrayObject *w, const ndq_params_object *params, PyArrayObject *bias);
+
+/* Scales must be one number. */
+int ndq_check_per_tensor(const ndq_params_object *params, const char *name);
+
+/* What linear_integer takes besides arrays. */
+typedef struct {
+    PyObject *x_qparams, *packed, *out_qparams; /* out_qparams: None for float32 */
+    bool fbgemm, relu;
+} ndq_linear_arguments;
+
+/* A call without its arrays. It points into `packed` and holds no reference to it. */
+int ndq_linear_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call);
 
 /* The exception for what the core answered; returns -1, or 0 for NDQ_OK. */
 int ndq_check_status(ndq_status status);

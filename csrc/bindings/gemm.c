@@ -314,7 +314,7 @@ static void set_output(ndq_gemm_call *call, const ndq_params *x, const ndq_param
     call->qmax = out->qmax;
 }
 
-static int check_per_tensor(const ndq_params_object *params, const char *name)
+int ndq_check_per_tensor(const ndq_params_object *params, const char *name)
 {
     if (!params->per_channel)
         return ndq_check_product_params(params, name);
@@ -322,34 +322,57 @@ static int check_per_tensor(const ndq_params_object *params, const char *name)
     return -1;
 }
 
+int ndq_linear_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call)
+{
+    ndq_params_object *x_params = NULL, *out_params = NULL;
+    packed_object *packed = as_packed(module, given->packed);
+    const bool to_codes = given->out_qparams != Py_None;
+    int result = -1;
+    if (!packed || !(x_params = ndq_params_of(module, given->x_qparams)) ||
+        ndq_check_per_tensor(x_params, "x_qparams") < 0 ||
+        (to_codes && !(out_params = ndq_params_of(module, given->out_qparams))) ||
+        (to_codes && ndq_check_per_tensor(out_params, "out_qparams") < 0))
+        goto exit;
+    *call = (ndq_gemm_call){.w = packed->packed, .fbgemm = given->fbgemm, .relu = given->relu};
+    set_output(call, &x_params->params, to_codes ? &out_params->params : NULL);
+    call->a_signed = x_params->params.qmin < 0;
+    result = check_overflow(call->w, "w", call->a_signed, call->za);
+exit:
+    Py_XDECREF((PyObject *)x_params);
+    Py_XDECREF((PyObject *)out_params);
+    return result;
+}
+
+/* Codes of the input of a layer, in the dtype that its Params ask for. */
+static PyArrayObject *take_codes(PyObject *module, PyObject *codes, PyObject *qparams)
+{
+    ndq_params_object *params = ndq_params_of(module, qparams);
+    PyArrayObject *array = params ? ndq_codes_of(codes, "xq", &params->params) : NULL;
+    Py_XDECREF((PyObject *)params);
+    return array;
+}
+
 /* linear_integer(xq, x_qparams, packed, out_qparams, fbgemm, relu, out) */
 static PyObject *py_linear_integer(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *x = NULL, *rows = NULL, *out = NULL;
     PyObject *result = NULL;
-    ndq_params_object *x_params = NULL, *out_params = NULL;
-    packed_object *packed;
-    if (ndq_check_count("linear_integer", count, 7) < 0 || !(packed = as_packed(module, args[2])))
+    ndq_gemm_call call;
+    if (ndq_check_count("linear_integer", count, 7) < 0)
         return NULL;
-    const ndq_packed *w = packed->packed;
-    const bool to_codes = args[3] != Py_None;
-    ndq_gemm_call call = {.w = w, .fbgemm = args[4] == Py_True, .relu = args[5] == Py_True};
-    if (!(x_params = ndq_params_of(module, args[1])) || check_per_tensor(x_params, "x_qparams") < 0 ||
-        (to_codes && !(out_params = ndq_params_of(module, args[3]))) ||
-        (to_codes && check_per_tensor(out_params, "out_qparams") < 0))
-        goto exit;
-    set_output(&call, &x_params->params, to_codes ? &out_params->params : NULL);
-    const int type = !to_codes ? NPY_FLOAT : call.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
-    if (!(x = ndq_codes_of(args[0], "xq", &x_params->params)) || check_inner(x, "xq", "the weight", w->K) < 0 ||
-        !(rows = take_rows(x)) || !(out = take_output(args[6], x, "xq", w->N, type)))
+    const ndq_linear_arguments arguments = {.x_qparams = args[1], .packed = args[2], .out_qparams = args[3],
+                                            .fbgemm = args[4] == Py_True, .relu = args[5] == Py_True};
+    if (ndq_linear_constants(module, &arguments, &call) < 0)
+        return NULL;
+    const int type = call.output == NDQ_GEMM_F32 ? NPY_FLOAT : call.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
+    if (!(x = take_codes(module, args[0], args[1])) || check_inner(x, "xq", "the weight", call.w->K) < 0 ||
+        !(rows = take_rows(x)) || !(out = take_output(args[6], x, "xq", call.w->N, type)))
         goto exit;
     set_rows(&call, rows);
     call.out = PyArray_DATA(out);
-    if (check_overflow(w, "w", call.a_signed, call.za) == 0 && compute(&call) == 0)
+    if (compute(&call) == 0)
         result = (PyObject *)ndq_retain(out);
 exit:
-    Py_XDECREF((PyObject *)x_params);
-    Py_XDECREF((PyObject *)out_params);
     ndq_release(x);
     ndq_release(rows);
     ndq_release(out);

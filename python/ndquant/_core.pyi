@@ -32,6 +32,22 @@ class PackedMatrix:
     @property
     def nbytes(self) -> int: ...
 
+@final
+class Plan:
+    """A lowered model for one shape of input; made by make_plan."""
+
+    @property
+    def nbytes(self) -> int: ...
+    def run(self, *arrays: NDArray[Any]) -> None: ...
+    def trace(self, arrays: tuple[NDArray[Any], ...], copies: tuple[NDArray[Any], ...], /) -> None: ...
+
+def make_plan(
+    arrays: tuple[int, ...],
+    arena: tuple[tuple[int, int], ...],
+    arena_bytes: int,
+    steps: tuple[tuple[Any, ...], ...],
+    /,
+) -> Plan: ...
 def quantize(x: ArrayLike, qparams: QParams | Params, out: NDArray[Any] | None, /) -> Any: ...
 def dequantize(
     q: ArrayLike, qparams: QParams | Params, dtype: DTypeLike | None, out: NDArray[Any] | None, /

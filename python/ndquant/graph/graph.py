@@ -11,6 +11,7 @@ from ..errors import QuantizationError
 from ..ops import Op, real
 from .inputs import as_inputs
 from .module import Module, load_state
+from .plan import Plans
 
 
 class Node:
@@ -97,7 +98,7 @@ class Graph:
     def __init__(self, inputs, nodes, output, *, training=False, kind="float", simulation=None):
         self.inputs, self.nodes, self.output = dict(inputs), list(nodes), output
         self.training, self.kind, self.simulation = training, kind, simulation
-        self._run = None
+        self._run, self._plans = None, Plans()
         self._reindex()
 
     def _reindex(self):
@@ -108,7 +109,7 @@ class Graph:
                 self._needs_gradient.add(node.name)
 
     def __getstate__(self):
-        return {**self.__dict__, "_run": None}
+        return {**self.__dict__, "_run": None, "_plans": Plans()}
 
     def __getitem__(self, name):
         if name not in self._by_name:
@@ -135,14 +136,27 @@ class Graph:
     def forward(self, *inputs):
         """Run the graph on arrays of floats and return its float32 output."""
         self._run = None  # what the last pass kept is released first: this one then reuses its memory
-        self._run = self.run(*inputs)
+        arrays = self._checked(as_inputs(inputs))
+        plan = self._plan_for(arrays)
+        if plan is not None:
+            return plan.run(arrays)
+        self._run = self._run_nodes(arrays)
         y, last = real(self._run.values[self.output]), self.find(self.output)
         # A fused activation needs its output again in backward, so the caller gets one to change.
         return y.copy() if last is not None and "activation" in last.attributes else y
 
     def run(self, *inputs):
         """Run the graph and return the `Run` with the value of every node."""
-        run = Run(self, self.training, dict(zip(self.inputs, self._checked(as_inputs(inputs)), strict=True)))
+        arrays = self._checked(as_inputs(inputs))
+        plan = self._plan_for(arrays)
+        return self._run_nodes(arrays) if plan is None else Run(self, self.training, plan.trace(arrays))
+
+    def _plan_for(self, arrays):
+        """Return the plan of an integer graph, or None where Python runs the nodes one by one."""
+        return self._plans.find(self, arrays) if self.kind == "integer" else None
+
+    def _run_nodes(self, arrays):
+        run = Run(self, self.training, dict(zip(self.inputs, arrays, strict=True)))
         values, saved = run.values, run.saved
         for node in self.nodes:
             read = [values[name] for name in node.inputs]

@@ -7,12 +7,13 @@ import numpy as np
 from ..errors import QuantizationError
 from ..ops import OPS
 from ..ops.linear import IntegerLinear, quantize_parameters
+from ..ops.record import StoredIntegers
 from ..profiles import PROFILES
 from .graph import Node
 
 
-class QuantizeEdge:
-    """The stored `QParams` of a quantizer in an integer graph; assigning takes effect at once."""
+class QuantizeEdge(StoredIntegers):
+    """The stored `QParams` of a quantizer in an integer graph."""
 
     def __init__(self, out_qparams):
         self.out_qparams = out_qparams

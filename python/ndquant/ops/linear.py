@@ -6,6 +6,7 @@ Shape letters: N examples, K input features, O output features.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -20,7 +21,7 @@ from ..functional import (
 )
 from ..profiles import PROFILES
 from ..qparams import QParams
-from .record import Codes, real, register
+from .record import Codes, StoredIntegers, real, register
 
 
 def quantize_parameters(w, b, x_qparams, w_qparams):
@@ -241,7 +242,7 @@ LINEAR = register(
 )
 
 
-class IntegerLinear:
+class IntegerLinear(StoredIntegers):
     """The stored integers of a converted layer. Arrays are read-only; assigning one takes effect at once.
 
     Attributes
@@ -256,7 +257,7 @@ class IntegerLinear:
     NAMES = ("weight", "w_qparams", "bias", "out_qparams")
 
     def __init__(self, weight, w_qparams, bias, out_qparams):
-        self._packed = None
+        self.__dict__["_packed"] = None
         for name, value in zip(self.NAMES, (weight, w_qparams, bias, out_qparams), strict=True):
             setattr(self, name, value)
 
@@ -266,13 +267,13 @@ class IntegerLinear:
                 value = value.copy()
                 value.flags.writeable = False
             self.__dict__["_packed"] = None
-        object.__setattr__(self, name, value)
+        super().__setattr__(name, value)
 
     @property
     def packed(self):
         """The weight in the layout of the kernel, made when first used."""
         if self._packed is None:
-            self._packed = PackedWeight(self.weight, self.w_qparams, self.bias)
+            self.__dict__["_packed"] = PackedWeight(self.weight, self.w_qparams, self.bias)
         return self._packed
 
     def __getstate__(self):
@@ -297,7 +298,21 @@ def _integer_forward(node, inputs, run):
     return (y if layer.out_qparams is None else Codes(y, layer.out_qparams)), None
 
 
+def _integer_step(node, inputs, steps):
+    (x,) = inputs
+    layer, is_relu = node.module, node.attributes.get("activation") == "relu"
+    rows, (outputs, _) = prod(x.shape[:-1]), layer.weight.shape
+    fbgemm = layer.out_qparams is not None and PROFILES[layer.out_qparams.profile].requantize == "fbgemm"
+    constants = rows, x.qparams, layer.packed._packed, layer.out_qparams, fbgemm, is_relu
+    return steps.add("linear", inputs, (*x.shape[:-1], outputs), layer.out_qparams, *constants)
+
+
 #: Codes in; codes out, or float32 where the layer has no output `QParams`.
 LINEAR_INTEGER = register(
-    name="linear_integer", forward=_integer_forward, backward=None, shape=_shape, takes_codes=True
+    name="linear_integer",
+    forward=_integer_forward,
+    backward=None,
+    shape=_shape,
+    takes_codes=True,
+    step=_integer_step,
 )

@@ -25,6 +25,13 @@ def _backward(node, dy, saved, need_input):
     return (relu_backward(dy, saved),), {}
 
 
+def _step(node, inputs, steps):
+    (x,) = inputs
+    if x.qparams is None:
+        return None
+    return steps.add("floor_codes", inputs, x.shape, x.qparams, int(x.qparams.zero_point), x.qparams.spec.signed)
+
+
 RELU = register(
     name="relu",
     forward=_forward,
@@ -32,4 +39,5 @@ RELU = register(
     shape=lambda node, shapes: shapes[0],
     takes_codes=True,
     keeps_codes=True,
+    step=_step,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..functional import fake_quantize_backward, quantize
+from ..profiles import PROFILES
 from .linear import integer_output
 from .record import Codes, register
 
@@ -50,11 +51,30 @@ def _dequantize_forward(node, inputs, run):
     return (x.dequantize() if isinstance(x, Codes) else np.asarray(x, np.float32)), None
 
 
+def _quantize_step(node, inputs, steps):
+    (x,) = inputs
+    qparams = node.out_qparams
+    is_fast = PROFILES[qparams.profile].is_fast and qparams.spec.axis is None
+    return steps.add("quantize", inputs, x.shape, qparams, qparams) if x.qparams is None and is_fast else None
+
+
+def _dequantize_step(node, inputs, steps):
+    (x,) = inputs
+    return x if x.qparams is None else steps.add("dequantize", inputs, x.shape, None, x.qparams)
+
+
 #: A quantizer on an edge: observes, fake-quantizes with the straight-through gradient, or both.
 QUANTIZER = register(
     name="quantizer", forward=_quantizer_forward, backward=_quantizer_backward, shape=_same_shape
 )
-QUANTIZE = register(name="quantize", forward=_quantize_forward, backward=None, shape=_same_shape)
+QUANTIZE = register(
+    name="quantize", forward=_quantize_forward, backward=None, shape=_same_shape, step=_quantize_step
+)
 DEQUANTIZE = register(
-    name="dequantize", forward=_dequantize_forward, backward=None, shape=_same_shape, takes_codes=True
+    name="dequantize",
+    forward=_dequantize_forward,
+    backward=None,
+    shape=_same_shape,
+    takes_codes=True,
+    step=_dequantize_step,
 )

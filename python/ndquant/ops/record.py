@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -40,6 +41,23 @@ def real(value):
     return value.dequantize() if isinstance(value, Codes) else value
 
 
+class StoredIntegers:
+    """Base of what a node of an integer graph stores; assigning an attribute takes effect at once.
+
+    Attributes
+    ----------
+    version : int
+        Of the class: changes with every assignment, so that what was built from stored integers can be built anew.
+    """
+
+    version = 0
+    _versions = itertools.count(1)
+
+    def __setattr__(self, name, value):
+        StoredIntegers.version = next(self._versions)
+        object.__setattr__(self, name, value)
+
+
 @dataclass(frozen=True)
 class Op:
     """One kind of node.
@@ -62,6 +80,9 @@ class Op:
         front of it serves what follows too.
     quantizes_inputs : bool
         Whether the op has an integer kernel, for which quantizers are placed on its inputs.
+    step : callable or None
+        ``step(node, inputs, steps) -> Value``: appends what the core does for this node of an integer graph to a
+        `graph.plan.Steps`; None, or the answer None, if it does nothing for it, so that Python runs the graph.
     """
 
     name: str
@@ -71,6 +92,7 @@ class Op:
     takes_codes: bool = False
     keeps_codes: bool = False
     quantizes_inputs: bool = False
+    step: Callable | None = None
 
     def __repr__(self):
         return f"<op {self.name}>"

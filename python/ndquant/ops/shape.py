@@ -25,7 +25,18 @@ def _shape(node, shapes):
     return target
 
 
+def _step(node, inputs, steps):
+    (x,) = inputs
+    return steps.view(x, (x.shape[0], *node.attributes["shape"]))
+
+
 #: Shapes are without the batch axis, which every op keeps in front.
 RESHAPE = register(
-    name="reshape", forward=_forward, backward=_backward, shape=_shape, takes_codes=True, keeps_codes=True
+    name="reshape",
+    forward=_forward,
+    backward=_backward,
+    shape=_shape,
+    takes_codes=True,
+    keeps_codes=True,
+    step=_step,
 )

@@ -1,0 +1,58 @@
+/* A lowered model as a flat list of steps over one arena: built once for each shape of input, run by one call that
+ * allocates nothing.
+ *
+ * A value is an array between steps, named by its number: first those that each call brings (inputs and outputs), then
+ * those of the arena, which whoever builds the plan has laid out so that values alive at the same time do not overlap.
+ * A step is a function and its constants; each kind has a file in steps/. */
+#ifndef NDQ_PLAN_H
+#define NDQ_PLAN_H
+
+#include "kernels/elementwise.h"
+#include "kernels/gemm.h"
+
+enum { NDQ_STEP_INPUTS = 2 };
+
+/* Codes of n elements as bytes; none is below `lowest`. */
+typedef struct {
+    size_t n;
+    bool is_signed;
+    int32_t lowest;
+} ndq_floor_codes;
+
+typedef struct ndq_step {
+    ndq_status (*run)(const struct ndq_step *step, uint8_t *const *values);
+    size_t in[NDQ_STEP_INPUTS], out;
+    union {
+        ndq_elementwise elementwise;
+        ndq_gemm_call gemm;
+        ndq_floor_codes floor_codes;
+    } work; /* all but the addresses of the arrays, and the kernels that are in use when it runs */
+} ndq_step;
+
+ndq_status ndq_step_quantize(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_dequantize(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_linear(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_floor_codes(const ndq_step *step, uint8_t *const *values);
+
+typedef struct {
+    size_t offset, bytes; /* offset: in the arena; of no meaning for an array of the caller */
+    bool written;         /* by some step */
+} ndq_plan_value;
+
+typedef struct {
+    size_t arrays, values, steps; /* how many; `arrays` values come from the caller */
+    ndq_plan_value *value;
+    ndq_step *step;
+    size_t arena_bytes;
+    uint8_t *arena; /* NULL while a call uses it */
+} ndq_plan;
+
+/* Takes the memory that the counts ask for, all zeros, and the arena; value and step are the caller's to fill. */
+ndq_status ndq_plan_init(ndq_plan *plan, size_t arrays, size_t values, size_t steps, size_t arena_bytes);
+void ndq_plan_free(ndq_plan *plan);
+
+/* Runs all steps. Where copies is not NULL, copies[s] receives the output of step s as soon as that has run. Calls of
+ * several threads at once may run the same plan: all but the first take an arena of their own. */
+ndq_status ndq_plan_run(ndq_plan *plan, uint8_t *const *arrays, uint8_t *const *copies);
+
+#endif

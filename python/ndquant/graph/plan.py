@@ -1,0 +1,192 @@
+"""An integer graph as a plan: a flat list of steps over one arena, built for one shape of input, run by one call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from .. import _core
+from ..ops import Codes
+from ..ops.record import StoredIntegers
+from ..qparams import QParams
+
+_FLOAT32 = np.dtype(np.float32)
+
+#: Arrays of an arena begin at multiples of this many bytes: a cache line.
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array between steps: codes with their `QParams`, or float32."""
+
+    number: int
+    shape: tuple
+    dtype: np.dtype
+    qparams: QParams | None = None
+
+    @property
+    def nbytes(self):
+        """Size in bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    def wrap(self, array):
+        """Return what an edge of a graph carries."""
+        return array if self.qparams is None else Codes(array, self.qparams)
+
+
+class Steps:
+    """The list to which each node appends: `Op.step` calls `add` or `view`."""
+
+    def __init__(self):
+        self.values: list[Value] = []
+        self.steps: list[tuple] = []
+
+    def new(self, shape, qparams=None):
+        """Return a new value: codes of `qparams`, or float32."""
+        dtype = _FLOAT32 if qparams is None else qparams.spec.dtype
+        self.values.append(Value(len(self.values), tuple(shape), dtype, qparams))
+        return self.values[-1]
+
+    def add(self, kind, inputs, shape, qparams, *constants):
+        """Append a step and return the value that it gives; `constants` are what the core asks for of this kind."""
+        value = self.new(shape, qparams)
+        self.steps.append((kind, tuple(x.number for x in inputs), value.number, *constants))
+        return value
+
+    def view(self, value, shape):
+        """Return the same memory as another shape."""
+        return replace(value, shape=tuple(shape))
+
+
+class Plan:
+    """The steps of a graph for one shape of each input; made by `make_plan`.
+
+    Attributes
+    ----------
+    values : dict of str to Value
+        What each input and node gives, by name.
+    steps : list of tuple
+        (kind, numbers of the inputs, number of the output, constants of the kind...); the arrays of a call come first.
+    """
+
+    def __init__(self, steps, values, inputs, output):
+        self.values, self.output = values, output
+        brought = [*range(inputs), output.number]
+        inside = [value for value in steps.values if value.number not in brought]
+        numbers = {number: i for i, number in enumerate([*brought, *(value.number for value in inside)])}
+        self.steps = [
+            (kind, tuple(numbers[x] for x in inputs), numbers[y], *constants)
+            for kind, inputs, y, *constants in steps.steps
+        ]
+        self._given_by_steps = [steps.values[y] for _, _, y, *_ in steps.steps]
+        offsets, total = lay_out([value.nbytes for value in inside], self._lifetimes(len(brought), len(inside)))
+        sizes = tuple(steps.values[number].nbytes for number in brought)
+        arena = tuple((offset, value.nbytes) for offset, value in zip(offsets, inside, strict=True))
+        self._core = _core.make_plan(sizes, arena, total, tuple(self.steps))
+
+    def _lifetimes(self, first, count):
+        """Return for each value of the arena the steps that make it and that read it last."""
+        lifetimes = [[len(self.steps), 0] for _ in range(count)]
+        for s, (_, inputs, output, *_) in enumerate(self.steps):
+            for number in (*inputs, output):
+                if number >= first:
+                    lifetime = lifetimes[number - first]
+                    lifetime[:] = min(lifetime[0], s), max(lifetime[1], s)
+        return lifetimes
+
+    @property
+    def nbytes(self):
+        """Size of the arena."""
+        return self._core.nbytes
+
+    def run(self, arrays):
+        """Return the output for inputs of the plan's shapes."""
+        y = np.empty(self.output.shape, self.output.dtype)
+        self._core.run(*arrays, y)
+        return y
+
+    def trace(self, arrays):
+        """Run step by step and return what every input and node gives, by name, as `Graph.run` does."""
+        copies = [np.empty(value.shape, value.dtype) for value in self._given_by_steps]
+        self._core.trace((*arrays, np.empty(self.output.shape, self.output.dtype)), tuple(copies))
+        memory = dict(enumerate(arrays))
+        memory |= {value.number: copy for value, copy in zip(self._given_by_steps, copies, strict=True)}
+        return {name: v.wrap(memory[v.number].reshape(v.shape)) for name, v in self.values.items()}
+
+
+def make_plan(graph, shapes):
+    """Return the `Plan` of an integer graph for inputs of these shapes, or None if some node has no step."""
+    steps = Steps()
+    values = {name: steps.new(shape) for name, shape in zip(graph.inputs, shapes, strict=True)}
+    for node in graph.nodes:
+        step = node.op.step
+        value = None if step is None else step(node, [values[name] for name in node.inputs], steps)
+        if value is None:
+            return None
+        values[node.name] = value
+    output = values[graph.output]
+    return None if output.number < len(shapes) else Plan(steps, values, len(shapes), output)
+
+
+def lay_out(sizes, lifetimes):
+    """Place arrays in an arena so that none overlaps another that is alive at the same time.
+
+    The largest first, each at the lowest place where it fits (Pisarchyk and Lee, 2020,
+    https://arxiv.org/abs/2001.03288, "greedy by size").
+
+    Parameters
+    ----------
+    sizes : list of int
+        In bytes.
+    lifetimes : list of (int, int)
+        First and last step of each.
+
+    Returns
+    -------
+    offsets : list of int
+        Multiples of `ALIGNMENT`.
+    total : int
+        Size of the arena.
+
+    Examples
+    --------
+    >>> lay_out([100, 30, 64], [(0, 1), (1, 2), (2, 3)])
+    ([0, 128, 0], 192)
+    """
+    offsets, placed = [0] * len(sizes), []
+    for i in sorted(range(len(sizes)), key=lambda i: -sizes[i]):
+        (first, last), size = lifetimes[i], _aligned(sizes[i])
+        alive = sorted((o, o + s) for o, s, f, to in placed if f <= last and first <= to)
+        for start, end in alive:
+            if offsets[i] + size <= start:
+                break
+            offsets[i] = max(offsets[i], end)
+        placed.append((offsets[i], size, first, last))
+    return offsets, max((offset + size for offset, size, *_ in placed), default=0)
+
+
+def _aligned(size):
+    return -(-size // ALIGNMENT) * ALIGNMENT
+
+
+class Plans:
+    """The plans of one graph for the shapes that were used last; a change of any stored integers ends them all."""
+
+    LIMIT = 8
+
+    def __init__(self):
+        self._plans, self._version = {}, None
+
+    def find(self, graph, arrays):
+        """Return the plan for inputs of these shapes, made if need be; None if some node has no step."""
+        if self._version != StoredIntegers.version:
+            self._plans, self._version = {}, StoredIntegers.version
+        shapes = tuple(array.shape for array in arrays)
+        if shapes not in self._plans:
+            if len(self._plans) == self.LIMIT:
+                del self._plans[next(iter(self._plans))]
+            self._plans[shapes] = make_plan(graph, shapes)
+        return self._plans[shapes]
