@@ -46,6 +46,10 @@ static inline size_t ndq_round_up(size_t a, size_t b) { return ndq_ceil_div(a, b
 void *ndq_alloc(size_t bytes);
 void ndq_free(void *p);
 
+/* At least that many bytes, aligned likewise, that belong to the calling thread and stay for its next call, so that
+ * repeated work touches no new memory. One user at a time: the next call on the same thread gives the same bytes. */
+void *ndq_scratch(size_t bytes);
+
 /* What a call of the core can answer; bindings/module.c maps these to Python exceptions. */
 typedef enum {
     NDQ_OK = 0,

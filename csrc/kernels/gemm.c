@@ -190,7 +190,7 @@ size_t ndq_gemm_overflow(const ndq_packed *w, bool a_signed, int32_t za)
 /* ---- The product ---- */
 
 /* Rows of activations in a kernel's format take at most this much, which leaves half of a 256 KB L2 for a panel. */
-enum { BLOCK_BYTES = 96 * 1024, SMALL_BLOCK_BYTES = 16 * 1024 };
+enum { BLOCK_BYTES = 96 * 1024 };
 
 /* Several for each thread, as cores that are shared with others differ in speed. */
 enum { CHUNKS_PER_THREAD = 4 };
@@ -307,8 +307,7 @@ static void run_chunk(void *ctx, size_t chunk)
     const size_t end_panel = ndq_min_size(first_panel + j->block_panels, ndq_ceil_div(w->N, w->kernel->nr));
     const size_t bytes = rows * ((j->in_place ? 0 : j->row_bytes) + sizeof(int32_t));
 
-    _Alignas(NDQ_ALIGN) uint8_t small[SMALL_BLOCK_BYTES];
-    uint8_t *scratch = bytes <= sizeof(small) ? small : ndq_alloc(bytes);
+    uint8_t *scratch = ndq_scratch(bytes);
     if (!scratch) {
         __atomic_store_n(&j->no_memory, 1, __ATOMIC_RELAXED);
         return;
@@ -316,8 +315,6 @@ static void run_chunk(void *ctx, size_t chunk)
     const block b = prepare_block(j, first_row, rows, scratch);
     for (size_t panel = first_panel; panel < end_panel; panel++)
         run_panel(j, &b, first_row, panel);
-    if (scratch != small)
-        ndq_free(scratch);
 }
 
 /* A power of two between rows would put all rows of a tile into the same few sets of the L1 cache. */
