@@ -112,6 +112,9 @@ extern const ndq_backend ndq_backend_portable;
 #ifdef NDQ_X86
 extern const ndq_backend ndq_backend_avx2, ndq_backend_avx512, ndq_backend_avx512vnni;
 #endif
+#ifdef NDQ_ARM64
+extern const ndq_backend ndq_backend_neon, ndq_backend_neondot;
+#endif
 
 /* All rows of this build, best first. */
 size_t ndq_backend_count(void);

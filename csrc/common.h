@@ -23,6 +23,12 @@
 #define NDQ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" NDQ_WIDE)))
 #define NDQ_TARGET_AVX512VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni" NDQ_WIDE)))
 #endif
+#if defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* which always has NEON */
+#define NDQ_ARM64 1
+#define NDQ_TARGET_NEONDOT __attribute__((target("arch=armv8.2-a+dotprod")))
+/* Vectors so marked are computed in this order: gcc would load all operands of a tile first, and run out of registers. */
+#define NDQ_KEEP_ORDER(x) __asm__ volatile("" : "+w"(x))
+#endif
 
 #define NDQ_RESTRICT restrict
 

@@ -28,6 +28,14 @@ static ndq_cpu detect(void)
     cpu.avx512vnni = cpu.avx512 && (c & bit_AVX512VNNI);
     return cpu;
 }
+#elif defined(NDQ_ARM64) && defined(__linux__)
+#include <sys/auxv.h>
+
+static ndq_cpu detect(void)
+{
+    enum { ASIMDDP = 1 << 20 }; /* Linux, Documentation/arch/arm64/elf_hwcaps.rst */
+    return (ndq_cpu){.neondot = (getauxval(AT_HWCAP) & ASIMDDP) != 0};
+}
 #else
 static ndq_cpu detect(void)
 {

@@ -8,6 +8,10 @@ static const ndq_backend *const rows[] = {
     &ndq_backend_avx512,
     &ndq_backend_avx2,
 #endif
+#ifdef NDQ_ARM64
+    &ndq_backend_neondot,
+    &ndq_backend_neon,
+#endif
     &ndq_backend_portable,
 };
 

@@ -11,6 +11,8 @@
 #ifdef NDQ_X86
 #include <immintrin.h>
 #define RELAX() _mm_pause()
+#elif defined(NDQ_ARM64)
+#define RELAX() __asm__ volatile("yield")
 #else
 #define RELAX() ((void)0)
 #endif

@@ -77,14 +77,15 @@ def test_any_shape_zero_point_and_strides(backend_name, data):
     assert_same_bits(found, reference.gemm_s32(a, b.T, a_zero, b_zero))
 
 
-@pytest.mark.parametrize("size", (15, 16, 17))
+@pytest.mark.parametrize("size", (15, 16, 17, 126, 127, 128))
 @pytest.mark.parametrize("b_type", DTYPES)
 def test_small_weights_do_not_saturate(backend, rng, size, b_type):
-    """Weights of 5 bits and fewer may take a kernel that adds in 16 bits; one step more must not."""
-    b_zero = 100
+    """Weights of up to 16 or 127 steps may take a kernel that adds in 16 bits; one step more must not."""
+    low, high = np.iinfo(b_type).min, np.iinfo(b_type).max
+    b_zero = low + 128
     for inputs in (1, 15, 16, 17, 64, 263):
-        b = (b_zero + rng.choice([-size, size], (inputs, 35))).astype(b_type)
-        b[:, 0], b[:, 1] = b_zero + size, b_zero - size
+        b = np.clip(b_zero + rng.choice([-size, size], (inputs, 35)), low, high).astype(b_type)
+        b[:, 0], b[:, 1] = min(b_zero + size, high), b_zero - size
         for a_type, a_zero in ((np.uint8, 0), (np.uint8, 255), (np.int8, -128), (np.int8, 127)):
             info = np.iinfo(a_type)
             a = rng.choice([info.min, info.max], (8, inputs)).astype(a_type)
@@ -241,9 +242,10 @@ with nq.backend(sys.argv[1]):
                 rows, outputs = 1 + size % 14, 1 + size * 7 % 40
                 a = guarded(random_codes(rng, (rows, size), a_type), side)
                 b = guarded(random_codes(rng, (size, outputs), np.int8), side)
+                b[0, 0] = -128
                 w = guarded(random_codes(rng, (outputs, size), np.int8), side)
                 out = guarded(np.zeros((rows, outputs), np.int32), side)
-                assert (nq.matmul_integer(a, b, 3, -4, out=out) == expected(a, b, 3, -4)).all()
+                assert (nq.matmul_integer(a, b, 3, 4, out=out) == expected(a, b, 3, 4)).all()
                 assert (nq.matmul_integer(a, w.T, out=out) == expected(a, w.T)).all()
                 small = guarded(w & 15, side)
                 assert (nq.matmul_integer(a, small.T, out=out) == expected(a, small.T)).all()

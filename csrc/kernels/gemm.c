@@ -230,7 +230,7 @@ void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_col
 {
     const ndq_packed *w = call->w;
     const size_t nr = w->kernel->nr;
-    const int32_t shift = ndq_gemm_shift_to_u8(w->kernel, call->a_signed);
+    const int32_t shift = ndq_gemm_shift_of_a(w->kernel, call->a_signed);
     const uint32_t za = w->kernel->a_centred ? 0 : (uint32_t)(call->za + shift);
     for (size_t j = 0; j < nr; j++) {
         c->add[j] = (int32_t)((uint32_t)w->bias[first + j] - za * (uint32_t)w->column_sum[first + j]);
@@ -288,7 +288,7 @@ static block prepare_block(const job *j, size_t first, size_t count, uint8_t *sc
         }
         if (terms) {
             int64_t sum[2] = {0, 0};
-            kernel->sums(call->w->K, a, call->a_signed, -ndq_gemm_shift_to_u8(kernel, call->a_signed), sum);
+            kernel->sums(call->w->K, a, call->a_signed, -ndq_gemm_shift_of_a(kernel, call->a_signed), sum);
             sums[m] = (int32_t)(uint32_t)(uint64_t)sum[0];
         }
     }
@@ -359,7 +359,7 @@ ndq_status ndq_gemm(const ndq_gemm_call *call)
     const bool whole_words = w->K % w->kernel->k_step == 0;
     job j = {.call = call,
              .stage = ndq_gemm_make_stage(call),
-             .in_place = !w->kernel->a_centred && !call->a_signed && whole_words,
+             .in_place = !w->kernel->a_centred && call->a_signed == w->kernel->a_signed && whole_words,
              .row_bytes = padded_row_bytes(w)};
     cut(&j, useful_threads(call));
     if (j.chunks > 1)

@@ -9,7 +9,7 @@
  * changing the backend can never misread them.
  *
  * Along K, codes are grouped in words of 32 bits, as many codes as one lane of the dot-product instruction takes: two
- * int16 or four bytes, u8 activations by s8 weights. An operand that has room for it is centred: its zero point is
+ * int16 or four bytes, u8 or s8 activations by s8 weights. An operand that has room for it is centred: its zero point is
  * subtracted while the codes are expanded, and nothing is left to do. Otherwise codes of the other sign are moved by
  * 128 together with their zero point, and the zero point enters through the sums of the other operand: that of a
  * through the column sums of w, that of w through the row sums of a. */
@@ -64,6 +64,7 @@ typedef struct ndq_gemm_kernel {
     size_t mr, nr;
     size_t codes_per_word; /* 2 or 4 */
     bool a_centred, w_centred;
+    bool a_signed;          /* the sign of a that is multiplied, unless a is centred */
     int32_t largest_weight; /* packs only weights with |w - zw| up to this; 0: any */
     const struct ndq_gemm_kernel *small; /* a faster kernel for small weights, or NULL */
     size_t k_step;         /* each run is padded with zeros to a multiple of this many codes */
@@ -90,6 +91,9 @@ typedef struct ndq_gemm_kernel {
 extern const ndq_gemm_kernel ndq_gemm_portable;
 #ifdef NDQ_X86
 extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avx512vnni;
+#endif
+#ifdef NDQ_ARM64
+extern const ndq_gemm_kernel ndq_gemm_neon, ndq_gemm_neon_small, ndq_gemm_neondot;
 #endif
 
 /* Weights in a kernel's format. Arrays by column are padded with zeros to whole panels. */
@@ -163,10 +167,10 @@ static inline size_t ndq_gemm_code_bytes(const ndq_gemm_kernel *kernel)
     return 4 / kernel->codes_per_word;
 }
 
-/* What brings codes of activations to u8, for a kernel that does not centre them. */
-static inline int32_t ndq_gemm_shift_to_u8(const ndq_gemm_kernel *kernel, bool is_signed)
+/* What brings codes of activations to the sign that a kernel multiplies, unless it centres them. */
+static inline int32_t ndq_gemm_shift_of_a(const ndq_gemm_kernel *kernel, bool is_signed)
 {
-    return kernel->a_centred || !is_signed ? 0 : 128;
+    return kernel->a_centred || is_signed == kernel->a_signed ? 0 : is_signed ? 128 : -128;
 }
 
 #endif

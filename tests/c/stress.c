@@ -111,8 +111,9 @@ static void report(const group *g)
 
 typedef struct {
     size_t M, N, K;
-    bool a_signed, w_signed, extremes, small_weights, transposed, fbgemm, relu, with_float_bias, out_signed;
-    int zero_points; /* 0: none, 1: of a, 2: of both */
+    bool a_signed, w_signed, extremes, transposed, fbgemm, relu, with_float_bias, out_signed;
+    int zero_points;    /* 0: none, 1: of a, 2: of both */
+    int largest_weight; /* 0: any */
 } product;
 
 typedef struct {
@@ -128,14 +129,14 @@ static int32_t random_zero(rng *r, bool is_signed)
     return u8[below(r, 5)] - (is_signed ? 128 : 0);
 }
 
-/* Weights at most 16 from their zero point, as 5 bits and fewer give, at either end more often than between. */
+/* Weights at most so far from their zero point, at either end more often than between. */
 static void make_small(rng *r, operands *o)
 {
     const product *p = &o->p;
-    const int lowest = p->w_signed ? -128 : 0;
+    const int lowest = p->w_signed ? -128 : 0, largest = p->largest_weight;
     for (size_t n = 0; n < p->N; n++)
         for (size_t k = 0; k < p->K; k++) {
-            const int away = below(r, 2) ? (int)below(r, 33) - 16 : below(r, 2) ? 16 : -16;
+            const int away = below(r, 2) ? (int)below(r, 2 * (size_t)largest + 1) - largest : below(r, 2) ? largest : -largest;
             int w = o->zw[n] + away;
             w = w < lowest ? lowest : w > lowest + 255 ? lowest + 255 : w;
             o->w[p->transposed ? k * p->N + n : n * p->K + k] = (uint8_t)w;
@@ -158,7 +159,7 @@ static operands make_operands(rng *r, const product *p)
         o.scale[n] = (float)(1 + below(r, 1000)) * 0.0001f;
         o.float_bias[n] = (float)below(r, 2001) * 0.01f - 10.0f;
     }
-    if (p->small_weights)
+    if (p->largest_weight)
         make_small(r, &o);
     return o;
 }
@@ -292,7 +293,7 @@ static product variant(size_t M, size_t N, size_t K, unsigned bits)
         .w_signed = bits >> 1 & 1,
         .transposed = bits >> 2 & 1,
         .extremes = bits >> 3 & 1,
-        .small_weights = bits % 3 == 1,
+        .largest_weight = bits % 3 != 1 ? 0 : bits % 2 ? 127 : 16,
         .fbgemm = bits >> 4 & 1,
         .relu = bits >> 5 & 1,
         .with_float_bias = bits >> 6 & 1,
