@@ -43,6 +43,12 @@ def test_a_single_extreme_anywhere_is_found(backend, dtype):
             assert _core.minmax(x, None)[2:] == (0, 1)
 
 
+def test_large_values_are_finite_although_their_sum_is_not(backend):
+    largest = np.finfo(np.float32).max
+    for n in (31, 32, 33, 100):
+        assert _core.minmax(np.full(n, largest), None) == (largest, largest, 0, 0)
+
+
 def test_minus_zero_becomes_zero(backend):
     low, high, _, _ = _core.minmax(np.full(50, -0.0, np.float32), None)
     assert not np.signbit(low) and not np.signbit(high)

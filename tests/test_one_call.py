@@ -66,6 +66,20 @@ class TestWeight:
         with pytest.raises(error, match=message):
             quantize_weight(w, b, x_scale, nq.QuantSpec(axis=0))
 
+    @pytest.mark.parametrize("axis", [None, 0])
+    def test_what_is_not_finite_is_counted_over_all_rows(self, backend, axis):
+        w = np.ones((40, 30), F32)
+        w[3, 29], w[20, 0], w[39, 29] = np.nan, np.inf, np.nan
+        with pytest.raises(ValueError, match="w: has 2 NaN and 1 infinite of 1200 values"):
+            quantize_weight(w, None, 1.0, nq.QuantSpec(axis=axis))
+
+    def test_threads_do_not_change_bits(self, backend, rng, threads):
+        w, b = rng.standard_normal((300, 700), F32), rng.standard_normal(300, F32)
+        for spec in (nq.QuantSpec(8, axis=0), nq.QuantSpec(4, axis=0), nq.QuantSpec(8)):
+            for count in (1, 2, 4):
+                threads(count)
+                self.assert_equal_to_the_steps(w, b, nq.QParams(F32(0.02), 100, ACTIVATION), spec)
+
     def test_sums_that_could_pass_int32_are_refused(self):
         with pytest.raises(nq.QuantizationError, match="channel 0"):
             quantize_weight(np.ones((1, 140_000), F32), None, 1.0, nq.QuantSpec())

@@ -110,8 +110,9 @@ int ndq_zero_point(PyObject *object, const char *name, int type, int32_t *value)
 /* The same for one integer or n of them: always n int32. */
 PyArrayObject *ndq_zero_points(PyObject *object, const char *name, int type, npy_intp n);
 
-/* Packs (N, K) codes of `params` with an int32 or float32 bias, or NULL; bindings/gemm.c. */
-PyObject *ndq_pack_weights(PyObject *module, PyArrayObject *w, const ndq_params_object *params, PyArrayObject *bias);
+/* A PackedMatrix that takes over `packed`, or MemoryError if that is NULL, with the scales of `params` and an int32 or
+ * float32 bias, or NULL; bindings/gemm.c. */
+PyObject *ndq_packed_object(PyObject *module, ndq_packed *packed, const ndq_params_object *params, PyArrayObject *bias);
 
 /* Scales must be one number. */
 int ndq_check_per_tensor(const ndq_params_object *params, const char *name);

@@ -202,18 +202,8 @@ static PyObject *wrap(PyTypeObject *type, ndq_packed *packed)
     return (PyObject *)self;
 }
 
-PyObject *ndq_pack_weights(PyObject *module, PyArrayObject *w, const ndq_params_object *params, PyArrayObject *bias)
+PyObject *ndq_packed_object(PyObject *module, ndq_packed *packed, const ndq_params_object *params, PyArrayObject *bias)
 {
-    PyArrayObject *zero;
-    if (take_zero_points(&params->params, (size_t)PyArray_DIM(w, 0), &zero) < 0)
-        return NULL;
-    const ndq_weights weights = weights_of(w, 0, zero);
-    const bool float_bias = bias && PyArray_TYPE(bias) == NPY_FLOAT;
-    ndq_packed *packed;
-    Py_BEGIN_ALLOW_THREADS
-    packed = ndq_gemm_pack(ndq_kernels_in_use()->gemm, &weights, float_bias);
-    Py_END_ALLOW_THREADS
-    ndq_release(zero);
     PyObject *self = wrap(ndq_state_of(module)->packed_type, packed);
     if (!self)
         return NULL;
@@ -226,16 +216,24 @@ PyObject *ndq_pack_weights(PyObject *module, PyArrayObject *w, const ndq_params_
 
 static PyObject *py_pack_matrix(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
-    PyArrayObject *w = NULL, *bias = NULL;
+    PyArrayObject *w = NULL, *bias = NULL, *zero = NULL;
     PyObject *self = NULL;
     ndq_params_object *params = NULL;
     if (ndq_check_count("pack_matrix", count, 3) < 0)
         return NULL;
     if (!(params = ndq_params_of(module, args[1])) || !(w = ndq_codes_of(args[0], "w", &params->params)) ||
-        check_weight_params(w, params) < 0 || take_bias(args[2], (size_t)PyArray_DIM(w, 0), &bias) < 0)
+        check_weight_params(w, params) < 0 || take_bias(args[2], (size_t)PyArray_DIM(w, 0), &bias) < 0 ||
+        take_zero_points(&params->params, (size_t)PyArray_DIM(w, 0), &zero) < 0)
         goto exit;
-    self = ndq_pack_weights(module, w, params, bias);
+    const ndq_weights weights = weights_of(w, 0, zero);
+    const bool float_bias = bias && PyArray_TYPE(bias) == NPY_FLOAT;
+    ndq_packed *packed;
+    Py_BEGIN_ALLOW_THREADS
+    packed = ndq_gemm_pack(ndq_kernels_in_use()->gemm, &weights, float_bias);
+    Py_END_ALLOW_THREADS
+    self = ndq_packed_object(module, packed, params, bias);
 exit:
+    ndq_release(zero);
     Py_XDECREF((PyObject *)params);
     ndq_release(w);
     ndq_release(bias);

@@ -2,6 +2,7 @@
  * the functions that do these things apart, in the same order, so that both give the same bits. float32 only. */
 #include "module.h"
 #include "range.h"
+#include "../kernels/gemm.h"
 #include "../kernels/reduce.h"
 
 #include <math.h>
@@ -12,8 +13,9 @@ typedef struct {
     PyObject *params;
     ndq_elementwise job;
     ndq_grid grid;
+    bool per_channel;
     ndq_extremes *extremes; /* one per channel */
-    float *low, *high;      /* the same, in the type of the data */
+    float low, high;        /* of the whole array, in the type of the data */
 } edge;
 
 static void clear(edge *e)
@@ -24,11 +26,10 @@ static void clear(edge *e)
     ndq_release(e->codes);
     Py_XDECREF(e->params);
     ndq_free(e->extremes);
-    ndq_free(e->low);
 }
 
-/* Takes `object` with `channels` equal parts in C order, 0 for as many as its first axis has. */
-static int take(edge *e, PyObject *object, const char *name, size_t channels)
+/* Takes `object`: one channel for each element of its first axis, or one for all of it. */
+static int take(edge *e, PyObject *object, const char *name)
 {
     PyArrayObject *given = ndq_float_array(object, name);
     if (!given)
@@ -43,97 +44,83 @@ static int take(edge *e, PyObject *object, const char *name, size_t channels)
     if (!e->x)
         return -1;
     const size_t n = (size_t)PyArray_SIZE(e->x);
-    channels = channels ? channels : (size_t)PyArray_DIM(e->x, 0);
+    const size_t channels = e->per_channel ? (size_t)PyArray_DIM(e->x, 0) : 1;
     e->job = (ndq_elementwise){.kernels = ndq_kernels_in_use(), .arithmetic = NDQ_F32, .n = n,
                                .geometry = {.channels = channels, .inner = n / channels},
                                .x = PyArray_DATA(e->x)};
     e->extremes = ndq_alloc(channels * sizeof(*e->extremes));
-    e->low = ndq_alloc(2 * channels * sizeof(*e->low));
-    e->high = e->low + channels;
-    return ndq_check_status(e->extremes && e->low ? NDQ_OK : NDQ_NO_MEMORY);
+    return ndq_check_status(e->extremes ? NDQ_OK : NDQ_NO_MEMORY);
 }
 
-static int find_extremes(edge *e, const char *name)
+/* Room for codes and for scales, zero points and coefficients, still to be set. */
+static int allocate(edge *e, PyObject *module)
+{
+    const size_t channels = e->job.geometry.channels;
+    const npy_intp shape = (npy_intp)channels;
+    const int type = e->grid.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
+    e->scale = (PyArrayObject *)PyArray_SimpleNew(e->per_channel, &shape, NPY_FLOAT);
+    e->zero_point = (PyArrayObject *)PyArray_SimpleNew(e->per_channel, &shape, NPY_INT32);
+    e->codes = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(e->x), PyArray_DIMS(e->x), type);
+    e->params = ndq_params_make(ndq_state_of(module)->params_type, &(ndq_params_source){.channels = channels,
+                                                                                       .qmin = e->grid.qmin,
+                                                                                       .qmax = e->grid.qmax,
+                                                                                       .rule = NDQ_MULTIPLY,
+                                                                                       .per_channel = e->per_channel,
+                                                                                       .scale_type = NPY_FLOAT});
+    if (!e->scale || !e->zero_point || !e->codes || !e->params)
+        return -1;
+    e->job.params = &((ndq_params_object *)e->params)->params;
+    e->job.q = PyArray_DATA(e->codes);
+    return 0;
+}
+
+static int find_extremes(edge *e)
 {
     ndq_status status;
     Py_BEGIN_ALLOW_THREADS
     status = ndq_minmax(&e->job, e->extremes);
     Py_END_ALLOW_THREADS
+    e->low = (float)e->extremes->min;
+    e->high = (float)e->extremes->max;
+    return ndq_check_status(status);
+}
+
+static int check_finite(const edge *e, const char *name)
+{
     size_t nans = 0, infs = 0;
     for (size_t c = 0; c < e->job.geometry.channels; c++) {
         nans += e->extremes[c].nans;
         infs += e->extremes[c].infs;
-        e->low[c] = (float)e->extremes[c].min;
-        e->high[c] = (float)e->extremes[c].max;
     }
-    if (ndq_check_status(status) < 0)
-        return -1;
     if (!nans && !infs)
         return 0;
     PyErr_Format(PyExc_ValueError, "%s: has %zu NaN and %zu infinite of %zu values", name, nans, infs, e->job.n);
     return -1;
 }
 
-/* Scale and zero point of low and high. */
-static int choose(edge *e, bool per_channel)
+/* Scale, raised for `bias` unless that is NULL, zero point and coefficients of one channel. */
+static void set_channel(edge *e, size_t c, float low, float high, const ndq_bias *bias)
 {
-    const size_t channels = e->job.geometry.channels;
-    const npy_intp shape = (npy_intp)channels;
-    e->scale = (PyArrayObject *)PyArray_SimpleNew(per_channel, &shape, NPY_FLOAT);
-    e->zero_point = (PyArrayObject *)PyArray_SimpleNew(per_channel, &shape, NPY_INT32);
-    int64_t *zero = ndq_alloc(channels * sizeof(*zero));
-    if (e->scale && e->zero_point && ndq_check_status(zero ? NDQ_OK : NDQ_NO_MEMORY) == 0) {
-        ndq_scale_zero_point_f32(&e->grid, channels, e->low, e->high, PyArray_DATA(e->scale), zero);
-        for (size_t c = 0; c < channels; c++)
-            ((int32_t *)PyArray_DATA(e->zero_point))[c] = (int32_t)zero[c];
-    }
-    ndq_free(zero);
-    return zero && e->scale && e->zero_point ? 0 : -1;
+    float *scale = (float *)PyArray_DATA(e->scale) + c;
+    int64_t zero;
+    ndq_scale_zero_point_f32(&e->grid, 1, &low, &high, scale, &zero);
+    if (bias)
+        ndq_quantize_bias_f32(bias, scale, scale);
+    ((int32_t *)PyArray_DATA(e->zero_point))[c] = (int32_t)zero;
+    ndq_params_set(&((ndq_params_object *)e->params)->params, c, *scale, (double)zero);
 }
 
-/* The coefficients of scale and zero point, which are final now. */
-static int make_params(edge *e, PyObject *module, bool per_channel)
+/* Scales are final now. Finite ones are of normal size, so they fit. */
+static int check_scales(edge *e)
 {
-    const size_t channels = e->job.geometry.channels;
-    double *values = ndq_alloc(2 * channels * sizeof(*values));
-    if (ndq_check_status(values ? NDQ_OK : NDQ_NO_MEMORY) < 0)
-        return -1;
     bool finite = true;
-    for (size_t c = 0; c < channels; c++) {
-        values[c] = ((float *)PyArray_DATA(e->scale))[c];
-        values[channels + c] = ((int32_t *)PyArray_DATA(e->zero_point))[c];
-        finite &= values[c] < HUGE_VALF;
-    }
-    if (!finite)
-        PyErr_SetString(PyExc_ValueError, "scale: passes the range of float32");
-    else
-        e->params = ndq_params_make(ndq_state_of(module)->params_type,
-                                    &(ndq_params_source){.channels = channels,
-                                                         .scale = values,
-                                                         .zero_point = values + channels,
-                                                         .qmin = e->grid.qmin,
-                                                         .qmax = e->grid.qmax,
-                                                         .rule = NDQ_MULTIPLY,
-                                                         .per_channel = per_channel,
-                                                         .scale_type = NPY_FLOAT});
-    ndq_free(values);
+    for (size_t c = 0; c < e->job.geometry.channels; c++)
+        finite &= ((float *)PyArray_DATA(e->scale))[c] < HUGE_VALF;
     PyArray_CLEARFLAGS(e->scale, NPY_ARRAY_WRITEABLE);
     PyArray_CLEARFLAGS(e->zero_point, NPY_ARRAY_WRITEABLE);
-    return e->params ? 0 : -1;
-}
-
-static int quantize(edge *e)
-{
-    const int type = e->grid.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
-    e->codes = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(e->x), PyArray_DIMS(e->x), type);
-    if (!e->codes)
-        return -1;
-    e->job.params = &((ndq_params_object *)e->params)->params;
-    e->job.q = PyArray_DATA(e->codes);
-    Py_BEGIN_ALLOW_THREADS
-    ndq_quantize(&e->job);
-    Py_END_ALLOW_THREADS
-    return 0;
+    if (!finite)
+        PyErr_SetString(PyExc_ValueError, "scale: passes the range of float32");
+    return finite ? 0 : -1;
 }
 
 /* The grid in the last arguments of both functions; the textbook rule rounds in another way than these. */
@@ -171,75 +158,145 @@ static PyObject *py_observe_quantize(PyObject *module, PyObject *args)
         return NULL;
     e.grid.symmetric = symmetric;
     e.grid.rule = (ndq_range_rule)rule;
-    if (check_grid(&e.grid) < 0 || take(&e, x, "x", 1) < 0 || find_extremes(&e, "x") < 0)
+    if (check_grid(&e.grid) < 0 || take(&e, x, "x") < 0 || find_extremes(&e) < 0 || check_finite(&e, "x") < 0)
         goto exit;
-    const float seen_low = *e.low, seen_high = *e.high;
-    if (average(low, weight, e.low) < 0 || average(high, weight, e.high) < 0 || choose(&e, false) < 0 ||
-        make_params(&e, module, false) < 0 || quantize(&e) < 0)
+    const float seen_low = e.low, seen_high = e.high;
+    if (average(low, weight, &e.low) < 0 || average(high, weight, &e.high) < 0 || allocate(&e, module) < 0)
         goto exit;
-    result = Py_BuildValue("ffffNNOO", seen_low, seen_high, *e.low, *e.high, PyArray_Return(ndq_retain(e.scale)),
+    set_channel(&e, 0, e.low, e.high, NULL);
+    if (check_scales(&e) < 0)
+        goto exit;
+    Py_BEGIN_ALLOW_THREADS
+    ndq_quantize(&e.job);
+    Py_END_ALLOW_THREADS
+    result = Py_BuildValue("ffffNNOO", seen_low, seen_high, e.low, e.high, PyArray_Return(ndq_retain(e.scale)),
                            PyArray_Return(ndq_retain(e.zero_point)), e.params, (PyObject *)e.codes);
 exit:
     clear(&e);
     return result;
 }
 
-/* Raises scales that are too small for their bias; int32 codes of the bias, or NULL without an exception for None. */
-static int take_bias(edge *e, PyObject *object, double x_scale, PyArrayObject **codes)
+/* A weight (N, K) with its bias, on its way to packed codes. */
+typedef struct {
+    edge e;
+    size_t K;
+    ndq_bias bias;
+    PyArrayObject *values, *codes; /* of the bias */
+    int32_t *zero_points;          /* one for each row */
+} weight;
+
+static void clear_weight(weight *w)
 {
-    PyArrayObject *bias = ndq_bias_values(object);
-    int result = -1;
-    if (!bias)
+    clear(&w->e);
+    ndq_release(w->values);
+    ndq_release(w->codes);
+    ndq_free(w->zero_points);
+}
+
+static int take_bias(weight *w, PyObject *object, double x_scale)
+{
+    const npy_intp outputs = PyArray_DIM(w->e.x, 0);
+    if (!(w->values = ndq_bias_values(object)) ||
+        (object != Py_None && ndq_check_shape(w->values, "bias", 1, &outputs) < 0))
         return -1;
-    const npy_intp outputs = PyArray_DIM(e->x, 0);
-    if (object != Py_None && ndq_check_shape(bias, "bias", 1, &outputs) < 0)
-        goto exit;
     if (!(x_scale > 0 && x_scale < HUGE_VAL)) {
         PyErr_SetString(PyExc_ValueError, "x_scale: must be positive and finite");
-        goto exit;
+        return -1;
     }
-    *codes = (PyArrayObject *)PyArray_SimpleNew(1, PyArray_DIMS(bias), NPY_INT32);
-    if (!*codes)
-        goto exit;
-    const ndq_bias job = {.x_scale = x_scale, .scales = e->job.geometry.channels,
-                          .biases = (size_t)PyArray_SIZE(bias), .bias = PyArray_DATA(bias), .codes = PyArray_DATA(*codes)};
-    ndq_quantize_bias_f32(&job, PyArray_DATA(e->scale), PyArray_DATA(e->scale));
-    if (object == Py_None) {
-        ndq_release(*codes);
-        *codes = NULL;
+    w->codes = (PyArrayObject *)PyArray_SimpleNew(1, PyArray_DIMS(w->values), NPY_INT32);
+    w->zero_points = ndq_alloc((size_t)outputs * sizeof(*w->zero_points));
+    if (!w->codes || ndq_check_status(w->zero_points ? NDQ_OK : NDQ_NO_MEMORY) < 0)
+        return -1;
+    w->bias = (ndq_bias){.x_scale = x_scale, .scales = 1, .biases = (size_t)PyArray_SIZE(w->values),
+                         .bias = PyArray_DATA(w->values), .codes = PyArray_DATA(w->codes)};
+    return 0;
+}
+
+/* Range, scale and bias of one row. */
+static void set_row(weight *w, size_t row)
+{
+    ndq_extremes *seen = &w->e.extremes[row];
+    *seen = (ndq_extremes){.min = HUGE_VAL, .max = -HUGE_VAL};
+    w->e.job.kernels->minmax_f32(w->K, (const float *)w->e.job.x + row * w->K, seen);
+    ndq_bias bias = w->bias;
+    if (bias.biases) {
+        bias.biases = 1;
+        bias.bias += row;
+        bias.codes += row;
     }
-    result = 0;
-exit:
-    ndq_release(bias);
-    return result;
+    set_channel(&w->e, row, (float)(seen->min + 0.0), (float)(seen->max + 0.0), &bias);
+}
+
+/* All that happens to a row before it is packed; a row of some KB stays in the L1 cache meanwhile. */
+static void make_rows(void *ctx, size_t first, size_t count)
+{
+    weight *w = ctx;
+    const ndq_elementwise *job = &w->e.job;
+    const int32_t *zero = PyArray_DATA(w->e.zero_point);
+    for (size_t row = first; row < first + count; row++) {
+        const size_t begin = row * w->K, end = begin + w->K;
+        if (w->e.per_channel)
+            set_row(w, row);
+        w->zero_points[row] = zero[w->e.per_channel ? row : 0];
+        job->kernels->quantize_f32(&job->params->f32, &job->geometry, begin, end, job->x, job->q);
+    }
+}
+
+/* No code of the grid is further from its zero point. */
+static int32_t largest_code(const ndq_grid *grid)
+{
+    const int zero = grid->qmin < 0 ? 0 : 1 << (grid->bits - 1), above = grid->qmax - zero, below = zero - grid->qmin;
+    return !grid->symmetric ? grid->qmax - grid->qmin : above > below ? above : below;
+}
+
+static ndq_packed *pack(weight *w)
+{
+    const ndq_weights weights = {.N = (size_t)PyArray_DIM(w->e.x, 0), .K = w->K, .runs = 1, .codes = w->e.job.q,
+                                 .stride_n = (ptrdiff_t)w->K, .stride_k = 1, .is_signed = w->e.grid.qmin < 0,
+                                 .zero_point = w->zero_points, .largest = largest_code(&w->e.grid),
+                                 .make_rows = make_rows, .ctx = w};
+    ndq_packed *packed;
+    Py_BEGIN_ALLOW_THREADS
+    packed = ndq_gemm_pack(w->e.job.kernels->gemm, &weights, false);
+    Py_END_ALLOW_THREADS
+    return packed;
 }
 
 /* quantize_weight(w, bias, x_scale, qmin, qmax, bits, symmetric, rule, per_channel) */
 static PyObject *py_quantize_weight(PyObject *module, PyObject *args)
 {
-    edge e = {0};
-    PyObject *w, *bias_arg, *packed = NULL, *result = NULL;
-    PyArrayObject *bias = NULL;
+    weight w = {0};
+    edge *e = &w.e;
+    PyObject *w_arg, *bias, *packed = NULL, *result = NULL;
     double x_scale;
     int symmetric, rule, per_channel;
-    if (!PyArg_ParseTuple(args, "OOdiiipip:quantize_weight", &w, &bias_arg, &x_scale, &e.grid.qmin, &e.grid.qmax,
-                          &e.grid.bits, &symmetric, &rule, &per_channel))
+    if (!PyArg_ParseTuple(args, "OOdiiipip:quantize_weight", &w_arg, &bias, &x_scale, &e->grid.qmin, &e->grid.qmax,
+                          &e->grid.bits, &symmetric, &rule, &per_channel))
         return NULL;
-    e.grid.symmetric = symmetric;
-    e.grid.rule = (ndq_range_rule)rule;
-    if (check_grid(&e.grid) < 0 || take(&e, w, "w", per_channel ? 0 : 1) < 0 || ndq_check_ndim(e.x, "w", 2) < 0 ||
-        find_extremes(&e, "w") < 0 || choose(&e, per_channel) < 0 || take_bias(&e, bias_arg, x_scale, &bias) < 0 ||
-        make_params(&e, module, per_channel) < 0 || quantize(&e) < 0)
+    e->grid.symmetric = symmetric;
+    e->grid.rule = (ndq_range_rule)rule;
+    e->per_channel = per_channel;
+    if (check_grid(&e->grid) < 0 || take(e, w_arg, "w") < 0 || ndq_check_ndim(e->x, "w", 2) < 0 ||
+        take_bias(&w, bias, x_scale) < 0 || allocate(e, module) < 0 || (!per_channel && find_extremes(e) < 0))
         goto exit;
-    packed = ndq_pack_weights(module, e.codes, (ndq_params_object *)e.params, bias);
+    w.K = (size_t)PyArray_DIM(e->x, 1);
+    if (!per_channel)
+        set_channel(e, 0, e->low, e->high, &w.bias);
+    ndq_packed *matrix = pack(&w);
+    PyArrayObject *bias_codes = bias == Py_None ? NULL : w.codes;
+    if (!matrix || check_finite(e, "w") < 0 || check_scales(e) < 0)
+        ndq_gemm_free(matrix);
+    else
+        packed = ndq_packed_object(module, matrix, (ndq_params_object *)e->params, bias_codes);
     if (packed)
-        result = Py_BuildValue("ONNOOO", (PyObject *)e.codes, PyArray_Return(ndq_retain(e.scale)),
-                               PyArray_Return(ndq_retain(e.zero_point)), e.params,
-                               bias ? (PyObject *)bias : Py_None, packed);
+        result = Py_BuildValue("ONNOOO", (PyObject *)e->codes, PyArray_Return(ndq_retain(e->scale)),
+                               PyArray_Return(ndq_retain(e->zero_point)), e->params,
+                               bias_codes ? (PyObject *)bias_codes : Py_None, packed);
+    else if (!matrix)
+        PyErr_NoMemory();
 exit:
     Py_XDECREF(packed);
-    ndq_release(bias);
-    clear(&e);
+    clear_weight(&w);
     return result;
 }
 

@@ -24,21 +24,24 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
         .f64 = {.scale = d, .inv = d + C, .zp = d + 2 * C, .lo = d + 3 * C, .hi = d + 4 * C},
         .f32 = {.scale = f, .inv = f + C, .zp = f + 2 * C, .lo = f + 3 * C, .hi = f + 4 * C},
     };
-    for (size_t c = 0; c < C; c++) {
-        const double shift = rule == NDQ_TEXTBOOK_RULE ? 0 : zero_point[c];
-        d[c] = scale[c];
-        d[C + c] = 1.0 / scale[c];
-        d[2 * C + c] = zero_point[c];
-        d[3 * C + c] = qmin - shift;
-        d[4 * C + c] = qmax - shift;
-        const float s = (float)scale[c];
-        f[c] = s;
-        f[C + c] = 1.0f / s;
-        for (size_t row = 2; row < COEFFICIENTS; row++)
-            f[row * C + c] = (float)d[row * C + c];
-        params->fits_f32 &= isfinite(s) && s > 0 && isfinite(f[C + c]);
-    }
+    for (size_t c = 0; scale && c < C; c++)
+        params->fits_f32 &= ndq_params_set(params, c, scale[c], zero_point[c]);
     return NDQ_OK;
+}
+
+bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zero_point)
+{
+    const size_t C = params->channels;
+    double *d = (double *)params->memory + channel;
+    float *f = (float *)((double *)params->memory + COEFFICIENTS * C) + channel;
+    const double shift = params->rule == NDQ_TEXTBOOK_RULE ? 0 : zero_point;
+    const double exact[COEFFICIENTS] = {scale, 1.0 / scale, zero_point, params->qmin - shift, params->qmax - shift};
+    for (size_t row = 0; row < COEFFICIENTS; row++) {
+        d[row * C] = exact[row];
+        f[row * C] = (float)exact[row];
+    }
+    f[C] = 1.0f / f[0];
+    return isfinite(f[0]) && f[0] > 0 && isfinite(f[C]);
 }
 
 void ndq_params_free(ndq_params *params)

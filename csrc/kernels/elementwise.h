@@ -19,9 +19,13 @@ typedef struct {
     void *memory; /* holds all the arrays above */
 } ndq_params;
 
-/* The scale is rounded to the type of the computation once, then inverted. */
+/* The scale is rounded to the type of the computation once, then inverted. Without scales the caller sets each channel
+ * by ndq_params_set before it is used. */
 ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *scale, const double *zero_point,
                            int32_t qmin, int32_t qmax, ndq_rule rule);
+
+/* Coefficients of one channel; whether its scale fits float32. */
+bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zero_point);
 void ndq_params_free(ndq_params *params);
 
 /* The arrays of one call; a function uses those that its kernel names. All are C-contiguous and aligned. */

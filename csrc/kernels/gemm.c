@@ -6,7 +6,7 @@
 
 /* ---- Packed weights ---- */
 
-enum { PACK_CODES = 256 }; /* K is packed in parts of this many codes, so that the rows between two formats stay in L1 */
+enum { PACK_BYTES = 16 * 1024, PACK_CODES = 2048 }; /* K is packed in parts: what lies between two formats stays in L1 */
 
 /* What brings codes of weights to s8, for a kernel that does not centre them. */
 static int32_t shift_to_s8(bool is_signed)
@@ -67,6 +67,12 @@ static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, const ndq_weights *
     return p;
 }
 
+/* Codes of one part: rows of all columns of a panel, expanded, take PACK_BYTES. */
+static size_t part_codes(const ndq_gemm_kernel *kernel)
+{
+    return PACK_BYTES / kernel->nr / ndq_gemm_code_bytes(kernel);
+}
+
 static int32_t zero_of(const ndq_weights *w, size_t n)
 {
     return w->zero_point ? w->zero_point[n] : 0;
@@ -88,10 +94,10 @@ static void pack_part(ndq_packed *p, const ndq_weights *w, size_t panel, size_t 
                       int64_t sums[][2])
 {
     const ndq_gemm_kernel *kernel = p->kernel;
-    _Alignas(NDQ_ALIGN) uint8_t rows[NDQ_GEMM_MAX_NR * PACK_CODES * sizeof(int16_t)];
+    _Alignas(NDQ_ALIGN) uint8_t rows[PACK_BYTES];
     uint8_t copy[PACK_CODES];
     const size_t size = ndq_gemm_code_bytes(kernel), padded = ndq_round_up(count, kernel->k_step);
-    const size_t first = panel * kernel->nr, stride = PACK_CODES * size;
+    const size_t first = panel * kernel->nr, stride = PACK_BYTES / kernel->nr;
     for (size_t j = 0; j < kernel->nr; j++) {
         uint8_t *row = rows + j * stride;
         const size_t present = first + j < p->N ? count : 0;
@@ -108,22 +114,31 @@ static void pack_part(ndq_packed *p, const ndq_weights *w, size_t panel, size_t 
                  stride / sizeof(ndq_gemm_word), p->words, p->panels + panel * p->words * kernel->nr);
 }
 
-static void pack_panel(ndq_packed *p, const ndq_weights *w, size_t panel)
+typedef struct {
+    ndq_packed *packed;
+    const ndq_weights *weights;
+} packing;
+
+static void pack_panel(void *ctx, size_t panel)
 {
+    const packing *job = ctx;
+    ndq_packed *p = job->packed;
+    const ndq_weights *w = job->weights;
     const size_t first = panel * p->kernel->nr;
+    if (w->make_rows)
+        w->make_rows(w->ctx, first, ndq_min_size(p->kernel->nr, w->N - first));
     const int32_t shift = shift_to_s8(w->is_signed);
     int64_t sums[NDQ_GEMM_MAX_NR][2] = {{0}};
-    const size_t run_codes = p->K / p->runs;
+    const size_t run_codes = p->K / p->runs, part = part_codes(p->kernel);
+    assert(part <= PACK_CODES && part % p->kernel->k_step == 0);
     for (size_t run = 0; run < p->runs; run++)
-        for (size_t k = 0; k < run_codes; k += PACK_CODES)
-            pack_part(p, w, panel, run, k, ndq_min_size(PACK_CODES, run_codes - k), sums);
+        for (size_t k = 0; k < run_codes; k += part)
+            pack_part(p, w, panel, run, k, ndq_min_size(part, run_codes - k), sums);
     for (size_t j = 0; j < p->kernel->nr && first + j < p->N; j++) {
         const int32_t zero = p->kernel->w_centred ? 0 : zero_of(w, first + j) + shift;
         p->zero_point[first + j] = zero;
-        p->any_zero_point |= zero != 0;
         p->column_sum[first + j] = (int32_t)(uint32_t)(uint64_t)sums[j][0];
         p->magnitude[first + j] = sums[j][1];
-        p->max_magnitude = sums[j][1] > p->max_magnitude ? sums[j][1] : p->max_magnitude;
     }
 }
 
@@ -131,6 +146,8 @@ static void pack_panel(ndq_packed *p, const ndq_weights *w, size_t panel)
 static bool all_small(const ndq_gemm_kernel *kernel, const ndq_weights *w)
 {
     uint8_t copy[PACK_CODES];
+    if (w->largest)
+        return w->largest <= kernel->largest_weight;
     for (size_t n = 0; n < w->N; n++)
         for (size_t k = 0; k < w->K; k += PACK_CODES) {
             const size_t count = ndq_min_size(PACK_CODES, w->K - k);
@@ -156,9 +173,13 @@ static ndq_packed *choose_kernel(const ndq_gemm_kernel *kernel, const ndq_weight
 ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
 {
     ndq_packed *p = choose_kernel(kernel, w, with_float_bias);
-    if (p)
-        for (size_t panel = 0; panel < ndq_ceil_div(w->N, p->kernel->nr); panel++)
-            pack_panel(p, w, panel);
+    if (!p)
+        return NULL;
+    ndq_for_chunks(w->N * w->K, ndq_ceil_div(w->N, p->kernel->nr), pack_panel, &(packing){p, w});
+    for (size_t n = 0; n < w->N; n++) {
+        p->any_zero_point |= p->zero_point[n] != 0;
+        p->max_magnitude = p->magnitude[n] > p->max_magnitude ? p->magnitude[n] : p->max_magnitude;
+    }
     return p;
 }
 

@@ -114,7 +114,9 @@ typedef struct {
     size_t bytes;           /* all of the above */
 } ndq_packed;
 
-/* Weights as they come: strides in bytes. zero_point has N entries, or is NULL: all 0. */
+/* Weights as they come: strides in bytes. zero_point has N entries, or is NULL: all 0. Codes that do not exist yet are
+ * made as they are packed, so that each row is still in the cache: make_rows writes codes and zero points of rows
+ * [first, first + count). It runs once for each row, in any order, on several threads. */
 typedef struct {
     size_t N, K;
     size_t runs; /* of K / runs codes each */
@@ -122,6 +124,9 @@ typedef struct {
     ptrdiff_t stride_n, stride_k;
     bool is_signed;
     const int32_t *zero_point;
+    int32_t largest; /* no |w - zw| is larger; 0: not known, so the codes are looked through */
+    void (*make_rows)(void *ctx, size_t first, size_t count); /* NULL: the codes are there. Else largest is known */
+    void *ctx;
 } ndq_weights;
 
 /* NULL when there is no memory. with_float_bias allocates float_bias, zeros. Takes kernel->small if the weights are. */

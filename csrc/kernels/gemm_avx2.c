@@ -12,6 +12,7 @@
 #define TARGET NDQ_TARGET_AVX2
 #define NR 16
 #include "gemm_plain.inc.h"
+#include "gemm_avx2.inc.h"
 
 /* One word of K of one row: broadcast it, multiply it by the two vectors of weights, add. As one asm statement because
  * gcc moves the six broadcasts of a step together and then spills half of the accumulators. */
@@ -99,40 +100,6 @@ TILES(4)
 TILES(5)
 TILES(6)
 
-/* Eight words of eight rows to eight columns of eight words. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-transpose_8x8(const ndq_gemm_word *rows, size_t stride, ndq_gemm_word *out)
-{
-    __m256i r[8], s[8];
-    for (int i = 0; i < 8; i++)
-        r[i] = _mm256_load_si256((const __m256i *)(rows + (size_t)i * stride));
-    for (int i = 0; i < 8; i += 2) {
-        s[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
-        s[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        r[i] = _mm256_unpacklo_epi64(s[i], s[i + 2]);
-        r[i + 1] = _mm256_unpackhi_epi64(s[i], s[i + 2]);
-        r[i + 2] = _mm256_unpacklo_epi64(s[i + 1], s[i + 3]);
-        r[i + 3] = _mm256_unpackhi_epi64(s[i + 1], s[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        _mm256_store_si256((__m256i *)(out + NR * i), _mm256_permute2x128_si256(r[i], r[i + 4], 0x20));
-        _mm256_store_si256((__m256i *)(out + NR * (i + 4)), _mm256_permute2x128_si256(r[i], r[i + 4], 0x31));
-    }
-}
-
-/* pack_words, with eight by eight words at a time. */
-static NDQ_TARGET_AVX2 void pack(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
-                                 ndq_gemm_word *panel)
-{
-    const size_t whole = count / 8 * 8;
-    for (size_t i = 0; i < whole; i += 8)
-        for (size_t n = 0; n < NR; n += 8)
-            transpose_8x8(rows + n * stride + i, stride, panel + (first + i) * NR + n);
-    avx2_pack_words(first + whole, count - whole, rows + whole, stride, words, panel);
-}
-
 const ndq_gemm_kernel ndq_gemm_avx2 = {
     .name = "avx2",
     .mr = 6,
@@ -145,8 +112,8 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .parallel_macs = 2.4e6,
     .expand_a = avx2_expand_s16,
     .expand_w = avx2_expand_s16,
-    .sums = avx2_sums,
-    .pack = pack,
+    .sums = avx2_sums_both,
+    .pack = avx2_pack_transposed,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes},

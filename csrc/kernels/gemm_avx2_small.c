@@ -13,6 +13,7 @@
 #define TARGET NDQ_TARGET_AVX2
 #define NR 16
 #include "gemm_plain.inc.h"
+#include "gemm_avx2.inc.h"
 
 enum { LARGEST = 16, GROUP = 4 }; /* words that are added in 16 bits */
 _Static_assert(GROUP * 2 * LARGEST * 255 <= INT16_MAX, "sums of a group fit 16 bits");
@@ -109,9 +110,9 @@ const ndq_gemm_kernel ndq_gemm_avx2_small = {
     .parallel_macs = 4e6,
     .expand_a = avx2_small_expand_u8,
     .expand_w = avx2_small_expand_centred_s8,
-    .sums = avx2_small_sums,
+    .sums = avx2_small_sums_both,
     .largest = avx2_small_largest,
-    .pack = avx2_small_pack_words,
+    .pack = avx2_small_pack_transposed,
     .tile = {wide_1, wide_2, wide_3},
     .narrow = {narrow_1, narrow_2, narrow_3},
     .store = {avx2_small_store_s32, avx2_small_store_f32, avx2_small_store_codes},

@@ -13,8 +13,8 @@ static void NDQ_FN(minmax_nonfinite)(size_t n, const T *x, ndq_extremes *e)
     }
 }
 
-/* Lanes of independent minima vectorise without any licence to reorder; order does not matter to a minimum. The sum of
- * v - v is 0 as long as all data are finite, else NaN. */
+/* Lanes of independent minima vectorise without any licence to reorder; order does not matter to a minimum. A sum is
+ * finite only if all data are; one that overflows although they are only takes the slower way. */
 NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
 {
     enum { LANES = 32 };
@@ -28,8 +28,11 @@ NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
     const T v = x[at];                                                                  \
     low[lane] = v < low[lane] ? v : low[lane];                                          \
     high[lane] = v > high[lane] ? v : high[lane];                                       \
-    check[lane] += v - v;
-    NDQ_LANES(LANES, n, ONE)
+    check[lane] += v;
+    const size_t whole = n < LANES ? n : n / LANES * LANES;
+    NDQ_LANES(LANES, whole, ONE)
+    if (n > whole) /* the rest is taken together with some that were seen already */
+        NDQ_IVDEP for (size_t j = 0; j < LANES; j++) { ONE(n - LANES + j, j) }
 #undef ONE
     /* Halves onto halves: rows of a weight are so short that lanes taken one by one would cost as much as the data. */
 #define FOLD(half)                                                                          for (size_t j = 0; j < (half); j++) {                                                       low[j] = low[j + (half)] < low[j] ? low[j + (half)] : low[j];                           high[j] = high[j + (half)] > high[j] ? high[j + (half)] : high[j];                      check[j] += check[j + (half)];                                                      }
@@ -39,7 +42,7 @@ NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
     FOLD(2)
     FOLD(1)
 #undef FOLD
-    if (!(check[0] == 0)) {
+    if (!(check[0] - check[0] == 0)) {
         NDQ_FN(minmax_nonfinite)(n, x, e);
         return;
     }
