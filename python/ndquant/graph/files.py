@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..ops import OPS
-from ..ops.linear import IntegerLinear
+from ..ops.integer_layer import IntegerLayer
 from ..qparams import QParams, QuantSpec
 from .graph import Graph, Node
 from .lower import QuantizeEdge, edge_qparams
@@ -66,7 +66,7 @@ def _node_header(node, arrays):
     header = {"name": node.name, "op": node.op.name, "inputs": list(node.inputs), "attributes": node.attributes}
     if node.op.name == "quantize":
         header["out_qparams"] = _qparams_header(node.out_qparams)
-    elif node.op.name == "linear_integer":
+    elif isinstance(node.module, IntegerLayer):
         layer = node.module
         codes = _pack_codes(layer.weight, layer.w_qparams.spec)
         header["weight"] = {"shape": list(layer.weight.shape), **_qparams_header(layer.w_qparams)}
@@ -252,7 +252,7 @@ def _integer_linear(header, name, arrays):
     if bias is not None:
         bias = _checked_bias(bias, np.float32 if bias.dtype.kind == "f" else np.int32, shape[0])
     out_qparams = None if header["out_qparams"] is None else _qparams(header["out_qparams"])
-    return IntegerLinear(codes, w_qparams, bias, out_qparams)
+    return IntegerLayer(codes, w_qparams, bias, out_qparams)
 
 
 def _qparams(header):
@@ -267,7 +267,7 @@ def _qparams(header):
 
 def _check_edges(graph, node):
     """Integer layers must be fed codes, and their integers must fit the kernel: nothing is left to the first run."""
-    if node.op.name == "linear_integer":
+    if isinstance(node.module, IntegerLayer):
         if edge_qparams(graph, node.inputs[0]) is None:
             raise ValueError(f"node {node.name!r} reads floats where it takes codes")
         node.module.packed  # noqa: B018 - packing checks the integers

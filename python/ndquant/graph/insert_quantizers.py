@@ -21,7 +21,7 @@ def insert_quantizers(graph, config_of, make_quantizer, output=None):
         Also quantizes the output of the graph, where an integer layer gives it.
     """
     nodes = [node.copy() for node in graph.nodes]
-    configs = {node.name: config_of(node) for node in nodes if node.op.quantizes_inputs}
+    configs = {node.name: config_of(node) for node in nodes if node.op.lower is not None}
     integer = [name for name, config in configs.items() if config is not None]
     quantizers = {}
     for node in nodes:

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..ops import OPS
-from ..ops.linear import IntegerLinear, quantize_parameters
+from ..ops.integer_layer import IntegerLayer
 from ..ops.record import StoredIntegers
 from ..profiles import PROFILES
 from .graph import Node
@@ -39,29 +39,22 @@ def _lower_node(graph, node, nodes, edges):
     inputs = tuple(edges.get(name, name) for name in node.inputs)
     if node.op.name == "quantizer":
         return _lower_quantizer(graph, node, nodes, inputs)
-    codes_in = _edge_qparams(nodes, inputs[0]) if inputs else None
-    if node.op.name == "linear" and codes_in is not None and node.weight_quantizer is not None:
-        weight, w_qparams, bias = _integers(node, codes_in)
-        layer = IntegerLinear(weight, w_qparams, bias, None)
-        nodes.append(node.copy(op=OPS["linear_integer"], inputs=inputs, module=layer, weight_quantizer=None))
-    else:
-        nodes.append(node.copy(inputs=inputs, weight_quantizer=None))
+    node, qparams = node.copy(inputs=inputs), [_edge_qparams(nodes, name) for name in inputs]
+    if node.op.lower is not None and None not in qparams:
+        try:
+            op, module = node.op.lower(node, qparams)
+        except QuantizationError as error:
+            raise QuantizationError(f"{node.name}: {error}") from None
+        node = node.copy(op=OPS[op], module=module)
+    nodes.append(node.copy(weight_quantizer=None))
     return node.name
-
-
-def _integers(node, x_qparams):
-    w_qparams = node.weight_quantizer.qparams_for(node.weight)
-    try:
-        return quantize_parameters(node.weight, node.bias, x_qparams, w_qparams)
-    except QuantizationError as error:
-        raise QuantizationError(f"{node.name}: {error}") from None
 
 
 def _lower_quantizer(graph, node, nodes, inputs):
     """Make a quantizer behind an integer layer that layer's output stage, elsewhere a step of its own."""
     producer = next((n for n in nodes if n.name == inputs[0]), None)
     fits = PROFILES[node.quantizer.profile].rounding == "multiply" and len(graph.consumers(node.inputs[0])) == 1
-    if producer is not None and producer.op.name == "linear_integer" and fits:
+    if producer is not None and isinstance(producer.module, IntegerLayer) and fits:
         producer.module.out_qparams = node.quantizer.qparams
         return producer.name
     nodes.append(Node(node.name, OPS["quantize"], inputs, module=QuantizeEdge(node.quantizer.qparams)))
@@ -83,8 +76,8 @@ def edge_qparams(graph, name):
 
 def integers(graph, node):
     """Return the stored integers of `node` as plain arrays; see `Graph.integers`."""
-    if node.op.name != "linear_integer":
-        layers = ", ".join(n.name for n in graph.nodes if n.op.name == "linear_integer")
+    if not isinstance(node.module, IntegerLayer):
+        layers = ", ".join(n.name for n in graph.nodes if isinstance(n.module, IntegerLayer))
         known = f"the integer layers are {layers}" if layers else "the graph is not converted"
         raise QuantizationError(f"integers: {node.name!r} ({node.op.name}) stores none; {known}")
     x_qparams, layer = edge_qparams(graph, node.inputs[0]), node.module

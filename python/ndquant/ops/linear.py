@@ -21,7 +21,8 @@ from ..functional import (
 )
 from ..profiles import PROFILES
 from ..qparams import QParams
-from .record import Codes, StoredIntegers, real, register
+from .integer_layer import IntegerLayer
+from .record import Codes, real, register
 
 
 def quantize_parameters(w, b, x_qparams, w_qparams):
@@ -237,50 +238,21 @@ def _shape(node, shapes):
     return (out_features,)
 
 
+def _lower(node, input_qparams):
+    w_qparams = node.weight_quantizer.qparams_for(node.weight)
+    integers = quantize_parameters(node.weight, node.bias, *input_qparams, w_qparams)
+    return "linear_integer", IntegerLayer(*integers, None)
+
+
 LINEAR = register(
-    name="linear", forward=_forward, backward=_backward, shape=_shape, takes_codes=True, quantizes_inputs=True
+    name="linear",
+    forward=_forward,
+    backward=_backward,
+    shape=_shape,
+    takes_codes=True,
+    lower=_lower,
+    absorbs=("relu",),
 )
-
-
-class IntegerLinear(StoredIntegers):
-    """The stored integers of a converted layer. Arrays are read-only; assigning one takes effect at once.
-
-    Attributes
-    ----------
-    weight : ndarray of int8 or uint8, shape (O, K)
-    w_qparams : QParams
-    bias : ndarray of int32 (float32 in profile `torch`), shape (O,), or None
-    out_qparams : QParams or None
-        None: the output is float32.
-    """
-
-    NAMES = ("weight", "w_qparams", "bias", "out_qparams")
-
-    def __init__(self, weight, w_qparams, bias, out_qparams):
-        self.__dict__["_packed"] = None
-        for name, value in zip(self.NAMES, (weight, w_qparams, bias, out_qparams), strict=True):
-            setattr(self, name, value)
-
-    def __setattr__(self, name, value):
-        if name in self.NAMES:
-            if isinstance(value, np.ndarray):
-                value = value.copy()
-                value.flags.writeable = False
-            self.__dict__["_packed"] = None
-        super().__setattr__(name, value)
-
-    @property
-    def packed(self):
-        """The weight in the layout of the kernel, made when first used."""
-        if self._packed is None:
-            self.__dict__["_packed"] = PackedWeight(self.weight, self.w_qparams, self.bias)
-        return self._packed
-
-    def __getstate__(self):
-        return {**self.__dict__, "_packed": None}
-
-    def __setstate__(self, state):
-        self.__dict__.update(state)
 
 
 def integer_output(node, saved, out_qparams):

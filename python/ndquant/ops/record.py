@@ -78,8 +78,11 @@ class Op:
     keeps_codes : bool
         Whether the op maps codes to codes of the same `QParams` (it moves or selects them), so that a quantizer in
         front of it serves what follows too.
-    quantizes_inputs : bool
-        Whether the op has an integer kernel, for which quantizers are placed on its inputs.
+    lower : callable or None
+        ``lower(node, input_qparams) -> (op, stored)``: name of the integer op that does the same on codes, and the
+        `StoredIntegers` that it runs on. Quantizers are placed on the inputs of such ops. None: the op stays float.
+    absorbs : tuple of str
+        Names of the activations that may become part of the op, as its attribute ``activation``.
     step : callable or None
         ``step(node, inputs, steps) -> Value``: appends what the core does for this node of an integer graph to a
         `graph.plan.Steps`; None, or the answer None, if it does nothing for it, so that Python runs the graph.
@@ -91,7 +94,8 @@ class Op:
     shape: Callable
     takes_codes: bool = False
     keeps_codes: bool = False
-    quantizes_inputs: bool = False
+    lower: Callable | None = None
+    absorbs: tuple = ()
     step: Callable | None = None
 
     def __repr__(self):

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import reference
+from ..ops.integer_layer import IntegerLayer
 from ..profiles import PROFILES
 
 
@@ -66,7 +67,7 @@ def stored(graph):
     """Return {node name: `Layer`} with what an integer graph stores."""
     layers = {}
     for node in graph.nodes:
-        if node.op.name == "linear_integer":
+        if isinstance(node.module, IntegerLayer):
             m = node.module
             out = None if m.out_qparams is None else Grid.of(m.out_qparams)
             layers[node.name] = Layer(out, m.weight, Grid.of(m.w_qparams), m.bias)
@@ -82,8 +83,8 @@ def rebuilt(graph):
     for node in graph.nodes:
         if node.op.name == "quantize":
             layers[node.name] = Layer(grids[node.name])
-        elif node.op.name == "linear_integer":
-            layers[node.name] = _rebuild_linear(graph, simulation[node.name], node, grids, layers)
+        elif isinstance(node.module, IntegerLayer):
+            layers[node.name] = _rebuild_layer(graph, simulation[node.name], node, grids, layers)
     return layers
 
 
@@ -92,7 +93,7 @@ def _edge_grid(quantizer):
     return Grid.from_range(low, high, quantizer.config.spec, quantizer.profile)
 
 
-def _rebuild_linear(graph, node, lowered, grids, layers):
+def _rebuild_layer(graph, node, lowered, grids, layers):
     quantizer, w = node.weight_quantizer, np.asarray(node.weight)
     spec, profile = quantizer.config.spec, quantizer.profile
     low, high = quantizer.recorded_range(w)

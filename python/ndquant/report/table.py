@@ -11,6 +11,7 @@ from ..functional import dequantize
 from ..graph.lower import edge_qparams
 from ..metrics import sqnr
 from ..ops import real
+from ..ops.integer_layer import IntegerLayer
 
 _HEAD = ("layer", "runs in", "weight", "in", "out", "parameters", "bytes", "SQNR weight", "SQNR output", "clipped")
 
@@ -121,7 +122,7 @@ def report(graph, batch=None):
         if graph.simulation is not None:
             floats = float_values(graph.simulation, inputs)
             ranges = graph.simulation.run(*inputs).values
-    layers = [node for node in graph.nodes if node.op.name in ("linear", "linear_integer")]
+    layers = [node for node in graph.nodes if hasattr(node.module, "weight")]
     return Report(tuple(_row(graph, node, values, floats, ranges) for node in layers))
 
 
@@ -134,7 +135,7 @@ def float_values(simulation, inputs):
 
 
 def _row(graph, node, values, floats, simulated):
-    if node.op.name == "linear":
+    if not isinstance(node.module, IntegerLayer):
         count = node.weight.size + (0 if node.bias is None else node.bias.size)
         error = _sqnr(floats, values, node.name)
         return Row(node.name, "float: kept by qconfig", None, None, None, count, 4 * count, None, error, None)

@@ -80,7 +80,7 @@ def resolve_overrides(config, graph):
     ValueError
         If a key matches no such node, or two patterns match one.
     """
-    nodes = [node for node in graph.nodes if node.op.quantizes_inputs]
+    nodes = [node for node in graph.nodes if node.op.lower is not None]
     names = {node.name for node in nodes}
     used, result = set(), {}
     for node in nodes:
