@@ -68,6 +68,7 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
 
 bench: $(VENV)/installed
+	$(BIN)/python -m tests.bench.elementwise
 	$(BIN)/python -m tests.bench.gemm
 	$(BIN)/python -m tests.bench.training
 

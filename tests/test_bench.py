@@ -1,0 +1,66 @@
+"""The benchmarks compare like with like: every candidate computes what ndquant computes."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tests.bench import elementwise, limits, ndquant_cases, timing
+
+#: {operation: arrays that it fills}.
+OUTPUTS = {
+    "quantize": ["q"],
+    "dequantize": ["y"],
+    "fake_quantize": ["y"],
+    "backward": ["dx"],
+    "forward+backward": ["y", "dx"],
+}
+
+
+@pytest.mark.parametrize("candidate", [elementwise.numpy_naive, elementwise.numpy_tuned], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("operation, axis", elementwise.ROWS, ids=str)
+def test_numpy_does_the_same_work(candidate, operation, axis):
+    d = elementwise.Data.make(1 << 12, axis)
+    returned = candidate(operation, d)()
+    naive = candidate is elementwise.numpy_naive
+    got = np.atleast_2d(returned) if naive else np.stack([getattr(d, name) for name in OUTPUTS[operation]])
+    got = got.reshape(-1, d.x.size).copy()
+    elementwise.ndquant(operation, d)()
+    expected = np.stack([getattr(d, name) for name in OUTPUTS[operation]]).reshape(-1, d.x.size)
+    # Dividing by the scale and multiplying by its inverse may differ next to a tie.
+    assert np.mean(got != expected) < 0.001
+    assert got.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("axis", [None, 0])
+def test_cases_of_the_comparison_run(axis):
+    d = elementwise.Data.make(1 << 12, axis)
+    data = SimpleNamespace(x=d.x, g=d.dy, q=d.q, scale=d.scale, zp=np.int8(d.zero_point), axis=0, out=d.y, gx=d.dx)
+    ndquant_cases.NDQUANT["fakequant_fwd_bwd"](data)()
+    y = d.y.copy()
+    ndquant_cases.NDQUANT["quantize"](data)()
+    ndquant_cases.NDQUANT["dequantize"](data)()
+    np.testing.assert_array_equal(d.y, y)
+
+
+def test_limits_are_measured_per_cache():
+    if limits.library() is None:
+        pytest.skip("no C compiler")
+    rates = limits.measure(rounds=1, levels={"L1": 4096})
+    assert set(rates["L1"]) == {name for name, _ in limits.LOOPS.values()}
+    assert all(rate > 0 for rate in rates["L1"].values())
+
+
+def test_samples_give_each_call_its_context():
+    entered = []
+
+    class Context:
+        def __enter__(self):
+            entered.append(self)
+
+        def __exit__(self, *error):
+            entered.remove(self)
+
+    seen = []
+    times = timing.samples([lambda: seen.append(len(entered))] * 2, 3, 1e-6, [Context, Context])
+    assert times.shape == (3, 2) and set(seen) == {1} and not entered
