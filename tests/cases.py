@@ -98,7 +98,6 @@ def assert_same_bits(found, expected):
     if found.dtype.kind == "f":
         np.testing.assert_array_equal(np.signbit(found), np.signbit(expected))
 
-
 #: (M, N, K) of products: nothing, one, sizes around tiles, panels and packing runs, and those of small networks.
 GEMM_SHAPES = (
     (0, 3, 5),

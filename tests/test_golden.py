@@ -277,8 +277,7 @@ def learnable_backward(case, dy):
 def gradients_of_each(case):
     """What each value adds to the gradients of scale and zero point."""
     _, dscale, dzp = nq.fake_quantize_learnable_backward(
-        case.dy.reshape(-1, 1), case.x.reshape(-1, 1), case.qparams_of_each, grad_factor=float(case.grad_factor)
-    )
+        case.dy.reshape(-1, 1), case.x.reshape(-1, 1), case.qparams_of_each, grad_factor=float(case.grad_factor))
     return dscale.reshape(case.x.shape), dzp.reshape(case.x.shape)
 
 

@@ -49,7 +49,7 @@ GOOD = {
     "choose_qparams": lambda: nq.choose_qparams(X, nq.QuantSpec(axis=0)),
     "Params": lambda: nq.QParams([0.1, 0.2], 0, nq.QuantSpec(axis=0))._params,
     "backends": lambda: (_core.available_backends(), _core.all_backends(), _core.get_backend()),
-    "threads": lambda: nq.set_num_threads(nq.get_num_threads()),
+    "threads": lambda: (nq.set_num_threads(nq.get_num_threads())),
 }
 
 BAD = {

@@ -54,15 +54,8 @@ class Layer:
     def codes(self, out_qp, relu=False):
         spec = out_qp.spec
         return reference.linear_codes(
-            self.sums(),
-            *self.scales,
-            out_qp.scale,
-            int(out_qp.zero_point),
-            spec.qmin,
-            spec.qmax,
-            self.float_bias(),
-            relu,
-            REQUANTIZE[out_qp.profile],
+            self.sums(), *self.scales, out_qp.scale, int(out_qp.zero_point), spec.qmin, spec.qmax, self.float_bias(),
+            relu, REQUANTIZE[out_qp.profile],
         )
 
     def out_qparams(self, rng, spec, profile):
@@ -318,9 +311,8 @@ def _failing_calls():
     yield lambda: matmul(long, np.full((40000, 3), -128, np.int8), b_zero_point=127)
 
 
-@pytest.mark.parametrize(
-    "call", [*_failing_calls(), lambda: nq.linear_integer(X, X_QP, nq.PackedWeight(W, W_QP))], ids=lambda call: ""
-)
+@pytest.mark.parametrize("call", [*_failing_calls(), lambda: nq.linear_integer(X, X_QP, nq.PackedWeight(W, W_QP))],
+                         ids=lambda call: "")
 def test_nothing_is_leaked(call):
     def run():
         try:

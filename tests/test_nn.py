@@ -106,14 +106,8 @@ class TestBatches:
 
     @pytest.mark.parametrize(
         ("arrays", "size", "message"),
-        [
-            ((np.zeros(3), np.zeros(4)), 2, "arrays"),
-            ((np.float64(3),), 2, "arrays"),
-            ((), 2, "arrays"),
-            ((np.zeros(3),), 0, "size"),
-            ((np.zeros(3),), 1.5, "size"),
-            ((np.zeros(3),), True, "size"),
-        ],
+        [((np.zeros(3), np.zeros(4)), 2, "arrays"), ((np.float64(3),), 2, "arrays"), ((), 2, "arrays"),
+         ((np.zeros(3),), 0, "size"), ((np.zeros(3),), 1.5, "size"), ((np.zeros(3),), True, "size")],
     )
     def test_bad_arguments_are_named_at_the_call(self, arrays, size, message):
         with pytest.raises(ValueError, match=message):

@@ -13,9 +13,7 @@ def test_rows_say_bits_sizes_and_errors():
     graph = quantized("int4", model)
     report = graph.report(x)
     assert [(r.layer, r.weight_bits, r.in_bits, r.out_bits) for r in report.rows] == [
-        ("0", 4, 8, 4),
-        ("2", 4, 4, 4),
-        ("4", 4, 4, None),
+        ("0", 4, 8, 4), ("2", 4, 4, 4), ("4", 4, 4, None)
     ]
     assert [r.parameters for r in report.rows] == [16 * 6 + 16, 12 * 16 + 12, 4 * 12 + 4]
     assert report.rows[0].bytes == 16 * 6 // 2 + 16 * 4 + 16 * 4

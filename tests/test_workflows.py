@@ -44,15 +44,7 @@ class TestPostTraining:
     def test_without_fusing_quantizers_stand_before_the_activations(self):
         prepared = nq.prepare(mlp(), inputs(), "torch_default", fuse=False)
         assert [n.name for n in prepared.nodes] == [
-            "input.quantizer",
-            "0",
-            "0.quantizer",
-            "1",
-            "2",
-            "2.quantizer",
-            "3",
-            "4",
-            "4.quantizer",
+            "input.quantizer", "0", "0.quantizer", "1", "2", "2.quantizer", "3", "4", "4.quantizer"
         ]
         nq.calibrate(prepared, [inputs(rng=1)])
         assert nq.convert(prepared).verify(inputs())

@@ -165,20 +165,9 @@ def golden(x, dy, scale, zero_point, bits, signed, axis=None):
     learnable_dy = np.where(agrees, dy, np.float32(0))
     _, _, dscale, dzp = learnable(x, learnable_dy, scale, zero_point, limits, axis)
     q = quantize(x, scale, zero_point, signed, axis) if bits == 8 else np.zeros(x.shape, np.int16)
-    return dict(
-        x=x,
-        dy=dy,
-        y=y,
-        dx=dx,
-        q=q,
-        learnable_y=learnable_y,
-        learnable_dx=learnable_dx,
-        learnable_agrees=agrees,
-        learnable_dscale_each=dscale_each,
-        learnable_dzp_each=dzp_each,
-        learnable_dscale=dscale,
-        learnable_dzp=dzp,
-    )
+    return dict(x=x, dy=dy, y=y, dx=dx, q=q, learnable_y=learnable_y, learnable_dx=learnable_dx,
+                learnable_agrees=agrees, learnable_dscale_each=dscale_each, learnable_dzp_each=dzp_each,
+                learnable_dscale=dscale, learnable_dzp=dzp)
 
 
 def per_tensor():
@@ -227,14 +216,12 @@ PER_CHANNEL = {
 def observed_data(rng):
     """Arrays (12, 5, 4) whose ranges lie on either side of zero, straddle it, are tiny, huge constant or zero."""
     normal = rng.normal(size=(12, 5, 4)).astype(np.float32)
-    data = {f"normal{k}": normal * np.float32(10.0**k) for k in (-5, -1, 0, 1, 6)}
+    data = {f"normal{k}": normal * np.float32(10.0 ** k) for k in (-5, -1, 0, 1, 6)}
     data |= {"positive": np.abs(normal) + np.float32(3), "negative": -np.abs(normal) - np.float32(0.2)}
     data |= {"relu": np.maximum(normal, 0), "shifted": normal * np.float32(0.3) + np.float32(2)}
     data |= {"below_eps": normal * np.float32(1e-9), "constant": np.full_like(normal, 2.5), "zero": 0 * normal}
-    return data | {
-        f"random{k}": normal[rng.permutation(12)] * rng.lognormal(0, 3, (12, 5, 4)).astype(np.float32)
-        for k in range(20)
-    }
+    return data | {f"random{k}": normal[rng.permutation(12)] * rng.lognormal(0, 3, (12, 5, 4)).astype(np.float32)
+                   for k in range(20)}
 
 
 def run(observer, batches):
