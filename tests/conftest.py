@@ -9,7 +9,7 @@ import pytest
 import ndquant as nq
 from ndquant import _core
 
-collect_ignore = ["bench", "emulate", "golden/make_golden.py"]
+collect_ignore = ["bench", "emulate", "golden"]
 
 
 @pytest.fixture(params=_core.available_backends())

@@ -17,7 +17,11 @@ NAMES = """
     set_num_threads show_config sqnr
 """.split()
 
-NN_NAMES = "Adam Flatten Linear Module Parameter ReLU SGD Sequential batches cross_entropy relu".split()
+NN_NAMES = """
+    Adam AdaptiveAvgPool2d AvgPool2d Buffer Dropout Flatten Hardswish Identity LeakyReLU Linear MaxPool2d Module
+    Parameter ReLU ReLU6 SGD Sequential Sigmoid Tanh adaptive_avg_pool2d avg_pool2d batches cross_entropy flatten
+    hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
+""".split()
 
 EXPLAINED = [getattr(nq, n) for n in NAMES if n not in ("datasets", "nn")]
 EXPLAINED += [getattr(nn, n) for n in NN_NAMES] + [nq.datasets.digits, nq.datasets.mnist]

@@ -20,7 +20,7 @@ from ..ops.integer_layer import IntegerLayer
 from ..qparams import QParams, QuantSpec
 from .graph import Graph, Node
 from .lower import QuantizeEdge, edge_qparams
-from .module import Module, Parameter
+from .module import Buffer, Module, Parameter
 
 FORMAT, VERSION = "ndquant graph", 1
 _SPEC_FIELDS = ("bits", "signed", "symmetric", "axis", "narrow_range")
@@ -79,7 +79,7 @@ def _node_header(node, arrays):
                 header["weight"]["zero_point"] = 0
         header["out_qparams"] = None if layer.out_qparams is None else _qparams_header(layer.out_qparams)
     elif isinstance(node.module, Module):
-        _store(arrays, node.name, **{name: p.data for name, p in node.module._parameters.items()})
+        _store(arrays, node.name, **{name: getattr(node, name) for name in (*node.op.parameters, *node.op.buffers)})
     return header
 
 
@@ -188,25 +188,23 @@ def _shape(values):
     return tuple(values)
 
 
-_OPS_OF_KIND = {"float": {"linear", "relu", "reshape"}}
-_OPS_OF_KIND["integer"] = _OPS_OF_KIND["float"] | {"quantize", "linear_integer", "dequantize"}
+def _ops_of_kind(kind):
+    """Return the names of the ops that a graph of this kind may hold."""
+    integer = {"quantize", "linear_integer", "dequantize"}
+    trained = {name for name, op in OPS.items() if op.backward is not None and name != "quantizer"}
+    return trained | integer if kind == "integer" else trained
 
 
 def _node(header, kind, arrays):
     name, op = str(header["name"]), header["op"]
-    if op not in _OPS_OF_KIND[kind]:
+    if op not in _ops_of_kind(kind):
         raise ValueError(f"node {name!r} has the unknown op {op!r}")
     inputs = tuple(map(str, header["inputs"]))
-    if len(inputs) != 1:
-        raise ValueError(f"node {name!r} reads {len(inputs)} values, {op} takes 1")
-    return Node(name, OPS[op], inputs, _attributes(header["attributes"], op), _module(header, name, op, arrays))
-
-
-def _attributes(values, op):
-    allowed = {"reshape": {"shape"}, "linear": {"activation"}, "linear_integer": {"activation"}}.get(op, set())
-    if set(values) - allowed or values.get("activation", "relu") != "relu":
-        raise ValueError(f"{op} has the unknown attributes {values}")
-    return {"shape": _shape(values["shape"])} if op == "reshape" else dict(values)
+    try:
+        attributes = OPS[op].attributes(**header["attributes"])
+    except TypeError as error:
+        raise ValueError(f"{op} has the unknown attributes {header['attributes']}: {error}") from None
+    return Node(name, OPS[op], inputs, attributes, _module(header, name, op, arrays))
 
 
 def _module(header, name, op, arrays):
@@ -214,20 +212,23 @@ def _module(header, name, op, arrays):
         return QuantizeEdge(_qparams(header["out_qparams"]))
     if op == "linear_integer":
         return _integer_linear(header, name, arrays)
-    if op != "linear":
+    if not OPS[op].parameters and not OPS[op].buffers:
         return None
     module = Module()
-    weight, bias = _take(arrays, name, "weight", np.float32, 2), arrays.pop(f"{name}/bias", None)
-    module.weight = Parameter(weight)
-    module.bias = None if bias is None else Parameter(_checked_bias(bias, np.float32, len(weight)))
+    for names, kind in ((OPS[op].parameters, Parameter), (OPS[op].buffers, Buffer)):
+        for array in names:
+            setattr(module, array, _array(arrays.pop(f"{name}/{array}", None), f"{name}/{array}", kind))
     return module
 
 
-def _take(arrays, node, name, dtype, ndim):
-    array = arrays.pop(f"{node}/{name}")
-    if array.dtype != dtype or array.ndim != ndim:
-        raise ValueError(f"{node}/{name} is {array.dtype} of {array.ndim} axes, not {np.dtype(dtype)} of {ndim}")
-    return array
+def _array(array, name, kind):
+    """Return a `Parameter` or `Buffer` of an array of a file, None for one that is not there."""
+    if array is None:
+        return None
+    made = kind(array)
+    if made.data.dtype != array.dtype:
+        raise ValueError(f"{name} is {array.dtype}, not {made.data.dtype}")
+    return made
 
 
 def _checked_bias(bias, dtype, length):
@@ -271,5 +272,5 @@ def _check_edges(graph, node):
         if edge_qparams(graph, node.inputs[0]) is None:
             raise ValueError(f"node {node.name!r} reads floats where it takes codes")
         node.module.packed  # noqa: B018 - packing checks the integers
-    elif node.op.name in ("quantize", "linear") and edge_qparams(graph, node.inputs[0]) is not None:
+    elif not node.op.keeps_codes and node.op.name != "dequantize" and any(edge_qparams(graph, x) for x in node.inputs):
         raise ValueError(f"node {node.name!r} reads codes where it takes floats")

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import QuantizationError
-from ..ops import Op, real
+from ..ops import Op, full, real
+from ..ops.record import infer_shape, shape_text
 from .inputs import as_inputs
-from .module import Module, load_state
+from .module import Module, Parameter, load_state
 from .plan import Plans
 
 
@@ -36,7 +37,8 @@ class Node:
     def __getattr__(self, name):
         if name.startswith("__") or name == "module" or self.module is None:
             raise AttributeError(f"node has no attribute {name!r}")
-        return getattr(self.module, name)
+        found = self.module._array(name) if isinstance(self.module, Module) else None
+        return getattr(self.module, name) if found is None else found
 
     def __setattr__(self, name, value):
         if name in self.FIELDS:
@@ -107,6 +109,14 @@ class Graph:
         for node in self.nodes:
             if list(self._node_parameters(node)) or any(name in self._needs_gradient for name in node.inputs):
                 self._needs_gradient.add(node.name)
+        self._keeps_output = self._find_keeps_output()
+
+    def _find_keeps_output(self):
+        """Whether the output is memory that backward reads, or an input: the caller then gets a copy to change."""
+        node = self.find(self.output)
+        while node is not None and node.op.is_view:
+            node = self.find(node.inputs[0])
+        return node is None or node.op.keeps_output or "activation" in node.attributes
 
     def __getstate__(self):
         return {**self.__dict__, "_run": None, "_plans": Plans()}
@@ -141,9 +151,8 @@ class Graph:
         if plan is not None:
             return plan.run(arrays)
         self._run = self._run_nodes(arrays)
-        y, last = real(self._run.values[self.output]), self.find(self.output)
-        # A fused activation needs its output again in backward, so the caller gets one to change.
-        return y.copy() if last is not None and "activation" in last.attributes else y
+        y = real(self._run.values[self.output])
+        return y.copy() if self._keeps_output else y
 
     def run(self, *inputs):
         """Run the graph and return the `Run` with the value of every node."""
@@ -170,7 +179,7 @@ class Graph:
             raise TypeError(f"the graph takes {len(self.inputs)} inputs, {len(arrays)} were given")
         for array, (name, shape) in zip(arrays, self.inputs.items(), strict=True):
             if array.shape[1:] != shape:
-                raise ValueError(f"{name}: expected shape {_shape_text(shape)}, not {array.shape}")
+                raise ValueError(f"{name}: expected shape {_text(shape)}, not {array.shape}")
         return arrays
 
     def backward(self, dy, *, accumulate=False):
@@ -213,26 +222,34 @@ class Graph:
     def _node_parameters(node):
         return node.module._parameters.items() if isinstance(node.module, Module) else ()
 
+    @staticmethod
+    def _node_buffers(node):
+        return node.module._buffers.items() if isinstance(node.module, Module) else ()
+
     def named_parameters(self):
         """Yield ("node.parameter", `Parameter`), each parameter once."""
+        return ((name, array) for name, array in self.named_arrays() if isinstance(array, Parameter))
+
+    def named_arrays(self):
+        """Yield ("node.name", `Parameter` or `Buffer`), each once: what `state_dict` holds."""
         seen = set()
         for node in self.nodes:
-            for name, parameter in self._node_parameters(node):
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield f"{node.name}.{name}", parameter
+            for name, array in (*self._node_parameters(node), *self._node_buffers(node)):
+                if id(array) not in seen:
+                    seen.add(id(array))
+                    yield f"{node.name}.{name}", array
 
     def parameters(self):
         """Return the parameters, in the order of the nodes."""
         return [parameter for _, parameter in self.named_parameters()]
 
     def state_dict(self):
-        """Return {"node.parameter": copy of the array}."""
-        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+        """Return {"node.name": copy of the array} of parameters and buffers."""
+        return {name: array.data.copy() for name, array in self.named_arrays()}
 
     def load_state_dict(self, state):
-        """Assign the arrays of `state` by name; it must hold every parameter and nothing else."""
-        load_state(dict(self.named_parameters()), state)
+        """Assign the arrays of `state` by name; it must hold every parameter and buffer, and nothing else."""
+        load_state(dict(self.named_arrays()), state)
 
     def train(self, mode=True):
         """Set training mode: quantizers of a `prepare_qat` graph follow the data. Returns the graph."""
@@ -272,7 +289,7 @@ class Graph:
             if unknown or node.name in shapes:
                 problem = f"reads {unknown[0]!r}, which no earlier node makes" if unknown else "is there twice"
                 raise QuantizationError(f"node {node.name!r} {problem}")
-            node.shape = tuple(node.op.shape(node, [shapes[name] for name in node.inputs]))
+            node.shape = infer_shape(node, [shapes[name] for name in node.inputs])
             shapes[node.name] = node.shape
         if self.output not in shapes:
             raise QuantizationError(f"output {self.output!r} is no node of the graph")
@@ -321,9 +338,9 @@ class Graph:
 
     def __repr__(self):
         rows = [("name", "op", "reads", "shape", "quantizer")]
-        rows += [(name, "input", "", _shape_text(shape), "") for name, shape in self.inputs.items()]
+        rows += [(name, "input", "", _text(shape), "") for name, shape in self.inputs.items()]
         rows += [
-            (node.name, _op_text(node), ", ".join(node.inputs), _shape_text(node.shape), _quantizer_text(node))
+            (node.name, _op_text(node), ", ".join(node.inputs), _text(node.shape), _quantizer_text(node))
             for node in self.nodes
         ]
         widths = [max(len(row[i]) for row in rows) for i in range(4)]
@@ -331,8 +348,8 @@ class Graph:
         return f"Graph ({self.kind}), output {self.output}\n" + "\n".join(lines)
 
 
-def _shape_text(shape):
-    return f"({', '.join(['batch', *map(str, shape)])})"
+def _text(shape):
+    return shape_text(full(shape))
 
 
 def _op_text(node):

@@ -21,7 +21,7 @@ class QuantizeEdge(StoredIntegers):
 
 def lower(graph):
     """Return the integer graph of a calibrated or trained `graph`, which becomes its ``simulation``."""
-    simulation = graph.copy().eval()
+    simulation = _without_dropout(graph.copy().eval())
     for _, quantizer in simulation.quantizers():
         quantizer.freeze()
     nodes, edges = [], {}
@@ -32,6 +32,18 @@ def lower(graph):
         nodes.append(Node("output", OPS["dequantize"], (output,)))
         output = "output"
     return simulation.replace(nodes, output=output, kind="integer", simulation=simulation)
+
+
+def _without_dropout(graph):
+    """Return the graph without the nodes that only do something in training."""
+    renamed, nodes = {}, []
+    for node in graph.nodes:
+        node.inputs = tuple(renamed.get(name, name) for name in node.inputs)
+        if node.op.name == "dropout":
+            renamed[node.name] = node.inputs[0]
+        else:
+            nodes.append(node)
+    return graph.replace(nodes, output=renamed.get(graph.output, graph.output))
 
 
 def _lower_node(graph, node, nodes, edges):

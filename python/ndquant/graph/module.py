@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import numpy as np
 
 from .inputs import as_inputs
 
-_structure_version = itertools.count(1)
+_versions = itertools.count(1)
 
 
-class Parameter:
+class _Tracing(threading.local):
+    """The `Trace` that runs in this thread, if one does: parameters are then given as stand-ins that record."""
+
+    trace = None
+
+
+tracing = _Tracing()
+
+
+class _Array:
+    """An array under a name of a module."""
+
+    __slots__ = ("data",)
+
+    def assign(self, value, name):
+        """Replace the array by a copy of `value`, which must have its shape."""
+        value = np.asarray(value)
+        if value.dtype.kind not in "fiu":
+            raise TypeError(f"{name}: expected numbers, not {value.dtype}")
+        if value.shape != self.data.shape:
+            raise ValueError(f"{name}: expected shape {self.data.shape}, not {value.shape}")
+        self.data = value.astype(self.data.dtype, order="C")
+
+    def __repr__(self):
+        return f"{type(self).__name__}({self.data.dtype}{list(self.data.shape)})"
+
+
+class Parameter(_Array):
     """An array that training changes, with its gradient.
 
     Parameters
@@ -35,23 +63,42 @@ class Parameter:
     array([1., 2.], dtype=float32)
     """
 
-    __slots__ = ("data", "grad")
+    __slots__ = ("grad",)
 
     def __init__(self, data):
         self.data = np.array(data, np.float32, order="C")
         self.grad = None
 
-    def assign(self, value, name):
-        """Replace the array by a copy of `value`, which must have its shape."""
-        value = np.asarray(value)
-        if value.dtype.kind not in "fiu":
-            raise TypeError(f"{name}: expected numbers, not {value.dtype}")
-        if value.shape != self.data.shape:
-            raise ValueError(f"{name}: expected shape {self.data.shape}, not {value.shape}")
-        self.data = value.astype(np.float32, order="C")
 
-    def __repr__(self):
-        return f"Parameter({self.data.dtype}{list(self.data.shape)})"
+class Buffer(_Array):
+    """An array of a layer's state that gradients do not change, such as running statistics.
+
+    Parameters
+    ----------
+    data : array_like
+        Copied: integers to int64, anything else to float32.
+
+    Attributes
+    ----------
+    data : ndarray of float32 or int64
+
+    Examples
+    --------
+    >>> from ndquant import nn
+    >>> class Centred(nn.Module):
+    ...     def __init__(self, mean):
+    ...         self.mean = nn.Buffer(mean)
+    ...     def forward(self, x):
+    ...         return x - self.mean
+    >>> Centred([1.0, 2.0]).state_dict()
+    {'mean': array([1., 2.], dtype=float32)}
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data):
+        data = np.asarray(data)
+        self.data = np.array(data, np.int64 if data.dtype.kind in "iu" else np.float32, order="C")
 
 
 class Module:
@@ -80,42 +127,55 @@ class Module:
     def __new__(cls, *args, **kwargs):
         """Make the dictionaries of names here, so that subclasses need not call ``super().__init__()``."""
         self = super().__new__(cls)
-        self.__dict__.update(training=True, _parameters={}, _modules={}, _graphs={}, _last_graph=None)
+        names = {"_parameters": {}, "_buffers": {}, "_modules": {}}
+        self.__dict__.update(names, training=True, _graphs={}, _last_graph=None, _flags=(None, ()))
         return self
 
-    structure_version = 0
+    #: Change with every assignment of a layer or parameter anywhere, and with every change of a mode.
+    structure_version = mode_version = 0
 
     def __setattr__(self, name, value):
-        if isinstance(value, Parameter | Module):
+        if isinstance(value, Parameter | Buffer | Module):
             self._forget(name)
-            (self._parameters if isinstance(value, Parameter) else self._modules)[name] = value
-        elif name in self._parameters and value is not None:
-            self._parameters[name].assign(value, name)
+            self._names_for(value)[name] = value
+        elif self._array(name) is not None and value is not None:
+            (self._parameters.get(name) or self._buffers[name]).assign(value, name)
         else:
             self._forget(name)
             object.__setattr__(self, name, value)
 
+    def _names_for(self, value):
+        if isinstance(value, Module):
+            return self._modules
+        return self._parameters if isinstance(value, Parameter) else self._buffers
+
+    def _array(self, name):
+        """Return the array of the parameter or buffer called `name`, or None."""
+        found = self._parameters.get(name) or self._buffers.get(name)
+        return None if found is None else found.data
+
     def _forget(self, name):
         """Drop what was called `name`; graphs traced before the change of structure are no longer valid."""
-        if name in self._parameters or name in self._modules or isinstance(self.__dict__.get(name), Module):
-            del (self._parameters if name in self._parameters else self._modules)[name]
-        self.__dict__.pop(name, None)
-        Module.structure_version = next(_structure_version)
+        for names in (self._parameters, self._buffers, self._modules, self.__dict__):
+            names.pop(name, None)
+        Module.structure_version = next(_versions)
 
     def __getattr__(self, name):
-        if name in self.__dict__.get("_parameters", ()):
-            return self._parameters[name].data
-        if name in self.__dict__.get("_modules", ()):
-            return self._modules[name]
+        for kind in ("_parameters", "_buffers", "_modules"):
+            if name in self.__dict__.get(kind, ()):
+                found = self.__dict__[kind][name]
+                if kind == "_modules":
+                    return found
+                return found.data if tracing.trace is None else tracing.trace.leaf(self, name, found)
         raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
 
     def __delattr__(self, name):
-        if name not in self._parameters and name not in self._modules and name not in self.__dict__:
+        if not any(name in names for names in (self._parameters, self._buffers, self._modules, self.__dict__)):
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
         self._forget(name)
 
     def __dir__(self):
-        return [*super().__dir__(), *self._parameters, *self._modules]
+        return [*super().__dir__(), *self._parameters, *self._buffers, *self._modules]
 
     def __getstate__(self):
         return {**self.__dict__, "_graphs": {}, "_last_graph": None}
@@ -142,12 +202,16 @@ class Module:
 
     def named_parameters(self):
         """Yield (dotted name, `Parameter`), each parameter once."""
+        return ((name, array) for name, array in self.named_arrays() if isinstance(array, Parameter))
+
+    def named_arrays(self):
+        """Yield (dotted name, `Parameter` or `Buffer`), each once: what `state_dict` holds."""
         seen = set()
         for prefix, module in self.named_modules():
-            for key, parameter in module._parameters.items():
-                if id(parameter) not in seen:
-                    seen.add(id(parameter))
-                    yield (f"{prefix}.{key}" if prefix else key), parameter
+            for key, array in (*module._parameters.items(), *module._buffers.items()):
+                if id(array) not in seen:
+                    seen.add(id(array))
+                    yield (f"{prefix}.{key}" if prefix else key), array
 
     def parameters(self):
         """Return the parameters, in the order of their definition."""
@@ -155,9 +219,15 @@ class Module:
 
     def train(self, mode=True):
         """Set training mode here and below; returns the module."""
-        for _, module in self.named_modules():
-            module.__dict__["training"] = bool(mode)
+        set_modes([(module, bool(mode)) for _, module in self.named_modules()])
         return self
+
+    def _training_flags(self):
+        """Return the training flags of this module and all below it."""
+        version = Module.structure_version, Module.mode_version
+        if self._flags[0] != version:
+            self.__dict__["_flags"] = version, tuple(module.training for _, module in self.named_modules())
+        return self._flags[1]
 
     def eval(self):
         """Set evaluation mode here and below; returns the module."""
@@ -165,11 +235,11 @@ class Module:
 
     def state_dict(self):
         """Return {dotted name: copy of the array}."""
-        return {name: parameter.data.copy() for name, parameter in self.named_parameters()}
+        return {name: array.data.copy() for name, array in self.named_arrays()}
 
     def load_state_dict(self, state):
-        """Assign the arrays of `state` by name; it must hold every parameter and nothing else."""
-        load_state(dict(self.named_parameters()), state)
+        """Assign the arrays of `state` by name; it must hold every parameter and buffer, and nothing else."""
+        load_state(dict(self.named_arrays()), state)
 
     def graph(self, *inputs):
         """Return the graph for inputs of these shapes: the traced ``forward``, which shares this module's arrays."""
@@ -220,13 +290,20 @@ class Module:
         return ""
 
 
-def load_state(parameters, state):
-    """Assign `state` to {name: Parameter}; names and shapes are checked before anything is changed."""
-    missing, extra = sorted(parameters.keys() - state.keys()), sorted(state.keys() - parameters.keys())
+def set_modes(modes):
+    """Set the training flags of (module, flag) pairs."""
+    for module, training in modes:
+        module.__dict__["training"] = training
+    Module.mode_version = next(_versions)
+
+
+def load_state(arrays, state):
+    """Assign `state` to {name: Parameter or Buffer}; names and shapes are checked before anything is changed."""
+    missing, extra = sorted(arrays.keys() - state.keys()), sorted(state.keys() - arrays.keys())
     if missing or extra:
         raise ValueError(f"load_state_dict: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}")
-    for name, parameter in parameters.items():
-        if np.shape(state[name]) != parameter.data.shape:
-            raise ValueError(f"{name}: expected shape {parameter.data.shape}, not {np.shape(state[name])}")
-    for name, parameter in parameters.items():
-        parameter.assign(state[name], name)
+    for name, array in arrays.items():
+        if np.shape(state[name]) != array.data.shape:
+            raise ValueError(f"{name}: expected shape {array.data.shape}, not {np.shape(state[name])}")
+    for name, array in arrays.items():
+        array.assign(state[name], name)

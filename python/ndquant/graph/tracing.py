@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import sys
 from math import prod
 from pathlib import Path
 
 import numpy as np
 
-from ..ops import OPS
+from ..ops import OPS, Fixed, full
+from ..ops.record import BATCH, infer_shape, shape_text
 from .graph import Graph, Node
 from .inputs import as_inputs
-from .module import Module
+from .module import Buffer, Module, Parameter, tracing
+from .protocols import FUNCTIONS, basic_index, record_ufunc
 
-_PACKAGE = str(Path(__file__).parents[1])
+#: Folders and files whose frames stand between a line of `forward` and what it records.
+_BETWEEN = (str(Path(__file__).parents[1]), str(Path(np.__file__).parent), contextlib.__file__)
 
 
 def caller_line():
-    """Return "file:line" of the nearest frame outside this package: the line of the user's `forward`."""
+    """Return "file:line" of the nearest frame outside this package and NumPy: the line of the user's `forward`."""
     frame = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith(_PACKAGE):
+    while frame is not None and frame.f_code.co_filename.startswith(_BETWEEN):
         frame = frame.f_back
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown line"
 
@@ -42,7 +47,7 @@ class BatchSize:
         return "batch"
 
 
-class Traced:
+class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     """Stand-in for an array while `forward` is traced."""
 
     dtype = np.dtype(np.float32)
@@ -52,18 +57,40 @@ class Traced:
 
     @property
     def shape(self):
-        """The batch size and the other lengths."""
-        return (self._trace.batch, *self._shape)
+        """The lengths of the axes, the batch size in front; a parameter has none."""
+        return tuple(self._trace.batch if n is BATCH else n for n in full(self._shape))
 
     @property
     def ndim(self):
         """Number of axes, the batch axis among them."""
-        return 1 + len(self._shape)
+        return len(full(self._shape))
 
     def reshape(self, *shape):
         """Reshape; the batch axis stays in front, given as -1 or as ``x.shape[0]``."""
         shape = shape[0] if len(shape) == 1 and isinstance(shape[0], tuple | list) else shape
         return reshape(self, tuple(shape))
+
+    def transpose(self, *axes):
+        """Reorder the axes; the batch axis stays in front."""
+        axes = axes[0] if len(axes) == 1 and isinstance(axes[0], tuple | list) else axes
+        return np.transpose(self, axes or None)
+
+    @property
+    def T(self):
+        """The axes in reverse order."""
+        return self.transpose()
+
+    def swapaxes(self, axis1, axis2):
+        """Exchange two axes, neither the batch axis."""
+        return np.swapaxes(self, axis1, axis2)
+
+    def mean(self, axis=None, *, keepdims=False):
+        """Mean along axes other than the batch axis."""
+        return np.mean(self, axis, keepdims=keepdims)
+
+    def __getitem__(self, key):
+        with naming_the_line():
+            return apply("slice", self, attributes={"index": basic_index(key, self.ndim)})
 
     def __bool__(self):
         raise TypeError(f"{caller_line()}: forward branches on the data; a traced graph must be the same for all data")
@@ -78,30 +105,43 @@ class Traced:
         raise TypeError(f"{caller_line()}: forward turns a traced array into a NumPy array, which cannot be traced")
 
     def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
-        if ufunc is np.maximum and method == "__call__" and not kwargs:
-            x, other = inputs if inputs[0] is self else inputs[::-1]
-            if np.ndim(other) == 0 and not isinstance(other, Traced) and other == 0:
-                return apply("relu", x)
+        if method == "__call__" and not kwargs:
+            found = record_ufunc(apply, ufunc, inputs)
+            if found is not NotImplemented:
+                return found
         raise TypeError(f"{caller_line()}: numpy.{ufunc.__name__} of a traced array is not supported")
 
     def __array_function__(self, function, types, args, kwargs):
-        if function is np.reshape and not kwargs:
-            return args[0].reshape(args[1])
-        raise TypeError(f"{caller_line()}: numpy.{function.__name__} of a traced array is not supported")
+        handler = FUNCTIONS.get(function)
+        if handler is None:
+            raise TypeError(f"{caller_line()}: numpy.{function.__name__} of a traced array is not supported")
+        with naming_the_line():
+            inspect.signature(handler).bind(apply, *args, **kwargs)
+            return handler(apply, *args, **kwargs)
 
-    def _no_operator(self, *args):
-        raise TypeError(f"{caller_line()}: this operator on a traced array is not supported")
-
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = _no_operator
-    __matmul__ = __rmatmul__ = __neg__ = __pow__ = __getitem__ = _no_operator
-    __lt__ = __le__ = __gt__ = __ge__ = _no_operator
+    def __getattr__(self, name):
+        raise AttributeError(f"{caller_line()}: {name} of a traced array is not supported")
 
     def __repr__(self):
-        return f"Traced({self._name}, shape=({', '.join(['batch', *map(str, self._shape)])}))"
+        return f"Traced({self._name}, shape={shape_text(full(self._shape))})"
+
+
+@contextlib.contextmanager
+def naming_the_line():
+    """Put the line of `forward` before the message of an error that does not name one yet."""
+    try:
+        yield
+    except (TypeError, ValueError, IndexError) as error:
+        line = caller_line()
+        if str(error).startswith(line):
+            raise
+        raise type(error)(f"{line}: {error}") from None
 
 
 def reshape(x, shape):
     """Record a reshape of `x`, which keeps the batch axis in front."""
+    if isinstance(x._shape, Fixed):
+        return apply("reshape", x, attributes={"shape": np.empty(x.shape, bool).reshape(shape).shape})
     size, rest = prod(x._shape), list(shape[1:])
     if not shape or not (shape[0] is x._trace.batch or shape[0] == -1):
         raise ValueError(f"{caller_line()}: reshape to {shape}: the batch axis (-1, x.shape[0]) must lead")
@@ -110,7 +150,7 @@ def reshape(x, shape):
         rest[rest.index(-1)] = size // known if known > 0 and size % known == 0 else 0
     if prod(rest) != size or any(n < 0 for n in rest):
         raise ValueError(f"{caller_line()}: reshape of {x!r} to {shape}: the batch axis would change its length")
-    return apply("reshape", x, attributes={"shape": tuple(int(n) for n in rest)})
+    return apply("reshape", x, attributes={"shape": rest})
 
 
 class Trace:
@@ -118,8 +158,10 @@ class Trace:
 
     def __init__(self, root):
         self.batch = BatchSize()
+        self.training = root.training
         self.nodes = []
         self.taken = set()
+        self.leaves = {}
         self.module_names = {id(module): name for name, module in root.named_modules()}
 
     def unique(self, base):
@@ -135,31 +177,64 @@ class Trace:
         """Append a node and return the stand-in for its value."""
         if module is not None and id(module) not in self.module_names:
             raise ValueError(
-                f"{caller_line()}: this {type(module).__name__} is no attribute of the network, so its weights would "
-                "not be trained or saved; assign it to an attribute (nn.Sequential holds a list of layers)"
+                f"this {type(module).__name__} is no attribute of the network, so its weights would not be trained or "
+                "saved; assign it to an attribute (nn.Sequential holds a list of layers)"
             )
-        name = self.unique(self.module_names.get(id(module)) or op.name)
-        node = Node(name, op, tuple(x._name for x in inputs), attributes or {}, module)
-        try:
-            node.shape = op.shape(node, [x._shape for x in inputs])
-        except ValueError as error:
-            raise ValueError(f"{caller_line()}: {error}") from None
+        name = (self.module_names.get(id(module)) if module is not None else None) or op.name
+        return self._append(name, op, inputs, module, op.attributes(**attributes))
+
+    def _append(self, name, op, inputs, module, attributes):
+        node = Node(self.unique(name), op, tuple(x._name for x in inputs), attributes, module)
+        node.shape = infer_shape(node, [x._shape for x in inputs])
         self.nodes.append(node)
-        return Traced(self, name, node.shape)
+        return Traced(self, node.name, node.shape)
+
+    def leaf(self, module, name, array):
+        """Return the stand-in for a parameter or buffer that `forward` computes with itself, a node of its own."""
+        if id(array) not in self.leaves:
+            prefix = self.module_names.get(id(module), "")
+            self.leaves[id(array)] = self._leaf(f"{prefix}.{name}" if prefix else name, array)
+        return self.leaves[id(array)]
+
+    def constant(self, value):
+        """Return the stand-in for a number or array in `forward`."""
+        array = np.asarray(value)
+        if array.dtype.kind not in "fiu" or isinstance(value, np.ma.MaskedArray):
+            raise TypeError(f"a traced array meets {type(value).__name__} of {array.dtype}; it takes real numbers")
+        return self._leaf("constant", Buffer(array.astype(np.float32)))
+
+    def _leaf(self, name, array):
+        holder = Module()
+        holder._names_for(array)["value"] = array  # by assignment, graphs of other networks would be traced anew
+        op = OPS["parameter" if isinstance(array, Parameter) else "constant"]
+        return self._append(name, op, (), holder, {})
 
 
 def apply(op, *inputs, module=None, attributes=None):
-    """Record a node of the op called `op` on traced inputs; what a layer's `forward` calls."""
-    for x in inputs:
-        if not isinstance(x, Traced):
-            raise TypeError(f"{caller_line()}: {op} takes a traced array here, not {type(x).__name__}")
-    return inputs[0]._trace.record(OPS[op], inputs, module, attributes)
+    """Record a node of the op called `op`; what a layer's `forward` calls.
+
+    At least one input must be traced; numbers and arrays beside it become constants where the op takes such.
+    """
+    with naming_the_line():
+        traces = {id(x._trace): x._trace for x in inputs if isinstance(x, Traced)}
+        if len(traces) != 1:
+            got = ", ".join(type(x).__name__ for x in inputs)
+            raise TypeError(f"{op} takes values of the one forward that is being traced, not {got}")
+        (trace,) = traces.values()
+        inputs = [x if isinstance(x, Traced) else _constant(trace, op, x) for x in inputs]
+        return trace.record(OPS[op], inputs, module, attributes or {})
+
+
+def _constant(trace, op, value):
+    if not OPS[op].takes_fixed:
+        raise TypeError(f"{op} takes a traced array here, not {type(value).__name__}")
+    return trace.constant(value)
 
 
 def graph_for(module, inputs):
     """Return the graph of `module` for inputs like these, traced at the first call for each kind of input."""
     shapes = tuple(x.shape[1:] for x in as_inputs(inputs))
-    key = (module.training, shapes)
+    key = (module._training_flags(), shapes)
     version, graph = module._graphs.get(key, (None, None))
     if version != Module.structure_version:
         graph = trace(module, shapes)
@@ -172,8 +247,26 @@ def trace(module, shapes):
     recorder = Trace(module)
     names = ["input"] if len(shapes) == 1 else [f"input_{i}" for i in range(len(shapes))]
     inputs = [Traced(recorder, recorder.unique(name), shape) for name, shape in zip(names, shapes, strict=True)]
-    output = module.forward(*inputs)
-    if not isinstance(output, Traced):
-        raise TypeError(f"{type(module).__name__}.forward must return one traced array, not {type(output).__name__}")
+    output = _run_forward(recorder, module, inputs)
+    if not isinstance(output, Traced) or isinstance(output._shape, Fixed):
+        got = "a parameter" if isinstance(output, Traced) else type(output).__name__
+        raise TypeError(f"{type(module).__name__}.forward must return one traced array, not {got}")
     shape_of = dict(zip(names, shapes, strict=True))
-    return Graph(shape_of, recorder.nodes, output._name, training=module.training)
+    return Graph(shape_of, _needed(recorder.nodes, output._name), output._name, training=module.training)
+
+
+def _run_forward(recorder, module, inputs):
+    before, tracing.trace = tracing.trace, recorder
+    try:
+        return module.forward(*inputs)
+    finally:
+        tracing.trace = before
+
+
+def _needed(nodes, output):
+    """Return the nodes that the output depends on."""
+    wanted = {output}
+    for node in reversed(nodes):
+        if node.name in wanted:
+            wanted.update(node.inputs)
+    return [node for node in nodes if node.name in wanted]

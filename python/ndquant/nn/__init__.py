@@ -1,21 +1,55 @@
 """Layers, losses, optimizers and batches for networks in NumPy, with PyTorch's names."""
 
-from ..graph.module import Module, Parameter
+from ..graph.module import Buffer, Module, Parameter
+from .activations import Hardswish, LeakyReLU, ReLU, ReLU6, Sigmoid, Tanh
 from .batches import batches
-from .layers import Flatten, Linear, ReLU, Sequential, relu
+from .functional import (
+    adaptive_avg_pool2d,
+    avg_pool2d,
+    flatten,
+    hardswish,
+    leaky_relu,
+    max_pool2d,
+    relu,
+    relu6,
+    sigmoid,
+    tanh,
+)
+from .layers import Dropout, Flatten, Identity, Linear, Sequential
 from .losses import cross_entropy
 from .optimizers import SGD, Adam
+from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 
 __all__ = [
     "SGD",
     "Adam",
+    "AdaptiveAvgPool2d",
+    "AvgPool2d",
+    "Buffer",
+    "Dropout",
     "Flatten",
+    "Hardswish",
+    "Identity",
+    "LeakyReLU",
     "Linear",
+    "MaxPool2d",
     "Module",
     "Parameter",
     "ReLU",
+    "ReLU6",
     "Sequential",
+    "Sigmoid",
+    "Tanh",
+    "adaptive_avg_pool2d",
+    "avg_pool2d",
     "batches",
     "cross_entropy",
+    "flatten",
+    "hardswish",
+    "leaky_relu",
+    "max_pool2d",
     "relu",
+    "relu6",
+    "sigmoid",
+    "tanh",
 ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from math import prod, sqrt
+from math import sqrt
 
 import numpy as np
 
 from ..graph.module import Module, Parameter
-from ..graph.tracing import Traced, apply
-from ..ops import pointwise
+from ..graph.tracing import apply
+from ..ops.pointwise import dropout_attributes
+from .functional import flattened
 
 
 class Linear(Module):
@@ -54,24 +55,68 @@ class Linear(Module):
         return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
 
 
-class ReLU(Module):
-    """Rectified linear unit as a layer; see `relu`.
+class Dropout(Module):
+    """Zero a share of the elements in training, and scale the rest so that the mean stays; nothing else outside it.
+
+    Parameters
+    ----------
+    p : float, default 0.5
+        Share of elements, in [0, 1].
+    inplace : bool, default False
+        Changes nothing.
+    rng : None, int or numpy.random.Generator, default None
+        Chooses the elements. None takes fresh entropy.
 
     Examples
     --------
     >>> import numpy as np
     >>> from ndquant import nn
-    >>> nn.ReLU()(np.array([[-1.0, 2.0]]))
-    array([[0., 2.]], dtype=float32)
+    >>> layer = nn.Dropout(0.5, rng=0)
+    >>> layer(np.ones((1, 4)))
+    array([[2., 2., 2., 0.]], dtype=float32)
+    >>> layer.eval()(np.ones((1, 4)))
+    array([[1., 1., 1., 1.]], dtype=float32)
     """
 
+    def __init__(self, p=0.5, inplace=False, *, rng=None):
+        self.p, self.inplace = dropout_attributes(p)["p"], inplace
+        self.rng = np.random.default_rng(rng)
+
     def forward(self, x):
-        """Record the activation."""
-        return apply("relu", x, module=self)
+        """Record the layer, in training alone."""
+        return apply("dropout", x, module=self, attributes={"p": self.p}) if self.training else x
+
+    def extra_repr(self):
+        """Return the share of elements."""
+        return f"p={self.p}"
+
+
+class Identity(Module):
+    """Give the input back. Arguments are taken and not used, as in PyTorch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import nn
+    >>> nn.Identity()(np.ones((1, 2)))
+    array([[1., 1.]], dtype=float32)
+    """
+
+    def __init__(self, *args, **kwargs):
+        pass
+
+    def forward(self, x):
+        """Return `x`."""
+        return x
 
 
 class Flatten(Module):
-    """Flatten all axes behind the batch axis into one.
+    """Join axes behind the batch axis into one, as a layer; see `flatten`.
+
+    Parameters
+    ----------
+    start_dim, end_dim : int, default 1 and -1
+        First and last axis to join.
 
     Examples
     --------
@@ -81,9 +126,13 @@ class Flatten(Module):
     (5, 6)
     """
 
+    def __init__(self, start_dim=1, end_dim=-1):
+        self.start_dim, self.end_dim = start_dim, end_dim
+
     def forward(self, x):
         """Record the reshape."""
-        return apply("reshape", x, module=self, attributes={"shape": (prod(x.shape[1:]),)})
+        shape = flattened(x, self.start_dim, self.end_dim)
+        return apply("reshape", x, module=self, attributes={"shape": shape[1:]})
 
 
 class Sequential(Module):
@@ -125,25 +174,3 @@ class Sequential(Module):
 
     def __iter__(self):
         return iter(self._modules.values())
-
-
-def relu(x):
-    """Rectified linear unit, ``max(x, 0)``, of an array or of a traced value inside ``forward``.
-
-    Parameters
-    ----------
-    x : ndarray of float, any shape
-
-    Returns
-    -------
-    ndarray
-        The shape and dtype of `x`.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ndquant import nn
-    >>> nn.relu(np.array([-1.0, 2.0]))
-    array([0., 2.])
-    """
-    return apply("relu", x) if isinstance(x, Traced) else pointwise.relu(np.asarray(x))

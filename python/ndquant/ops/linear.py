@@ -22,7 +22,7 @@ from ..functional import (
 from ..profiles import PROFILES
 from ..qparams import QParams
 from .integer_layer import IntegerLayer
-from .record import Codes, real, register
+from .record import Codes, array_of, real, register
 
 
 def quantize_parameters(w, b, x_qparams, w_qparams):
@@ -230,9 +230,18 @@ def _backward(node, dy, saved, need_input):
     return (dx,), {"weight": dw} if db is None else {"weight": dw, "bias": db}
 
 
+def fused_attributes(activation=None):
+    """Return the attributes of a layer: the activation that is part of it, if there is one."""
+    if activation not in (None, "relu"):
+        raise ValueError(f"activation must be 'relu', not {activation!r}")
+    return {} if activation is None else {"activation": activation}
+
+
 def _shape(node, shapes):
     (shape,) = shapes
-    out_features, in_features = node.weight.shape
+    out_features, in_features = array_of(node, "weight", 2).shape
+    if node.bias is not None and node.bias.shape != (out_features,):
+        raise ValueError(f"{node.name}: bias must have shape {(out_features,)}, not {node.bias.shape}")
     if len(shape) != 1 or shape[0] != in_features:
         raise ValueError(f"{node.name}: takes (batch, {in_features}), not (batch, {', '.join(map(str, shape))})")
     return (out_features,)
@@ -249,6 +258,8 @@ LINEAR = register(
     forward=_forward,
     backward=_backward,
     shape=_shape,
+    attributes=fused_attributes,
+    parameters=("weight", "bias"),
     takes_codes=True,
     lower=_lower,
     absorbs=("relu",),
@@ -285,6 +296,7 @@ LINEAR_INTEGER = register(
     forward=_integer_forward,
     backward=None,
     shape=_shape,
+    attributes=fused_attributes,
     takes_codes=True,
     step=_integer_step,
 )

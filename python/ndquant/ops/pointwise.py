@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..functional import relu_backward
-from .record import Codes, register
+from .layout import in_memory_order
+from .record import Codes, finite, no_attributes, register, same_shape
 
 
 def relu(x):
@@ -13,7 +14,7 @@ def relu(x):
     return np.maximum(x, x.dtype.type(0))
 
 
-def _forward(node, inputs, run):
+def _relu_forward(node, inputs, run):
     (x,) = inputs
     if isinstance(x, Codes):
         zero = x.codes.dtype.type(x.qparams.zero_point)
@@ -21,11 +22,11 @@ def _forward(node, inputs, run):
     return relu(x), x  # not the output, which may be the caller's to change
 
 
-def _backward(node, dy, saved, need_input):
-    return (relu_backward(dy, saved),), {}
+def _relu_backward(node, dy, saved, need_input):
+    return (in_memory_order(relu_backward, dy, saved),), {}
 
 
-def _step(node, inputs, steps):
+def _relu_step(node, inputs, steps):
     (x,) = inputs
     if x.qparams is None:
         return None
@@ -34,10 +35,132 @@ def _step(node, inputs, steps):
 
 RELU = register(
     name="relu",
-    forward=_forward,
-    backward=_backward,
-    shape=lambda node, shapes: shapes[0],
+    forward=_relu_forward,
+    backward=_relu_backward,
+    shape=same_shape,
+    takes_fixed=True,
     takes_codes=True,
     keeps_codes=True,
-    step=_step,
+    step=_relu_step,
+)
+
+
+def relu6(x):
+    """Return ``min(max(x, 0), 6)``, dtype of `x` kept."""
+    return np.clip(x, x.dtype.type(0), x.dtype.type(6))
+
+
+def relu6_backward(dy, x):
+    """Gradient of `relu6`: 0 where it clips, the bounds included."""
+    return np.where((x > 0) & (x < 6), dy, dy.dtype.type(0))
+
+
+def leaky_relu(x, negative_slope=0.01):
+    """Return `x` where it is positive, else ``negative_slope * x``."""
+    return np.where(x > 0, x, x * x.dtype.type(negative_slope))
+
+
+def leaky_relu_backward(dy, x, negative_slope=0.01):
+    """Gradient of `leaky_relu`."""
+    return np.where(x > 0, dy, dy * dy.dtype.type(negative_slope))
+
+
+def sigmoid(x):
+    """Return ``1 / (1 + exp(-x))``, in a form in which nothing overflows."""
+    e = np.exp(-np.abs(x))
+    return np.where(x < 0, e, x.dtype.type(1)) / (e + x.dtype.type(1))
+
+
+def sigmoid_backward(dy, y):
+    """Gradient of `sigmoid`, from its output."""
+    return dy * (y * (y.dtype.type(1) - y))
+
+
+def tanh(x):
+    """Return the hyperbolic tangent."""
+    return np.tanh(x)
+
+
+def tanh_backward(dy, y):
+    """Gradient of `tanh`, from its output."""
+    return dy * (y.dtype.type(1) - y * y)
+
+
+def hardswish(x):
+    """Return ``x * relu6(x + 3) / 6`` (Howard et al., 2019, https://arxiv.org/abs/1905.02244)."""
+    kind = x.dtype.type
+    return x * (relu6(x + kind(3)) / kind(6))
+
+
+def hardswish_backward(dy, x):
+    """Gradient of `hardswish`; at the kinks that of the constant side, as in PyTorch."""
+    kind = x.dtype.type
+    inside = x / kind(3) + kind(0.5)
+    return dy * np.where(x <= -3, kind(0), np.where(x >= 3, kind(1), inside))
+
+
+def _register_unary(name, function, gradient, keeps_output=False, attributes=no_attributes):
+    """Enter an op whose gradient needs its input, or its output."""
+
+    def forward(node, inputs, run):
+        (x,) = inputs
+        y = function(x, **node.attributes)
+        return y, y if keeps_output else x
+
+    def backward(node, dy, saved, need_input):
+        return (gradient(dy, saved, **node.attributes),), {}
+
+    register(
+        name=name,
+        forward=forward,
+        backward=backward,
+        shape=same_shape,
+        attributes=attributes,
+        takes_fixed=True,
+        keeps_output=keeps_output,
+    )
+
+
+def _leaky_relu_attributes(negative_slope=0.01):
+    return {"negative_slope": finite(negative_slope, "negative_slope")}
+
+
+_register_unary("relu6", relu6, relu6_backward)
+_register_unary("leaky_relu", leaky_relu, leaky_relu_backward, attributes=_leaky_relu_attributes)
+_register_unary("sigmoid", sigmoid, sigmoid_backward, keeps_output=True)
+_register_unary("tanh", tanh, tanh_backward, keeps_output=True)
+_register_unary("hardswish", hardswish, hardswish_backward)
+
+
+def dropout_attributes(p=0.5):
+    """Return the attributes of `dropout`, checked."""
+    p = finite(p, "p")
+    if not 0 <= p <= 1:
+        raise ValueError(f"p must be in [0, 1], not {p}")
+    return {"p": p}
+
+
+def _dropout_forward(node, inputs, run):
+    """Zero a share p of the elements and scale the rest, so that the mean stays; outside training pass them on."""
+    (x,) = inputs
+    p = node.attributes["p"]
+    if not run.training or p == 0:
+        return x, None
+    rng = np.random.default_rng(getattr(node.module, "rng", None))
+    kept = rng.random(x.shape, np.float32) >= p
+    factor = kept * np.float32(1 / (1 - p) if p < 1 else 0)
+    return x * factor, factor
+
+
+def _dropout_backward(node, dy, saved, need_input):
+    return (dy if saved is None else dy * saved,), {}
+
+
+DROPOUT = register(
+    name="dropout",
+    forward=_dropout_forward,
+    backward=_dropout_backward,
+    shape=same_shape,
+    attributes=dropout_attributes,
+    is_view=True,
 )

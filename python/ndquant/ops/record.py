@@ -41,6 +41,33 @@ def real(value):
     return value.dequantize() if isinstance(value, Codes) else value
 
 
+class Fixed(tuple):
+    """The shape of a value without a batch axis: a parameter or a constant that `forward` computes with."""
+
+    __slots__ = ()
+
+
+#: Stands for the length of the batch axis in the shapes that `full` gives.
+BATCH = "batch"
+
+
+def full(shape):
+    """Return the lengths of all axes of a value, `BATCH` for the batch axis if it has one."""
+    return tuple(shape) if isinstance(shape, Fixed) else (BATCH, *shape)
+
+
+def without_batch(lengths, op):
+    """Return the shape of which `full` gives `lengths`; the batch axis may be nowhere but in front."""
+    if BATCH in lengths[1:]:
+        raise ValueError(f"{op}: the batch axis would move or meet another axis: {shape_text(lengths)}")
+    return lengths[1:] if lengths[:1] == (BATCH,) else Fixed(lengths)
+
+
+def shape_text(lengths):
+    """Return lengths of axes as text."""
+    return f"({', '.join(map(str, lengths))}{',' if len(lengths) == 1 else ''})"
+
+
 class StoredIntegers:
     """Base of what a node of an integer graph stores; assigning an attribute takes effect at once.
 
@@ -58,6 +85,11 @@ class StoredIntegers:
         object.__setattr__(self, name, value)
 
 
+def no_attributes():
+    """Return the attributes of an op that has none."""
+    return {}
+
+
 @dataclass(frozen=True)
 class Op:
     """One kind of node.
@@ -72,7 +104,20 @@ class Op:
         ``backward(node, dy, saved, need_input) -> (gradients of the inputs, {parameter: gradient})``. An input whose
         `need_input` is False may get None. None for the ops of integer graphs.
     shape : callable
-        ``shape(node, input_shapes) -> shape`` without the batch axis; raises `ValueError` where shapes do not fit.
+        ``shape(node, input_shapes) -> shape`` without the batch axis; raises `ValueError` where shapes do not fit. The
+        shape of a value that has no batch axis is a `Fixed`; only ops with `takes_fixed` are given such.
+    attributes : callable
+        ``attributes(**given) -> dict`` of plain values, completed and checked; raises `ValueError` or `TypeError`.
+    arity : int or None
+        How many values the op reads; None: any number, at least one.
+    parameters, buffers : tuple of str
+        Names of the arrays that a node's module may hold, as files store them.
+    takes_fixed : bool
+        Whether the op understands values without a batch axis.
+    is_view : bool
+        Whether the result may share memory with the first input.
+    keeps_output : bool
+        Whether backward reads the output of forward, which the caller of a graph must then not get to change.
     takes_codes : bool
         Whether forward understands `Codes`; otherwise it is given their real values.
     keeps_codes : bool
@@ -92,6 +137,13 @@ class Op:
     forward: Callable
     backward: Callable | None
     shape: Callable
+    attributes: Callable = no_attributes
+    arity: int | None = 1
+    parameters: tuple = ()
+    buffers: tuple = ()
+    takes_fixed: bool = False
+    is_view: bool = False
+    keeps_output: bool = False
     takes_codes: bool = False
     keeps_codes: bool = False
     lower: Callable | None = None
@@ -110,3 +162,53 @@ def register(**fields):
     op = Op(**fields)
     OPS[op.name] = op
     return op
+
+
+def infer_shape(node, shapes):
+    """Return the shape of a node's value from those of its inputs, by the rule of its op."""
+    op, count = node.op, len(shapes)
+    if count != op.arity and (op.arity is not None or not count):
+        raise ValueError(f"node {node.name!r} reads {count} values, {op.name} takes {op.arity or 'at least 1'}")
+    fixed = next((shape for shape in shapes if isinstance(shape, Fixed)), None)
+    if fixed is not None and not op.takes_fixed:
+        raise ValueError(f"{op.name}: takes values with a batch axis, not a parameter or constant of shape {fixed}")
+    shape = op.shape(node, shapes)
+    return shape if isinstance(shape, Fixed) else tuple(shape)
+
+
+def same_shape(node, shapes):
+    """Shape rule of ops that treat every element by itself."""
+    return shapes[0]
+
+
+def array_of(node, name, ndim):
+    """Return an array of a node's module, for a shape rule: it must be there and have that many axes."""
+    array = getattr(node, name)
+    if array is None or array.ndim != ndim:
+        raise ValueError(f"{node.name}: {name} must have {ndim} axes, not {None if array is None else array.shape}")
+    return array
+
+
+def whole_numbers(values, name, least=0):
+    """Return a list or tuple of integers of at least `least` as a tuple of int."""
+    if not isinstance(values, tuple | list):
+        raise TypeError(f"{name} must be integers in a list or tuple, not {values!r}")
+    return tuple(whole_number(value, name, least) for value in values)
+
+
+def whole_number(value, name, least=0):
+    """Return an integer of at least `least` as an int."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name} must be an integer, not {value!r}")
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, not {value}")
+    return int(value)
+
+
+def finite(value, name):
+    """Return `value` as a float, which must be finite."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name} must be a number, not {value!r}")
+    if not np.isfinite(value):
+        raise ValueError(f"{name} must be finite, not {value!r}")
+    return float(value)

@@ -1,6 +1,6 @@
 """The integers of a network worked out a second time, in NumPy, from float weights and recorded ranges.
 
-Uses `ndquant.reference` only: nothing here runs C code.
+Uses `ndquant.reference` for all that has integers: none of that runs C code.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import reference
+from ..graph.graph import Run
 from ..ops.integer_layer import IntegerLayer
 from ..profiles import PROFILES
 
@@ -120,7 +121,11 @@ def run_twin(graph, layers, x):
     """Run the integer graph in NumPy with the integers of `layers`; returns {node name: codes or floats}."""
     values = dict(zip(graph.inputs, x, strict=True))
     for node in graph.nodes:
-        values[node.name] = _STEPS[node.op.name](graph, node, layers, values[node.inputs[0]])
+        read = [values[name] for name in node.inputs]
+        if node.op.name in _STEPS:
+            values[node.name] = _STEPS[node.op.name](graph, node, layers, *read)
+        else:  # an op without integers is no part of the proof, only of the way there
+            values[node.name] = node.op.forward(node, read, Run(graph, training=False))[0]
     return values
 
 

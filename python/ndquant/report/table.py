@@ -122,7 +122,7 @@ def report(graph, batch=None):
         if graph.simulation is not None:
             floats = float_values(graph.simulation, inputs)
             ranges = graph.simulation.run(*inputs).values
-    layers = [node for node in graph.nodes if hasattr(node.module, "weight")]
+    layers = [node for node in graph.nodes if node.op.parameters or isinstance(node.module, IntegerLayer)]
     return Report(tuple(_row(graph, node, values, floats, ranges) for node in layers))
 
 
@@ -136,9 +136,10 @@ def float_values(simulation, inputs):
 
 def _row(graph, node, values, floats, simulated):
     if not isinstance(node.module, IntegerLayer):
-        count = node.weight.size + (0 if node.bias is None else node.bias.size)
+        count = sum(parameter.data.size for parameter in node.module._parameters.values())
         error = _sqnr(floats, values, node.name)
-        return Row(node.name, "float: kept by qconfig", None, None, None, count, 4 * count, None, error, None)
+        why = "float: kept by qconfig" if node.op.lower is not None else "float: has no integer form"
+        return Row(node.name, why, None, None, None, count, 4 * count, None, error, None)
     layer, spec = node.module, node.module.w_qparams.spec
     original = graph.simulation[node.name].weight if graph.simulation is not None else None
     weight_error = None if original is None else sqnr(original, dequantize(layer.weight, layer.w_qparams))

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from ..errors import QuantizationError
 from ..graph import Graph, Module, insert_quantizers
 from ..graph import fuse as fuse_graph
+from ..graph.module import set_modes
 from ..quantizers import Quantizer
 from .qconfig import find_config, quantizer_factory
 
@@ -20,8 +21,7 @@ def in_mode(model, training):
     try:
         yield
     finally:
-        for part, mode in zip(parts, modes, strict=True):
-            part.__dict__["training"] = mode
+        set_modes(zip(parts, modes, strict=True))
 
 
 def float_graph(model, example, training):

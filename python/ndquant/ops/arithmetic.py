@@ -1,0 +1,130 @@
+"""Arithmetic between values: elementwise with broadcasting, matrix products, means.
+
+Gradients of what was broadcast are summed back. A value without a batch axis (`Fixed`) meets one that has it as NumPy
+aligns them, from the last axis; it may not move the batch axis.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import numpy as np
+
+from .record import BATCH, full, register, shape_text, whole_numbers, without_batch
+
+
+def sum_to(d, shape):
+    """Sum a gradient over the axes along which an operand of this shape was broadcast."""
+    if d.shape == shape:
+        return d
+    d = d.sum(axis=tuple(range(d.ndim - len(shape))))
+    axes = tuple(i for i, (n, m) in enumerate(zip(shape, d.shape, strict=True)) if n != m)
+    return d.sum(axis=axes, keepdims=True) if axes else d
+
+
+def _broadcast(op, a, b):
+    """Return the lengths to which NumPy broadcasts two lists of lengths."""
+    rank = max(len(a), len(b))
+    pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
+    lengths = []
+    for n, m in pairs:
+        if n != m and 1 not in (n, m):
+            raise ValueError(f"{op}: shapes {shape_text(a)} and {shape_text(b)} do not broadcast")
+        lengths.append(m if n == 1 else n)
+    return tuple(lengths)
+
+
+def _elementwise_shape(node, shapes):
+    a, b = (full(shape) for shape in shapes)
+    return without_batch(_broadcast(node.op.name, a, b), node.op.name)
+
+
+#: name: (function, gradient of its first operand, of its second), of dy and both operands
+_ELEMENTWISE = {
+    "add": (np.add, lambda dy, a, b: dy, lambda dy, a, b: dy),
+    "subtract": (np.subtract, lambda dy, a, b: dy, lambda dy, a, b: -dy),
+    "multiply": (np.multiply, lambda dy, a, b: dy * b, lambda dy, a, b: dy * a),
+    "divide": (np.divide, lambda dy, a, b: dy / b, lambda dy, a, b: -(dy / b) * (a / b)),
+}
+
+
+def _register_elementwise(name, function, *gradients):
+    def forward(node, inputs, run):
+        a, b = inputs
+        return function(a, b), (a, b)
+
+    def backward(node, dy, saved, need_input):
+        return tuple(
+            sum_to(gradient(dy, *saved), operand.shape) if needed else None
+            for gradient, operand, needed in zip(gradients, saved, need_input, strict=True)
+        ), {}
+
+    register(name=name, forward=forward, backward=backward, shape=_elementwise_shape, arity=2, takes_fixed=True)
+
+
+for _name, _functions in _ELEMENTWISE.items():
+    _register_elementwise(_name, *_functions)
+
+
+def _matmul_forward(node, inputs, run):
+    a, b = inputs
+    return a @ b, (a, b)
+
+
+def _matmul_backward(node, dy, saved, need_input):
+    a, b = saved
+    da = sum_to(dy @ b.swapaxes(-1, -2), a.shape) if need_input[0] else None
+    if not need_input[1]:
+        return (da, None), {}
+    if b.ndim == 2:
+        rows = list(range(a.ndim - 1))
+        return (da, np.tensordot(a, dy, (rows, rows))), {}
+    return (da, sum_to(a.swapaxes(-1, -2) @ dy, b.shape)), {}
+
+
+def _matmul_shape(node, shapes):
+    a, b = (full(shape) for shape in shapes)
+    if min(len(a), len(b)) < 2 or a[-1] != b[-2] or a[-1] == BATCH:
+        raise ValueError(f"matmul: shapes {shape_text(a)} and {shape_text(b)} are not (..., M, K) and (..., K, N)")
+    return without_batch((*_broadcast("matmul", a[:-2], b[:-2]), a[-2], b[-1]), "matmul")
+
+
+register(
+    name="matmul", forward=_matmul_forward, backward=_matmul_backward, shape=_matmul_shape, arity=2, takes_fixed=True
+)
+
+
+def _mean_attributes(axes, keepdims=False):
+    return {"axes": whole_numbers(axes, "axes"), "keepdims": bool(keepdims)}
+
+
+def _mean_forward(node, inputs, run):
+    (x,) = inputs
+    return x.mean(axis=node.attributes["axes"], keepdims=node.attributes["keepdims"]), x.shape
+
+
+def _mean_backward(node, dy, saved, need_input):
+    axes = node.attributes["axes"]
+    if not node.attributes["keepdims"]:
+        dy = np.expand_dims(dy, axes)
+    count = prod(saved[axis] for axis in axes)
+    return (np.broadcast_to(dy / dy.dtype.type(count), saved),), {}
+
+
+def _mean_shape(node, shapes):
+    lengths, axes = full(shapes[0]), node.attributes["axes"]
+    if any(axis >= len(lengths) or lengths[axis] in (BATCH, 0) for axis in axes):
+        raise ValueError(f"mean: axes {axes} of {shape_text(lengths)}: there is no mean over the batch or over nothing")
+    keepdims = node.attributes["keepdims"]
+    kept = [1 if i in axes else n for i, n in enumerate(lengths) if keepdims or i not in axes]
+    return without_batch(tuple(kept), "mean")
+
+
+register(
+    name="mean",
+    forward=_mean_forward,
+    backward=_mean_backward,
+    shape=_mean_shape,
+    attributes=_mean_attributes,
+    takes_fixed=True,
+)

@@ -1,0 +1,41 @@
+"""The layers that golden vectors are made for: (name of the class, its arguments, shape of the input)."""
+
+POINTWISE = [
+    ("ReLU", {}, (5, 40)),
+    ("ReLU6", {}, (5, 40)),
+    ("LeakyReLU", {"negative_slope": 0.2}, (5, 40)),
+    ("Sigmoid", {}, (5, 40)),
+    ("Tanh", {}, (5, 40)),
+    ("Hardswish", {}, (5, 40)),
+]
+
+IMAGE = (2, 3, 9, 7)
+
+POOLING = [
+    ("MaxPool2d", {"kernel_size": 2}, IMAGE),
+    ("MaxPool2d", {"kernel_size": 3, "stride": 2, "padding": 1}, IMAGE),
+    ("MaxPool2d", {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}, IMAGE),
+    ("MaxPool2d", {"kernel_size": [2, 3], "stride": [3, 1], "padding": [0, 1], "dilation": [3, 1]}, IMAGE),
+    ("MaxPool2d", {"kernel_size": 2, "stride": 3, "ceil_mode": True}, IMAGE),
+    ("AvgPool2d", {"kernel_size": 2}, IMAGE),
+    ("AvgPool2d", {"kernel_size": 3, "stride": 2, "padding": 1}, IMAGE),
+    ("AvgPool2d", {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False}, IMAGE),
+    ("AvgPool2d", {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}, (2, 3, 8, 6)),
+    ("AvgPool2d", {"kernel_size": [4, 2], "stride": 3, "padding": [2, 1], "ceil_mode": True}, IMAGE),
+    (
+        "AvgPool2d",
+        {"kernel_size": [4, 2], "stride": 3, "padding": [2, 1], "ceil_mode": True, "count_include_pad": False},
+        IMAGE,
+    ),
+    ("AdaptiveAvgPool2d", {"output_size": 1}, IMAGE),
+    ("AdaptiveAvgPool2d", {"output_size": [4, 3]}, IMAGE),
+    ("AdaptiveAvgPool2d", {"output_size": [None, 9]}, IMAGE),
+]
+
+CASES = POINTWISE + POOLING
+
+
+def name_of(number):
+    """Return the name under which a file and the tests know a case."""
+    kind, arguments, _ = CASES[number]
+    return "-".join([f"{number}-{kind}", *(f"{key}={value}" for key, value in arguments.items())]).replace(" ", "")
