@@ -4,6 +4,7 @@
 
 #include "common.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_f32.h"
 
 /* Coefficients of q = clamp(zp + rint(x * inv)), y = scale * (q - zp); each array has one entry per channel.
  *   multiply (profiles default, torch): inv = 1 / scale, lo = qmin - zp, hi = qmax - zp
@@ -60,6 +61,7 @@ enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
  *   adam_step                m[i] = beta1 * m[i] + (1 - beta1) * g[i]; v[i] = beta2 * v[i] + (1 - beta2) * g[i]^2;
  *                            w[i] -= rate * (m[i] / (sqrt(v[i]) * correction + eps))
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
+ *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
  *
  * Suffixes: f32, f64 compute x * inv in that type; textbook computes x / scale + zp in float64. */
 enum { NDQ_BLOCK = 4096 };
@@ -97,6 +99,7 @@ enum { NDQ_BLOCK = 4096 };
 typedef struct {
     NDQ_ELEMENTWISE_SLOTS(NDQ_DECLARE_SLOT)
     const ndq_gemm_kernel *gemm;
+    const ndq_gemm_f32_kernel *gemm_f32;
 } ndq_kernels;
 
 #undef NDQ_DECLARE_SLOT

@@ -41,6 +41,8 @@ static void inherit(ndq_kernels *table, const ndq_kernels *row)
 #undef INHERIT
     if (!table->gemm)
         table->gemm = row->gemm;
+    if (!table->gemm_f32)
+        table->gemm_f32 = row->gemm_f32;
 }
 
 /* The index of the row of that name if it is available, else ROWS. */

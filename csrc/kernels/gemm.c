@@ -365,10 +365,8 @@ static void cut(job *j, size_t threads)
 enum { AWAKE_FRACTION = 16 }; /* of the work that is worth waking a thread: worth sharing with one that is awake */
 
 /* A thread that is still awake from the layer before takes its share of a few microseconds of work. */
-static size_t useful_threads(const ndq_gemm_call *call)
+size_t ndq_gemm_threads(double macs, double enough)
 {
-    const ndq_packed *w = call->w;
-    const double macs = (double)call->M * (double)w->N * (double)w->K, enough = w->kernel->parallel_macs;
     return macs >= enough || (macs >= enough / AWAKE_FRACTION && ndq_worker_is_awake()) ? ndq_get_num_threads() : 1;
 }
 
@@ -382,7 +380,7 @@ ndq_status ndq_gemm(const ndq_gemm_call *call)
              .stage = ndq_gemm_make_stage(call),
              .in_place = !w->kernel->a_centred && call->a_signed == w->kernel->a_signed && whole_words,
              .row_bytes = padded_row_bytes(w)};
-    cut(&j, useful_threads(call));
+    cut(&j, ndq_gemm_threads((double)call->M * (double)w->N * (double)w->K, w->kernel->parallel_macs));
     if (j.chunks > 1)
         ndq_parallel_for(j.chunks, run_chunk, &j);
     else

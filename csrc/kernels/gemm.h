@@ -157,7 +157,10 @@ typedef struct {
 /* NDQ_OK or NDQ_NO_MEMORY. The caller has asked ndq_gemm_overflow; the weights are one run. */
 ndq_status ndq_gemm(const ndq_gemm_call *call);
 
-/* ---- For drivers: what the output stage of a call needs ---- */
+/* ---- For drivers: how many threads to use, and what the output stage of a call needs ---- */
+
+/* For so many multiply-adds, of which `enough` take about 30 us. */
+size_t ndq_gemm_threads(double macs, double enough);
 
 ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call);
 void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *columns);

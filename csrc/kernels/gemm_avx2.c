@@ -11,7 +11,6 @@
 #define NAME(x) avx2_##x
 #define TARGET NDQ_TARGET_AVX2
 #define NR 16
-#include "gemm_plain.inc.h"
 #include "gemm_avx2.inc.h"
 
 /* One word of K of one row: broadcast it, multiply it by the two vectors of weights, add. As one asm statement because

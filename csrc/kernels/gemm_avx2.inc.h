@@ -1,8 +1,10 @@
-/* What the AVX2 kernels do by hand. Parameters: NAME(x) and NR, a multiple of 8, as in gemm_plain.inc.h, which comes
- * first. */
+/* What the AVX2 kernels do by hand. Parameters as in gemm_plain.inc.h, which this includes; NR is a multiple of 8. */
+#include "gemm_plain.inc.h"
+
+#define BY_HAND static __attribute__((unused)) NDQ_TARGET_AVX2
 
 /* `sums`, with both sums of absolute differences in one loop, which compilers do not find. */
-static NDQ_TARGET_AVX2 void NAME(sums_both)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums)
+BY_HAND void NAME(sums_both)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums)
 {
     const __m256i flip = _mm256_set1_epi8(is_signed ? -128 : 0), none = _mm256_setzero_si256();
     const __m256i from = _mm256_xor_si256(_mm256_set1_epi8((char)zero), flip);
@@ -31,7 +33,7 @@ transpose_8x8(const ndq_gemm_word *rows, size_t stride, ndq_gemm_word *out)
 {
     __m256i r[8], s[8];
     for (int i = 0; i < 8; i++)
-        r[i] = _mm256_load_si256((const __m256i *)(rows + (size_t)i * stride));
+        r[i] = _mm256_loadu_si256((const __m256i *)(rows + (size_t)i * stride));
     for (int i = 0; i < 8; i += 2) {
         s[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
         s[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
@@ -49,7 +51,7 @@ transpose_8x8(const ndq_gemm_word *rows, size_t stride, ndq_gemm_word *out)
 }
 
 /* pack_words, with eight by eight words at a time. */
-static NDQ_TARGET_AVX2 void NAME(pack_transposed)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
+BY_HAND void NAME(pack_transposed)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
                                                   ndq_gemm_word *panel)
 {
     const size_t whole = count / 8 * 8;
@@ -58,3 +60,5 @@ static NDQ_TARGET_AVX2 void NAME(pack_transposed)(size_t first, size_t count, co
             transpose_8x8(rows + n * stride + i, stride, panel + (first + i) * NR + n);
     NAME(pack_words)(first + whole, count - whole, rows + whole, stride, words, panel);
 }
+
+#undef BY_HAND

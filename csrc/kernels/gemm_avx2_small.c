@@ -12,7 +12,6 @@
 #define NAME(x) avx2_small_##x
 #define TARGET NDQ_TARGET_AVX2
 #define NR 16
-#include "gemm_plain.inc.h"
 #include "gemm_avx2.inc.h"
 
 enum { LARGEST = 16, GROUP = 4 }; /* words that are added in 16 bits */

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, final
 
-from numpy import int32, int64
+from numpy import float32, int32, int64
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .qparams import QParams
@@ -122,6 +122,9 @@ def matmul_integer(
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
+def matmul_f32(
+    a: NDArray[Any], b: NDArray[Any], b_qparams: QParams | Params | None, out: NDArray[Any] | None, /
+) -> NDArray[float32]: ...
 def available_backends() -> list[str]: ...
 def all_backends() -> list[str]: ...
 def get_backend() -> str: ...

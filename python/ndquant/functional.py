@@ -449,6 +449,38 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
         raise QuantizationError(str(error)) from None
 
 
+def matmul_f32(a, b, b_qparams=None, out=None):
+    """Matrix product in float32, of codes too, in which each sum is a chain of fused multiply-adds over ascending k.
+
+    So results do not depend on the backend, on threads or on neighbours. Codes are dequantized on their way to the
+    multiplier: the gradients of a quantized layer need them once.
+
+    Parameters
+    ----------
+    a : array_like of float, shape (M, K)
+        Any strides: a transposed view is not copied.
+    b : array_like of float, shape (K, N)
+        Or codes of `b_qparams`.
+    b_qparams : QParams, optional
+        Per tensor, or per channel on axis 0.
+    out : ndarray of float32, shape (M, N), optional
+
+    Returns
+    -------
+    ndarray of float32, shape (M, N)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant.functional import matmul_f32
+    >>> a, codes = np.float32([[1, 2]]), np.int8([[10], [20]])
+    >>> matmul_f32(a, codes, nq.QParams(0.5, 0, nq.QuantSpec()))
+    array([[25.]], dtype=float32)
+    """
+    return _core.matmul_f32(a, b, b_qparams, out)
+
+
 def relu_backward(dy, y, out=None):
     """Gradient of ReLU: `dy` where `y` is positive, else 0 (a select: a NaN in `dy` stays out).
 

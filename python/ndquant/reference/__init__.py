@@ -8,7 +8,16 @@ from .elementwise import (
     quantize,
     sum_in_blocks,
 )
-from .gemm import gemm_s32, linear_codes, linear_f32, product_scale, quantize_bias, raise_weight_scale
+from .gemm import (
+    fused_multiply_add,
+    gemm_s32,
+    linear_codes,
+    linear_f32,
+    matmul_f32,
+    product_scale,
+    quantize_bias,
+    raise_weight_scale,
+)
 from .ranges import choose_scale_zero_point, histogram, minmax
 from .update import adam_step, relu_backward, sgd_step
 
@@ -19,10 +28,12 @@ __all__ = [
     "fake_quantize",
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
+    "fused_multiply_add",
     "gemm_s32",
     "histogram",
     "linear_codes",
     "linear_f32",
+    "matmul_f32",
     "minmax",
     "product_scale",
     "quantize",

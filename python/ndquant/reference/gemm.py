@@ -1,4 +1,4 @@
-"""Integer layers as they are defined, in int64 and float32 of NumPy.
+"""Integer layers as they are defined, in int64 and float32 of NumPy, and products of float32.
 
 Shape letters: M rows, N outputs, K inputs. Nothing here uses the C core.
 """
@@ -167,3 +167,53 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
     low = max(qmin, out_zero_point) if relu else qmin
     codes = np.clip(np.rint(steps), low - out_zero_point, qmax - out_zero_point).astype(np.int64) + out_zero_point
     return codes.astype(np.int8 if qmin < 0 else np.uint8)
+
+
+def fused_multiply_add(a, b, c):
+    """Return ``a * b + c`` of float32 arrays, rounded once.
+
+    The product is exact in float64. The sum is rounded there to odd: where it is inexact its last bit is set, so that
+    rounding again, to float32, sees on which side of a tie it lies (Boldo and Melquiond 2008).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> x = np.float32(1 + 2**-12)
+    >>> float(reference.fused_multiply_add(x, x, np.float32(-1 - 2**-11)))  # 0 if the product were rounded first
+    5.960464477539063e-08
+    """
+    product, c = np.multiply(a, b, dtype=np.float64), np.asarray(c, np.float64)
+    total = np.asarray(product + c)
+    part = total - product
+    error = (product - (total - part)) + (c - part)  # exactly what the sum lost (Knuth's two-sum)
+    odd = total.view(np.int64) & 1 == 1
+    outward = np.where(error > 0, np.inf, -np.inf)
+    inexact = (error != 0) & np.isfinite(error)
+    return np.where(inexact & ~odd, np.nextafter(total, outward), total).astype(np.float32)[()]
+
+
+def matmul_f32(a, b):
+    """Return ``a @ b`` of float32, each element one chain of fused multiply-adds over ascending k, from 0.
+
+    Parameters
+    ----------
+    a : ndarray of float32, shape (M, K)
+    b : ndarray of float32, shape (K, N)
+
+    Returns
+    -------
+    ndarray of float32, shape (M, N)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.matmul_f32(np.float32([[1, 2]]), np.float32([[3], [4]]))
+    array([[11.]], dtype=float32)
+    """
+    sums = np.zeros((a.shape[0], b.shape[1]), np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for k in range(a.shape[1]):
+            sums = fused_multiply_add(a[:, k : k + 1], b[k], sums)
+    return sums
