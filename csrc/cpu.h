@@ -4,12 +4,17 @@
 
 #include "common.h"
 
+/*   avx2         AVX2, FMA, F16C, and the system saves ymm
+ *   avx512       AVX-512 F, BW, DQ, VL, and the system saves zmm and masks
+ *   avx512vnni   the above and VNNI
+ *   neondot      NEON's dot products of bytes */
+#define NDQ_CPU_FEATURES(X) X(avx2) X(avx512) X(avx512vnni) X(neondot)
+
+#define NDQ_CPU_FIELD(feature) bool feature;
 typedef struct {
-    bool avx2;       /* AVX2, FMA, F16C, and the system saves ymm */
-    bool avx512;     /* AVX-512 F, BW, DQ, VL, and the system saves zmm and masks */
-    bool avx512vnni; /* the above and VNNI */
-    bool neondot;    /* NEON's dot products of bytes */
+    NDQ_CPU_FEATURES(NDQ_CPU_FIELD)
 } ndq_cpu;
+#undef NDQ_CPU_FIELD
 
 /* Read once from CPUID and XGETBV, or from what the kernel says of the processor; nothing else decides, so that an
  * emulator that hides a bit is believed. */

@@ -20,7 +20,7 @@ LAYERS = (
     ("_core", "errors", "reference"),
     ("profiles",),
     ("qparams",),
-    ("functional", "histogram", "progress"),
+    ("functional", "histogram", "progress", "runtime"),
     ("observers", "metrics"),
     ("quantizers", "ops"),
     ("graph",),

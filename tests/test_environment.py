@@ -35,3 +35,24 @@ def test_ndquant_num_threads():
     assert run(THREADS, NDQUANT_NUM_THREADS="100000") == "256"
     assert int(run(THREADS, NDQUANT_NUM_THREADS="nonsense")) == len(os.sched_getaffinity(0))
     assert int(run(THREADS, NDQUANT_NUM_THREADS="")) == len(os.sched_getaffinity(0))
+
+
+def test_info_names_the_processor_its_instruction_sets_and_the_backends():
+    shown = subprocess.run([sys.executable, "-m", "ndquant", "info"], capture_output=True, text=True, check=True).stdout
+    cpu = next(line for line in shown.splitlines() if line.startswith("CPU"))
+    listed = [name for name, present in _core.cpu_features().items() if present]
+    assert cpu.endswith("; " + (", ".join(listed) or "no instruction set that is asked for"))
+    for name in _core.all_backends():
+        assert f"{name}: {'available' if name in _core.available_backends() else 'not on this machine'}" in shown
+    assert f"threads  {len(os.sched_getaffinity(0))}" in shown or "NDQUANT_NUM_THREADS" in os.environ
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/cpuinfo"), reason="this system has no /proc/cpuinfo")
+@pytest.mark.parametrize(
+    "feature, flags",
+    (("avx2", {"avx2", "fma", "f16c"}), ("avx512vnni", {"avx512bw", "avx512vnni"}), ("neondot", {"asimddp"})),
+)
+def test_features_are_those_that_the_system_lists(feature, flags):
+    with open("/proc/cpuinfo") as file:
+        lines = [line for line in file if line.startswith(("flags", "Features"))]
+    assert _core.cpu_features()[feature] == (flags <= set(lines[0].split()))

@@ -3,6 +3,7 @@
 #include "module.h"
 
 #include "args.h"
+#include "../cpu.h"
 #include "../threads.h"
 
 static PyObject *py_available_backends(PyObject *module, PyObject *unused)
@@ -32,6 +33,20 @@ static PyObject *py_all_backends(PyObject *module, PyObject *unused)
             Py_CLEAR(list);
     }
     return list;
+}
+
+static PyObject *py_cpu_features(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    const ndq_cpu *cpu = ndq_cpu_features();
+    PyObject *features = PyDict_New();
+#define ADD(feature)                                                                        \
+    if (features && PyDict_SetItemString(features, #feature, cpu->feature ? Py_True : Py_False) < 0) \
+        Py_CLEAR(features);
+    NDQ_CPU_FEATURES(ADD)
+#undef ADD
+    return features;
 }
 
 static PyObject *py_get_backend(PyObject *module, PyObject *unused)
@@ -92,6 +107,8 @@ static PyMethodDef module_methods[] = {
      "available_backends()\n--\n\nNames of the backends that this machine can run, best first."},
     {"all_backends", py_all_backends, METH_NOARGS,
      "all_backends()\n--\n\nNames of the backends of this build, best first."},
+    {"cpu_features", py_cpu_features, METH_NOARGS,
+     "cpu_features()\n--\n\nWhether this process may use each of the instruction sets that the core asks for."},
     {"get_backend", py_get_backend, METH_NOARGS, "get_backend()\n--\n\nName of the backend in use."},
     {"set_backend", py_set_backend, METH_O, "set_backend(name, /)\n--\n\nUse that backend from now on."},
     {"get_num_threads", py_get_num_threads, METH_NOARGS,

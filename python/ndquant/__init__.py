@@ -4,18 +4,14 @@ from . import datasets, nn
 from .errors import QuantizationError, QuantizationWarning
 from .functional import (
     PackedWeight,
-    backend,
     dequantize,
     fake_quantize,
     fake_quantize_backward,
     fake_quantize_learnable_backward,
     fake_quantize_with_grad,
-    get_num_threads,
     linear_integer,
     matmul_integer,
     quantize,
-    set_num_threads,
-    show_config,
 )
 from .graph.files import load
 from .metrics import mse, sqnr
@@ -23,6 +19,7 @@ from .observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObs
 from .ops.linear import linear, linear_backward
 from .qparams import QParams, QuantSpec
 from .quantizers import Quantize
+from .runtime import backend, get_num_threads, set_num_threads, show_config
 from .workflows import QConfig, calibrate, convert, evaluate, prepare, prepare_qat, quantize_static
 
 __all__ = [

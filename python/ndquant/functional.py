@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from contextlib import contextmanager
 
 import numpy as np
 
@@ -563,87 +562,3 @@ def adam_step(w, g, m, v, step, lr=1e-3, betas=(0.9, 0.999), eps=1e-8):
         raise ValueError(f"step: counts from 1, not {step}")
     rate, correction = lr / (1 - beta1**step), 1 / math.sqrt(1 - beta2**step)
     _core.adam_step(w, g, m, v, rate, beta1, beta2, correction, eps)
-
-
-def set_num_threads(n):
-    """Let one call use up to `n` threads, the caller among them.
-
-    Results do not depend on it. The default is the number of CPUs that this process may use, or what the environment
-    variable ``NDQUANT_NUM_THREADS`` says.
-
-    Parameters
-    ----------
-    n : int
-        1 to 256.
-
-    Examples
-    --------
-    >>> import ndquant as nq
-    >>> before = nq.get_num_threads()
-    >>> nq.set_num_threads(1)
-    >>> nq.get_num_threads()
-    1
-    >>> nq.set_num_threads(before)
-    """
-    _core.set_num_threads(n)
-
-
-def get_num_threads():
-    """Return how many threads one call may use.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> import ndquant as nq
-    >>> nq.get_num_threads() >= 1
-    True
-    """
-    return _core.get_num_threads()
-
-
-@contextmanager
-def backend(name):
-    """Use the kernels of one instruction set inside a ``with`` block, in the whole process.
-
-    Results do not depend on it. The environment variable ``NDQUANT_BACKEND`` caps the choice made at import.
-
-    Parameters
-    ----------
-    name : str
-        One of the names that `show_config` lists as available.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> import ndquant as nq
-    >>> qp = nq.QParams(0.5, 0, nq.QuantSpec())
-    >>> with nq.backend("portable"):
-    ...     print(nq.quantize(np.array([1.0, 2.0]), qp))
-    [2 4]
-    """
-    before = _core.get_backend()
-    _core.set_backend(name)
-    try:
-        yield
-    finally:
-        _core.set_backend(before)
-
-
-def show_config():
-    """Print the versions, the backends of this build and machine, and the number of threads.
-
-    Examples
-    --------
-    >>> import ndquant as nq
-    >>> nq.show_config()  # doctest: +ELLIPSIS
-    NumPy ...
-    """
-    available = _core.available_backends()
-    print(f"NumPy    {np.__version__}")
-    print(f"backend  {_core.get_backend()}")
-    for name in _core.all_backends():
-        print(f"         {name}: {'available' if name in available else 'not on this machine'}")
-    print(f"threads  {_core.get_num_threads()}")
