@@ -6,21 +6,28 @@
 #include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
 
-/* Coefficients of q = clamp(zp + rint(x * inv)), y = scale * (q - zp); each array has one entry per channel.
- *   multiply (profiles default, torch): inv = 1 / scale, lo = qmin - zp, hi = qmax - zp
- *   textbook, always in float64:        inv = 1 / scale, lo = qmin,      hi = qmax */
+/* Coefficients of the map between values and codes, y = scale * (q - zp) + offset; each array has one entry per channel.
+ * inv = 1 / scale. By rule, the value v that is rounded, and its bounds:
+ *   multiply (profiles default, torch):   v = x * inv,              lo = qmin - zp, hi = qmax - zp
+ *   divide (profile onnx, float offsets): v = (x - offset) / scale, lo = qmin - zp, hi = qmax - zp
+ *   textbook, always in float64:          v = x / scale + zp,       lo = qmin,      hi = qmax
+ * Only the rule divide reads the offset: it is 0 for onnx, and a float offset has zp = 0. */
 typedef struct {
-    const float *scale, *inv, *zp, *lo, *hi;
+    const float *scale, *inv, *zp, *lo, *hi, *offset;
+    bool float_offset;
 } ndq_affine_f32;
 
 typedef struct {
-    const double *scale, *inv, *zp, *lo, *hi;
+    const double *scale, *inv, *zp, *lo, *hi, *offset;
+    bool float_offset;
 } ndq_affine_f64;
 
 /* A C-contiguous array seen as (outer, channels, inner); element i belongs to channel i / inner % channels.
- * Per tensor: channels = 1, inner = number of elements. */
+ * Per tensor: channels = 1, inner = number of elements. Per group along an axis that is not the last, the array is cut
+ * into parts of `part` elements, each of that form and with channels of its own; otherwise part is 0. Kernels see one
+ * part at a time. */
 typedef struct {
-    size_t channels, inner;
+    size_t channels, inner, part;
 } ndq_geometry;
 
 /* Smallest and largest finite value (+inf and -inf if there is none) and what else was seen. */
@@ -41,11 +48,13 @@ typedef struct {
 /* Histogram bins: an index of 12 bits for sign and float64 exponent (the binade), then 9 bits of mantissa. */
 enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
 
-/* Contracts. Elementwise kernels work on elements [begin, end) of the arrays whose first elements they are given, so
- * that threads may split anywhere; an output may be an input of the same element size. No argument is NULL.
+/* Contracts. Elementwise kernels work on n elements, the first of which is element `position` of an array, so that
+ * threads may split anywhere; pointers are to the first of the n. An output may be an input of the same element size.
+ * No argument is NULL.
  *
  *   quantize                 q[i] = code of x[i], as a byte (two's complement if the codes are signed)
- *   dequantize_s8, _u8       y[i] = scale * (q[i] - zp)
+ *   quantize16, quantize32   the same for wider codes
+ *   dequantize_s8 .. _u32    y[i] = scale * (q[i] - zp) + offset
  *   fake_quantize            y[i] = dequantize(quantize(x[i])), never -0
  *   fake_quantize_backward   dx[i] = dy[i] if x[i] is in range before the clamp, else +0
  *   fake_quantize_with_grad  the two above in one pass
@@ -63,22 +72,33 @@ enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
  *
- * Suffixes: f32, f64 compute x * inv in that type; textbook computes x / scale + zp in float64. */
+ * Suffixes: f32, f64 and divide_f32, divide_f64 compute in that type, by the rules multiply and divide; textbook is that
+ * rule. Codes of 32 bits are computed in float64 only: float32 does not hold them. */
 enum { NDQ_BLOCK = 4096 };
 
-#define NDQ_SPAN(A) const A *p, const ndq_geometry *g, size_t begin, size_t end
+#define NDQ_SPAN(A) const A *p, const ndq_geometry *g, size_t position, size_t n
 
 #define NDQ_SLOTS_OF_RULE(X, A, T, s)                                                                        \
     X(quantize_##s, (NDQ_SPAN(A), const T *x, uint8_t *q))                                                   \
+    X(quantize16_##s, (NDQ_SPAN(A), const T *x, uint16_t *q))                                                \
     X(fake_quantize_##s, (NDQ_SPAN(A), const T *x, T *y))                                                    \
     X(fake_quantize_backward_##s, (NDQ_SPAN(A), const T *dy, const T *x, T *dx))                             \
     X(fake_quantize_with_grad_##s, (NDQ_SPAN(A), const T *dy, const T *x, T *y, T *dx))                      \
     X(fake_quantize_learnable_##s,                                                                           \
       (const A *p, size_t channel, size_t n, const T *dy, const T *x, T *dx, double *sums))
 
-#define NDQ_SLOTS_OF_TYPE(X, A, T, s)                                                                        \
+#define NDQ_SLOTS_OF_CODES(X, A, T, s)                                                                       \
     X(dequantize_s8_##s, (NDQ_SPAN(A), const int8_t *q, T *y))                                               \
     X(dequantize_u8_##s, (NDQ_SPAN(A), const uint8_t *q, T *y))                                              \
+    X(dequantize_s16_##s, (NDQ_SPAN(A), const int16_t *q, T *y))                                             \
+    X(dequantize_u16_##s, (NDQ_SPAN(A), const uint16_t *q, T *y))
+
+#define NDQ_SLOTS_OF_WIDE_CODES(X, s)                                                                        \
+    X(quantize32_##s, (NDQ_SPAN(ndq_affine_f64), const double *x, uint32_t *q))                              \
+    X(dequantize_s32_##s, (NDQ_SPAN(ndq_affine_f64), const int32_t *q, double *y))                           \
+    X(dequantize_u32_##s, (NDQ_SPAN(ndq_affine_f64), const uint32_t *q, double *y))
+
+#define NDQ_SLOTS_OF_TYPE(X, T, s)                                                                           \
     X(minmax_##s, (size_t n, const T *x, ndq_extremes *e))                                                   \
     X(binades_##s, (size_t n, const T *x, uint8_t *seen))                                                    \
     X(histogram_##s, (size_t n, const T *x, const int32_t *row, int64_t *counts))                            \
@@ -89,10 +109,20 @@ enum { NDQ_BLOCK = 4096 };
 
 #define NDQ_ELEMENTWISE_SLOTS(X)                                                                             \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, f32)                                                         \
+    NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, divide_f32)                                                  \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f64, double, f64)                                                        \
+    NDQ_SLOTS_OF_RULE(X, ndq_affine_f64, double, divide_f64)                                                 \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f64, double, textbook)                                                   \
-    NDQ_SLOTS_OF_TYPE(X, ndq_affine_f32, float, f32)                                                         \
-    NDQ_SLOTS_OF_TYPE(X, ndq_affine_f64, double, f64)
+    NDQ_SLOTS_OF_CODES(X, ndq_affine_f32, float, f32)                                                        \
+    NDQ_SLOTS_OF_CODES(X, ndq_affine_f32, float, divide_f32)                                                 \
+    NDQ_SLOTS_OF_CODES(X, ndq_affine_f64, double, f64)                                                       \
+    NDQ_SLOTS_OF_CODES(X, ndq_affine_f64, double, divide_f64)                                                \
+    NDQ_SLOTS_OF_CODES(X, ndq_affine_f64, double, textbook)                                                  \
+    NDQ_SLOTS_OF_WIDE_CODES(X, f64)                                                                          \
+    NDQ_SLOTS_OF_WIDE_CODES(X, divide_f64)                                                                   \
+    NDQ_SLOTS_OF_WIDE_CODES(X, textbook)                                                                     \
+    NDQ_SLOTS_OF_TYPE(X, float, f32)                                                                         \
+    NDQ_SLOTS_OF_TYPE(X, double, f64)
 
 #define NDQ_DECLARE_SLOT(name, arguments) void(*name) arguments;
 

@@ -155,7 +155,7 @@ def test_qparams_must_be_qparams(name, qparams):
 @pytest.mark.parametrize("name", CALLS_WITH_QPARAMS)
 def test_axes_must_fit(name):
     call, argument = CALLS_WITH_QPARAMS[name], "q" if name == "dequantize" else "x"
-    with pytest.raises(ValueError, match=f"{argument}: has 1 dimensions, so axis 1 of the QParams does not exist"):
+    with pytest.raises(ValueError, match=f"{argument}: has 1 dimensions, so axis 1 does not exist"):
         call(np.ones(3), QP3)
     with pytest.raises(ValueError, match=f"{argument}: has 0 dimensions, so axis 1"):
         call(np.ones(()), QP3)
@@ -282,22 +282,26 @@ def test_empty_arrays_overlap_nothing():
     "arguments",
     [
         (),
-        (0.1, 0, -128, 127, None),
-        (0.1, 0, -128, 127, None, 0, 0),
-        (0.1, 0, -128, 255, None, 0),
-        (0.1, 0, 5, 5, None, 0),
-        (0.1, 0, -129, 127, None, 0),
-        (0.1, 0, 0, 256, None, 0),
-        (0.1, 0, -128, 127, None, 7),
-        (0.1, 128, -128, 127, None, 0),
-        (0.1, np.nan, -128, 127, None, 0),
-        (0.1, 1e300, -128, 127, None, 1),
-        ([0.1], [0], -128, 127, None, 0),
+        (0.1, 0, -128, 127, None, 0),
+        (0.1, 0, -128, 127, None, 0, 0, 0),
+        (0.1, 0, -128, 2**31, None, 0, 0),
+        (0.1, 0, 5, 5, None, 0, 0),
+        (0.1, 0, -(2**31) - 1, 127, None, 0, 0),
+        (0.1, 0, 0, 2**32, None, 0, 0),
+        (0.1, 0, -128, 127, None, 0, 7),
+        (0.1, 128, -128, 127, None, 0, 0),
+        (0.1, np.nan, -128, 127, None, 0, 0),
+        (0.1, 1e300, -128, 127, None, 0, _core.TEXTBOOK),
+        (0.1, np.inf, -128, 127, None, 0, _core.OFFSET),
+        ([0.1], [0], -128, 127, None, 0, 0),
         (0.1, 0, -128, 127, 0, 0),
-        ([0.1, 0.2], [0], -128, 127, 0, 0),
-        ([[0.1]], [[0]], -128, 127, 0, 0),
-        ([0.1], [0], -128, 127, "0", 0),
-        (object(), 0, -128, 127, None, 0),
+        ([0.1, 0.2], [0], -128, 127, 0, 0, 0),
+        ([[0.1]], [[0]], -128, 127, 0, 0, 0),
+        ([[0.1]], [[0]], -128, 127, 0, -1, 0),
+        ([[0.1]], [[0]], -128, 127, 2, 1, 0),
+        ([[0.1]], [[0]], -128, 127, None, 1, 0),
+        ([0.1], [0], -128, 127, "0", 0, 0),
+        (object(), 0, -128, 127, None, 0, 0),
     ],
     ids=str,
 )

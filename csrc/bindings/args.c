@@ -97,29 +97,58 @@ static void integer_range(PyArrayObject *wide, npy_int64 *low, npy_uint64 *high)
     }
 }
 
-/* Takes 8-byte integers as bytes, signed if they fit both. */
-static PyArrayObject *narrow_codes(PyArrayObject *wide, const char *name)
+static const struct {
+    int type;
+    npy_int64 low, high;
+    const char *expected;
+} codes_table[] = {
+    [NDQ_U8] = {NPY_UINT8, 0, UINT8_MAX, "codes of its QParams, uint8"},
+    [NDQ_S8] = {NPY_INT8, INT8_MIN, INT8_MAX, "codes of its QParams, int8"},
+    [NDQ_U16] = {NPY_UINT16, 0, UINT16_MAX, "codes of its QParams, uint16"},
+    [NDQ_S16] = {NPY_INT16, INT16_MIN, INT16_MAX, "codes of its QParams, int16"},
+    [NDQ_U32] = {NPY_UINT32, 0, UINT32_MAX, "codes of its QParams, uint32"},
+    [NDQ_S32] = {NPY_INT32, INT32_MIN, INT32_MAX, "codes of its QParams, int32"},
+};
+
+int ndq_type_of_codes(ndq_code_type codes)
+{
+    return codes_table[codes].type;
+}
+
+static bool fits_codes(npy_int64 low, npy_uint64 high, ndq_code_type codes)
+{
+    return low >= codes_table[codes].low && high <= (npy_uint64)codes_table[codes].high;
+}
+
+/* Takes 8-byte integers as codes of another size, signed if they fit both. */
+static PyArrayObject *narrow_codes(PyArrayObject *wide, const char *name, ndq_code_type wanted, ndq_code_type *found)
 {
     npy_int64 low;
     npy_uint64 high;
     integer_range(wide, &low, &high);
-    if (low >= -128 && high <= 127)
-        return ndq_contiguous(wide, NPY_BYTE);
-    if (low >= 0 && high <= 255)
-        return ndq_contiguous(wide, NPY_UBYTE);
-    PyErr_Format(PyExc_ValueError, "%s: codes must fit int8 or uint8, got values from %lld to %llu", name,
+    const ndq_code_type is_signed = wanted | 1, is_unsigned = is_signed - 1;
+    if (fits_codes(low, high, is_signed) || fits_codes(low, high, is_unsigned)) {
+        *found = fits_codes(low, high, is_signed) ? is_signed : is_unsigned;
+        return ndq_contiguous(wide, codes_table[*found].type);
+    }
+    const int bits = 8 * (int)ndq_code_bytes(wanted);
+    PyErr_Format(PyExc_ValueError, "%s: codes must fit int%d or uint%d, got values from %lld to %llu", name, bits, bits,
                  (long long)low, (unsigned long long)high);
     return NULL;
 }
 
-PyArrayObject *ndq_codes_array(PyObject *object, const char *name)
+PyArrayObject *ndq_codes_array(PyObject *object, const char *name, ndq_code_type wanted, ndq_code_type *found)
 {
     PyArrayObject *array = ndq_integer_array(object, name);
-    if (!array || PyArray_TYPE(array) == NPY_BYTE || PyArray_TYPE(array) == NPY_UBYTE)
+    if (!array)
+        return NULL;
+    if ((size_t)PyArray_ITEMSIZE(array) == ndq_code_bytes(wanted)) {
+        *found = PyArray_ISSIGNED(array) ? wanted | 1 : (wanted | 1) - 1;
         return array;
+    }
     PyArrayObject *wide = ndq_contiguous(array, PyArray_ISSIGNED(array) ? NPY_INT64 : NPY_UINT64);
     ndq_release(array);
-    PyArrayObject *codes = wide ? narrow_codes(wide, name) : NULL;
+    PyArrayObject *codes = wide ? narrow_codes(wide, name, wanted, found) : NULL;
     ndq_release(wide);
     return codes;
 }
@@ -265,28 +294,63 @@ int ndq_check_overlap(PyArrayObject *out, const char *out_name, PyArrayObject *i
     return -1;
 }
 
+int ndq_axis_of(PyArrayObject *array, const char *name, int axis)
+{
+    const int ndim = PyArray_NDIM(array), from_start = axis < 0 ? axis + ndim : axis;
+    if (from_start >= 0 && from_start < ndim)
+        return from_start;
+    PyErr_Format(PyExc_ValueError, "%s: has %d dimensions, so axis %d does not exist", name, ndim, axis);
+    return -1;
+}
+
+int ndq_divide(PyArrayObject *array, const char *name, int axis, npy_intp group_size, ndq_geometry *geometry)
+{
+    const int from_start = ndq_axis_of(array, name, axis);
+    if (from_start < 0)
+        return -1;
+    const npy_intp length = PyArray_DIM(array, from_start);
+    size_t inner = 1;
+    for (int d = from_start + 1; d < PyArray_NDIM(array); d++)
+        inner *= (size_t)PyArray_DIM(array, d);
+    *geometry = (ndq_geometry){.channels = (size_t)length, .inner = inner};
+    if (!group_size)
+        return 0;
+    if (length % group_size) {
+        PyErr_Format(PyExc_ValueError, "group_size: %zd does not divide the %zd elements of axis %d of %s",
+                     (Py_ssize_t)group_size, (Py_ssize_t)length, axis, name);
+        return -1;
+    }
+    const size_t groups = (size_t)(PyArray_SIZE(array) / group_size);
+    *geometry = inner == 1 || !groups ? (ndq_geometry){.channels = groups, .inner = (size_t)group_size}
+                                      : (ndq_geometry){inner, 1, inner * (size_t)group_size};
+    return 0;
+}
+
+/* Whether each scale has a group of the array: their shapes differ in the length of the axis only. */
+static int check_groups(PyArrayObject *array, const char *name, const ndq_params_object *params)
+{
+    npy_intp wanted[NPY_MAXDIMS];
+    const int ndim = PyArray_NDIM(params->groups);
+    for (int d = 0; d < ndim; d++)
+        wanted[d] = PyArray_DIM(params->groups, d);
+    wanted[params->axis < 0 ? params->axis + ndim : params->axis] *= params->group_size;
+    return ndq_check_shape(array, name, ndim, wanted);
+}
+
 int ndq_geometry_of(PyArrayObject *array, const char *name, const ndq_params_object *params, ndq_geometry *geometry)
 {
-    const int ndim = PyArray_NDIM(array);
     *geometry = (ndq_geometry){.channels = 1, .inner = (size_t)PyArray_SIZE(array)};
     if (!params->per_channel)
         return 0;
-    const int axis = params->axis < 0 ? params->axis + ndim : params->axis;
-    if (axis < 0 || axis >= ndim) {
-        PyErr_Format(PyExc_ValueError, "%s: has %d dimensions, so axis %d of the QParams does not exist", name, ndim,
-                     params->axis);
+    if (ndq_divide(array, name, params->axis, params->group_size, geometry) < 0)
         return -1;
-    }
-    if ((size_t)PyArray_DIM(array, axis) != params->params.channels) {
-        PyErr_Format(PyExc_ValueError, "%s: axis %d must have %zu elements, one per channel of the QParams, got %zd",
-                     name, params->axis, params->params.channels, (Py_ssize_t)PyArray_DIM(array, axis));
-        return -1;
-    }
-    geometry->channels = params->params.channels;
-    geometry->inner = 1;
-    for (int d = axis + 1; d < ndim; d++)
-        geometry->inner *= (size_t)PyArray_DIM(array, d);
-    return 0;
+    if (params->groups)
+        return check_groups(array, name, params);
+    if (geometry->channels == params->params.channels)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: axis %d must have %zu elements, one per channel of the QParams, got %zu", name,
+                 params->axis, params->params.channels, geometry->channels);
+    return -1;
 }
 
 /* ---- Operands of integer products ---- */
@@ -306,11 +370,9 @@ PyArrayObject *ndq_byte_array(PyObject *object, const char *name)
 
 PyArrayObject *ndq_codes_of(PyObject *object, const char *name, const ndq_params *params)
 {
-    const int type = params->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
     PyArrayObject *array = any_array(object, name);
-    if (array && PyArray_TYPE(array) != type)
-        return refuse_dtype(array, name,
-                            type == NPY_BYTE ? "codes of its QParams, int8" : "codes of its QParams, uint8");
+    if (array && PyArray_TYPE(array) != ndq_type_of_codes(params->codes))
+        return refuse_dtype(array, name, codes_table[params->codes].expected);
     return array;
 }
 
@@ -370,6 +432,15 @@ int ndq_check_product_params(const ndq_params_object *object, const char *name)
 {
     const ndq_params *params = &object->params;
     const double low = params->qmin < 0 ? -128 : 0;
+    const char *wrong = params->codes > NDQ_S8     ? "has codes of more than 8 bits"
+                        : params->float_offset     ? "has a float offset (zero_aligned=False)"
+                        : object->group_size       ? "has a scale per group"
+                                                   : NULL;
+    if (wrong) {
+        PyErr_Format(PyExc_ValueError, "%s: %s, so there is no integer product; compute in float with fake_quantize",
+                     name, wrong);
+        return -1;
+    }
     if (!params->fits_f32) {
         PyErr_Format(PyExc_ValueError, "%s: a scale is outside the range of float32, in which this is computed", name);
         return -1;

@@ -27,18 +27,22 @@ static inline ndq_state *ndq_state_of(PyObject *module)
 typedef struct {
     PyObject_HEAD
     ndq_params params;
-    bool per_channel;
-    int axis;      /* as given: may count from the end; meaningless per tensor */
+    bool per_channel; /* or per group */
+    int axis;         /* as given: may count from the end; meaningless per tensor */
+    npy_intp group_size; /* 0 unless per group */
+    PyArrayObject *groups; /* NULL unless per group: an array with the shape of the scales */
     int scale_type; /* NPY_FLOAT or NPY_DOUBLE */
 } ndq_params_object;
 
 typedef struct {
     size_t channels;
     const double *scale, *zero_point;
-    int qmin, qmax;
+    int64_t qmin, qmax;
     ndq_rule rule;
     bool per_channel;
     int axis, scale_type;
+    npy_intp group_size;
+    PyArrayObject *groups;
 } ndq_params_source;
 
 /* A Params of values that are known to be good. */
@@ -57,8 +61,12 @@ PyArrayObject *ndq_float_array(PyObject *object, const char *name);
 /* The same for integers; bool is not one. */
 PyArrayObject *ndq_integer_array(PyObject *object, const char *name);
 
-/* Codes as int8 or uint8, in whatever layout. Wider integers are narrowed if all values fit, else ValueError. */
-PyArrayObject *ndq_codes_array(PyObject *object, const char *name);
+/* Codes of the size of `wanted`, signed or not as they come, in whatever layout; `found` says which. Integers of other
+ * sizes are converted if all values fit, else ValueError. */
+PyArrayObject *ndq_codes_array(PyObject *object, const char *name, ndq_code_type wanted, ndq_code_type *found);
+
+/* NumPy's number of the type of codes. */
+int ndq_type_of_codes(ndq_code_type codes);
 
 /* C-contiguous, aligned, native, of that type; the array itself if it is so already. */
 PyArrayObject *ndq_contiguous(PyArrayObject *array, int type);
@@ -85,7 +93,13 @@ int ndq_check_overlap(PyArrayObject *out, const char *out_name, PyArrayObject *i
 /* No overlap at all. */
 int ndq_check_disjoint(PyArrayObject *a, const char *a_name, PyArrayObject *b, const char *b_name);
 
-/* How `params` divides an array: its axis must exist and have one element per channel. */
+/* The axis of `array` that the caller calls `axis`, or -1 with an exception set. */
+int ndq_axis_of(PyArrayObject *array, const char *name, int axis);
+
+/* One channel for each index along an axis, or, if group_size is not 0, for each group: it must divide the axis. */
+int ndq_divide(PyArrayObject *array, const char *name, int axis, npy_intp group_size, ndq_geometry *geometry);
+
+/* How `params` divides an array: its axis must exist and have one element per channel, or one group per scale. */
 int ndq_geometry_of(PyArrayObject *array, const char *name, const ndq_params_object *params, ndq_geometry *geometry);
 
 /* ---- Operands of integer products ---- */

@@ -29,14 +29,13 @@ static void clear(call_state *call)
 /* The type that computes: float16 goes through float32, long double through float64. */
 static int work_type(const ndq_elementwise *job)
 {
-    return job->arithmetic == NDQ_F32 ? NPY_FLOAT : NPY_DOUBLE;
+    return ndq_is_f32(job->arithmetic) ? NPY_FLOAT : NPY_DOUBLE;
 }
 
 static int choose_arithmetic(ndq_elementwise *job, int type)
 {
-    const bool narrow = type == NPY_FLOAT || type == NPY_HALF;
-    job->arithmetic = job->params->rule == NDQ_TEXTBOOK_RULE ? NDQ_TEXTBOOK_F64 : narrow ? NDQ_F32 : NDQ_F64;
-    if (job->arithmetic != NDQ_F32 || job->params->fits_f32)
+    job->arithmetic = ndq_arithmetic_of(job->params, type == NPY_FLOAT || type == NPY_HALF);
+    if (!ndq_is_f32(job->arithmetic) || job->params->fits_f32)
         return 0;
     PyErr_SetString(PyExc_ValueError, "qparams: a scale is outside the range of float32, in which this is computed");
     return -1;
@@ -127,7 +126,8 @@ static PyObject *py_quantize(PyObject *module, PyObject *const *args, Py_ssize_t
     if (ndq_check_count("quantize", count, 3) < 0 || !(call.x = ndq_float_array(args[0], "x")) ||
         take_inputs(&call, module, args[1]) < 0)
         goto exit;
-    const int type = call.job.params->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
+    call.job.codes = call.job.params->codes;
+    const int type = ndq_type_of_codes(call.job.codes);
     if (take_output(&call, 0, args[2], "out", type, type) < 0)
         goto exit;
     call.job.q = PyArray_DATA(call.out_work[0]);
@@ -159,12 +159,13 @@ static PyObject *py_dequantize(PyObject *module, PyObject *const *args, Py_ssize
 {
     call_state call = {0};
     PyObject *result = NULL;
-    if (ndq_check_count("dequantize", count, 4) < 0 || !(call.x = ndq_codes_array(args[0], "q")) ||
-        !(call.params = ndq_params_of(module, args[1])))
-        goto exit;
     ndq_elementwise *job = &call.job;
-    *job = (ndq_elementwise){.kernels = ndq_kernels_in_use(), .params = &call.params->params,
-                             .n = (size_t)PyArray_SIZE(call.x), .codes_signed = PyArray_TYPE(call.x) == NPY_BYTE};
+    if (ndq_check_count("dequantize", count, 4) < 0 || !(call.params = ndq_params_of(module, args[1])) ||
+        !(call.x = ndq_codes_array(args[0], "q", call.params->params.codes, &job->codes)))
+        goto exit;
+    job->kernels = ndq_kernels_in_use();
+    job->params = &call.params->params;
+    job->n = (size_t)PyArray_SIZE(call.x);
     const int type = output_type(args[2], call.params);
     if (type < 0 || choose_arithmetic(job, type) < 0 ||
         ndq_geometry_of(call.x, "q", call.params, &job->geometry) < 0 ||
@@ -244,7 +245,7 @@ static double grad_factor_of(PyObject *object, const ndq_elementwise *job)
     if (object != Py_None)
         return PyFloat_AsDouble(object);
     const double numel = (double)job->n / (double)(job->geometry.channels ? job->geometry.channels : 1);
-    const double levels = job->params->qmax > 0 ? job->params->qmax : 1;
+    const double levels = job->params->qmax > 0 ? (double)job->params->qmax : 1;
     return numel > 0 ? 1.0 / sqrt(numel * levels) : 1.0;
 }
 

@@ -11,7 +11,7 @@ static PyArrayObject *observed(PyObject *object, ndq_elementwise *job)
         return NULL;
     const int type = PyArray_TYPE(given);
     job->arithmetic = type == NPY_FLOAT || type == NPY_HALF ? NDQ_F32 : NDQ_F64;
-    PyArrayObject *x = ndq_contiguous(given, job->arithmetic == NDQ_F32 ? NPY_FLOAT : NPY_DOUBLE);
+    PyArrayObject *x = ndq_contiguous(given, ndq_is_f32(job->arithmetic) ? NPY_FLOAT : NPY_DOUBLE);
     ndq_release(given);
     if (!x)
         return NULL;
@@ -22,38 +22,43 @@ static PyArrayObject *observed(PyObject *object, ndq_elementwise *job)
     return x;
 }
 
-/* Divides the job's array along `axis_arg`, unless that is None. */
-static int divide(PyObject *axis_arg, PyArrayObject *x, ndq_geometry *geometry)
+/* Divides the job's array along an axis, in groups or not, unless the axis is None; and the shape of one number for each
+ * channel, of which it returns the dimensions. */
+static int divide(PyObject *axis_arg, PyObject *group_arg, PyArrayObject *x, ndq_geometry *geometry, npy_intp *shape)
 {
     if (axis_arg == Py_None)
         return 0;
-    const long given = PyLong_AsLong(axis_arg);
-    if (given == -1 && PyErr_Occurred())
+    const long axis = PyLong_AsLong(axis_arg);
+    const Py_ssize_t group_size = group_arg == Py_None ? 0 : PyLong_AsSsize_t(group_arg);
+    if ((axis == -1 || group_size == -1) && PyErr_Occurred())
         return -1;
-    const int ndim = PyArray_NDIM(x);
-    const long axis = given < 0 ? given + ndim : given;
-    if (axis < 0 || axis >= ndim) {
-        PyErr_Format(PyExc_ValueError, "x: has %d dimensions, so axis %ld does not exist", ndim, given);
+    if (axis != (int)axis || group_size < 0) {
+        PyErr_SetString(PyExc_ValueError, "axis, group_size: out of range");
         return -1;
     }
-    *geometry = (ndq_geometry){.channels = (size_t)PyArray_DIM(x, (int)axis), .inner = 1};
-    for (int d = (int)axis + 1; d < ndim; d++)
-        geometry->inner *= (size_t)PyArray_DIM(x, d);
-    return 0;
+    if (ndq_divide(x, "x", (int)axis, group_size, geometry) < 0)
+        return -1;
+    const int from_start = ndq_axis_of(x, "x", (int)axis);
+    shape[0] = PyArray_DIM(x, from_start);
+    if (!group_size)
+        return 1;
+    for (int d = 0; d < PyArray_NDIM(x); d++)
+        shape[d] = PyArray_DIM(x, d) / (d == from_start ? group_size : 1);
+    return PyArray_NDIM(x);
 }
 
-/* (low, high, nans, infs), the first two float64: an array with one element per channel, or a scalar. */
-static PyObject *extremes_as_python(const ndq_extremes *extremes, npy_intp channels, bool per_channel)
+/* (low, high, nans, infs), the first two float64: an array with one element per channel or group, or a scalar. */
+static PyObject *extremes_as_python(const ndq_extremes *extremes, int ndim, const npy_intp *shape)
 {
-    PyArrayObject *low = (PyArrayObject *)PyArray_SimpleNew(per_channel, &channels, NPY_DOUBLE);
-    PyArrayObject *high = (PyArrayObject *)PyArray_SimpleNew(per_channel, &channels, NPY_DOUBLE);
+    PyArrayObject *low = (PyArrayObject *)PyArray_SimpleNew(ndim, shape, NPY_DOUBLE);
+    PyArrayObject *high = (PyArrayObject *)PyArray_SimpleNew(ndim, shape, NPY_DOUBLE);
     size_t nans = 0, infs = 0;
     if (!low || !high) {
         ndq_release(low);
         ndq_release(high);
         return NULL;
     }
-    for (npy_intp c = 0; c < channels; c++) {
+    for (npy_intp c = 0; c < PyArray_SIZE(low); c++) {
         ((double *)PyArray_DATA(low))[c] = extremes[c].min;
         ((double *)PyArray_DATA(high))[c] = extremes[c].max;
         nans += extremes[c].nans;
@@ -70,19 +75,20 @@ static PyObject *py_minmax(PyObject *module, PyObject *const *args, Py_ssize_t c
     ndq_extremes *extremes = NULL;
     PyObject *result = NULL;
     PyArrayObject *x = NULL;
+    npy_intp shape[NPY_MAXDIMS];
+    int ndim;
     ndq_status status;
-    if (ndq_check_count("minmax", count, 2) < 0 || !(x = observed(args[0], &job)) ||
-        divide(args[1], x, &job.geometry) < 0)
+    if ((count != 2 && ndq_check_count("minmax", count, 3) < 0) || !(x = observed(args[0], &job)) ||
+        (ndim = divide(args[1], count == 3 ? args[2] : Py_None, x, &job.geometry, shape)) < 0)
         goto exit;
-    const size_t channels = job.geometry.channels;
-    extremes = ndq_alloc(channels * sizeof *extremes);
+    extremes = ndq_alloc((size_t)PyArray_MultiplyList(shape, ndim) * sizeof *extremes);
     if (ndq_check_status(extremes ? NDQ_OK : NDQ_NO_MEMORY) < 0)
         goto exit;
     Py_BEGIN_ALLOW_THREADS
     status = ndq_minmax(&job, extremes);
     Py_END_ALLOW_THREADS
     if (ndq_check_status(status) == 0)
-        result = extremes_as_python(extremes, (npy_intp)channels, args[1] != Py_None);
+        result = extremes_as_python(extremes, ndim, shape);
 exit:
     ndq_free(extremes);
     ndq_release(x);
@@ -137,7 +143,7 @@ exit:
 
 PyMethodDef ndq_observe_methods[] = {
     {"minmax", (PyCFunction)(void (*)(void))py_minmax, METH_FASTCALL,
-     "minmax(x, axis, /)\n--\n\nSmallest and largest finite value, number of NaNs, number of infinities."},
+     "minmax(x, axis, group_size=None, /)\n--\n\nSmallest and largest finite value, number of NaNs, number of infinities."},
     {"histogram", py_histogram, METH_O, "histogram(x, /)\n--\n\nBinades that occur, and the counts of their 512 bins."},
     {NULL, NULL, 0, NULL},
 };

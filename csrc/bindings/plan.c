@@ -66,7 +66,7 @@ static int make_elementwise(maker *m, bool to_codes)
         .params = &params->params,
         .geometry = {.channels = 1, .inner = n},
         .n = n,
-        .codes_signed = params->params.qmin < 0,
+        .codes = params->params.codes,
     };
     m->step->run = to_codes ? ndq_step_quantize : ndq_step_dequantize;
     return check_params(params) < 0 ? -1 : check_bytes(m, to_codes ? m->step->in[0] : m->step->out, n * sizeof(float));

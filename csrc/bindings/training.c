@@ -234,11 +234,12 @@ static void make_rows(void *ctx, size_t first, size_t count)
     const ndq_elementwise *job = &w->e.job;
     const int32_t *zero = PyArray_DATA(w->e.zero_point);
     for (size_t row = first; row < first + count; row++) {
-        const size_t begin = row * w->K, end = begin + w->K;
+        const size_t begin = row * w->K;
         if (w->e.per_channel)
             set_row(w, row);
         w->zero_points[row] = zero[w->e.per_channel ? row : 0];
-        job->kernels->quantize_f32(&job->params->f32, &job->geometry, begin, end, job->x, job->q);
+        job->kernels->quantize_f32(&job->params->f32, &job->geometry, begin, w->K, (const float *)job->x + begin,
+                                   (uint8_t *)job->q + begin);
     }
 }
 

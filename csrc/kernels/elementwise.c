@@ -5,11 +5,19 @@
 /* Elements a thread takes at a time. */
 enum { CHUNK = 32 * 1024 };
 
-/* Ten arrays in one block: five coefficients in float64, then the same in float32. */
-enum { COEFFICIENTS = 5 };
+/* Twelve arrays in one block: six coefficients in float64, then the same in float32. */
+enum { COEFFICIENTS = 6 };
+
+static ndq_code_type code_type(int64_t qmin, int64_t qmax)
+{
+    const bool is_signed = qmin < 0;
+    const int64_t top = is_signed && -(qmin + 1) > qmax ? -(qmin + 1) : qmax;
+    const int64_t positive = is_signed ? top << 1 : top; /* a sign takes a bit */
+    return (positive < 1 << 8 ? NDQ_U8 : positive < 1 << 16 ? NDQ_U16 : NDQ_U32) + (is_signed ? 1 : 0);
+}
 
 ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *scale, const double *zero_point,
-                           int32_t qmin, int32_t qmax, ndq_rule rule)
+                           int64_t qmin, int64_t qmax, ndq_rule rule)
 {
     const size_t each = COEFFICIENTS * (sizeof(double) + sizeof(float));
     if (channels > SIZE_MAX / each)
@@ -19,10 +27,14 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
         return NDQ_NO_MEMORY;
     float *f = (float *)(d + COEFFICIENTS * channels);
     const size_t C = channels;
+    const bool offset = rule == NDQ_OFFSET || rule == NDQ_OFFSET_F64;
+    const ndq_code_type codes = code_type(qmin, qmax);
     *params = (ndq_params){
-        .channels = C, .qmin = qmin, .qmax = qmax, .rule = rule, .fits_f32 = true, .memory = d,
-        .f64 = {.scale = d, .inv = d + C, .zp = d + 2 * C, .lo = d + 3 * C, .hi = d + 4 * C},
-        .f32 = {.scale = f, .inv = f + C, .zp = f + 2 * C, .lo = f + 3 * C, .hi = f + 4 * C},
+        .channels = C, .qmin = qmin, .qmax = qmax, .rule = rule, .codes = codes, .float_offset = offset,
+        .always_f64 = codes >= NDQ_U32 || rule == NDQ_TEXTBOOK_RULE || rule == NDQ_OFFSET_F64,
+        .fits_f32 = true, .memory = d,
+        .f64 = {d, d + C, d + 2 * C, d + 3 * C, d + 4 * C, d + 5 * C, offset},
+        .f32 = {f, f + C, f + 2 * C, f + 3 * C, f + 4 * C, f + 5 * C, offset},
     };
     for (size_t c = 0; scale && c < C; c++)
         params->fits_f32 &= ndq_params_set(params, c, scale[c], zero_point[c]);
@@ -34,14 +46,16 @@ bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zer
     const size_t C = params->channels;
     double *d = (double *)params->memory + channel;
     float *f = (float *)((double *)params->memory + COEFFICIENTS * C) + channel;
-    const double shift = params->rule == NDQ_TEXTBOOK_RULE ? 0 : zero_point;
-    const double exact[COEFFICIENTS] = {scale, 1.0 / scale, zero_point, params->qmin - shift, params->qmax - shift};
+    const double offset = params->float_offset ? zero_point : 0, zero = zero_point - offset;
+    const double shift = params->rule == NDQ_TEXTBOOK_RULE ? 0 : zero;
+    const double low = (double)params->qmin - shift, high = (double)params->qmax - shift;
+    const double exact[COEFFICIENTS] = {scale, 1.0 / scale, zero, low, high, offset};
     for (size_t row = 0; row < COEFFICIENTS; row++) {
         d[row * C] = exact[row];
         f[row * C] = (float)exact[row];
     }
     f[C] = 1.0f / f[0];
-    return isfinite(f[0]) && f[0] > 0 && isfinite(f[C]);
+    return isfinite(f[0]) && f[0] > 0 && isfinite(f[C]) && isfinite(f[5 * C]);
 }
 
 void ndq_params_free(ndq_params *params)
@@ -50,85 +64,165 @@ void ndq_params_free(ndq_params *params)
     params->memory = NULL;
 }
 
-static void split(const ndq_elementwise *job, void (*body)(void *job, size_t chunk))
+ndq_arithmetic ndq_arithmetic_of(const ndq_params *params, bool narrow)
 {
-    ndq_for_chunks(job->n, ndq_ceil_div(job->n, CHUNK), body, (void *)job);
+    if (params->rule == NDQ_TEXTBOOK_RULE)
+        return NDQ_TEXTBOOK_F64;
+    const bool divide = params->rule != NDQ_MULTIPLY;
+    return (narrow && !params->always_f64 ? NDQ_F32 : NDQ_F64) + (divide ? 1 : 0);
 }
 
-/* Calls the kernel `slot` of the job's arithmetic on one chunk. */
-#define CALL(slot, ...)                                                                                       \
+/* Elements of one part of an array: `first` is the first of them in the array, `position` in the part. */
+typedef struct {
+    size_t first, position, n;
+    const ndq_affine_f32 *f32; /* coefficients of the part */
+    const ndq_affine_f64 *f64;
+} stretch;
+
+typedef void stretch_body(const ndq_elementwise *job, const stretch *s);
+
+typedef struct {
+    const ndq_elementwise *job;
+    stretch_body *body;
+} task;
+
+/* The coefficients from channel `first` on. */
+#define SHIFTED(p, first)                                                                                     \
+    {p.scale + first, p.inv + first, p.zp + first, p.lo + first, p.hi + first, p.offset + first, p.float_offset}
+
+/* Elements [begin, end) of an array that has several parts. */
+static void run_parts(const task *t, size_t begin, size_t end)
+{
+    const ndq_params *params = t->job->params;
+    const size_t part = t->job->geometry.part, channels = t->job->geometry.channels;
+    for (size_t first = begin, last; first < end; first = last) {
+        const size_t position = first % part, channel = first / part * channels;
+        last = ndq_min_size(end, first + (part - position));
+        const ndq_affine_f32 f32 = SHIFTED(params->f32, channel);
+        const ndq_affine_f64 f64 = SHIFTED(params->f64, channel);
+        t->body(t->job, &(stretch){first, position, last - first, &f32, &f64});
+    }
+}
+
+static void run_chunk(void *ctx, size_t chunk)
+{
+    const task *t = ctx;
+    const ndq_elementwise *job = t->job;
+    const size_t begin = chunk * CHUNK, end = ndq_min_size(job->n, begin + CHUNK);
+    if (job->geometry.part)
+        run_parts(t, begin, end);
+    else
+        t->body(job, &(stretch){begin, begin, end - begin, &job->params->f32, &job->params->f64});
+}
+
+static void run(const ndq_elementwise *job, stretch_body *body)
+{
+    task t = {job, body};
+    ndq_for_chunks(job->n, ndq_ceil_div(job->n, CHUNK), run_chunk, &t);
+}
+
+/* In the arguments of CALL: where the stretch begins in an input or an output of type C. */
+#define IN(C, array) ((const C *)job->array + s->first)
+#define OUT(C, array) ((C *)job->array + s->first)
+
+/* Calls the kernel `slot` of one arithmetic, in whose arguments T is the type that computes. */
+#define CALL_ONE(slot, type, affine, ...)                                                                     \
     do {                                                                                                      \
-        const size_t begin = chunk * CHUNK, end = ndq_min_size(job->n, begin + CHUNK);                        \
-        const ndq_kernels *k = job->kernels;                                                                  \
-        if (job->arithmetic == NDQ_F32)                                                                       \
-            k->slot##_f32(&job->params->f32, &job->geometry, begin, end, __VA_ARGS__);                        \
-        else if (job->arithmetic == NDQ_F64)                                                                  \
-            k->slot##_f64(&job->params->f64, &job->geometry, begin, end, __VA_ARGS__);                        \
-        else                                                                                                  \
-            k->slot##_textbook(&job->params->f64, &job->geometry, begin, end, __VA_ARGS__);                   \
+        typedef type T;                                                                                       \
+        job->kernels->slot(affine, &job->geometry, s->position, s->n, __VA_ARGS__);                           \
     } while (0)
 
-static void quantize_chunk(void *ctx, size_t chunk)
-{
-    const ndq_elementwise *job = ctx;
-    CALL(quantize, job->x, job->q);
-}
+#define CALL_F64(slot, ...)                                                                                   \
+    do {                                                                                                      \
+        if (job->arithmetic == NDQ_F64)                                                                       \
+            CALL_ONE(slot##_f64, double, s->f64, __VA_ARGS__);                                                \
+        else if (job->arithmetic == NDQ_DIVIDE_F64)                                                           \
+            CALL_ONE(slot##_divide_f64, double, s->f64, __VA_ARGS__);                                         \
+        else                                                                                                  \
+            CALL_ONE(slot##_textbook, double, s->f64, __VA_ARGS__);                                           \
+    } while (0)
 
-static void dequantize_chunk(void *ctx, size_t chunk)
+#define CALL(slot, ...)                                                                                       \
+    do {                                                                                                      \
+        if (job->arithmetic == NDQ_F32)                                                                       \
+            CALL_ONE(slot##_f32, float, s->f32, __VA_ARGS__);                                                 \
+        else if (job->arithmetic == NDQ_DIVIDE_F32)                                                           \
+            CALL_ONE(slot##_divide_f32, float, s->f32, __VA_ARGS__);                                          \
+        else                                                                                                  \
+            CALL_F64(slot, __VA_ARGS__);                                                                      \
+    } while (0)
+
+static void quantize(const ndq_elementwise *job, const stretch *s)
 {
-    const ndq_elementwise *job = ctx;
-    const size_t begin = chunk * CHUNK, end = ndq_min_size(job->n, begin + CHUNK);
-    const ndq_kernels *k = job->kernels;
-    const ndq_affine_f32 *f32 = &job->params->f32;
-    const ndq_affine_f64 *f64 = &job->params->f64;
-    const ndq_geometry *g = &job->geometry;
-    if (job->arithmetic == NDQ_F32)
-        job->codes_signed ? k->dequantize_s8_f32(f32, g, begin, end, job->x, job->y)
-                          : k->dequantize_u8_f32(f32, g, begin, end, job->x, job->y);
+    const size_t bytes = ndq_code_bytes(job->codes);
+    if (bytes == 1)
+        CALL(quantize, IN(T, x), OUT(uint8_t, q));
+    else if (bytes == 2)
+        CALL(quantize16, IN(T, x), OUT(uint16_t, q));
     else
-        job->codes_signed ? k->dequantize_s8_f64(f64, g, begin, end, job->x, job->y)
-                          : k->dequantize_u8_f64(f64, g, begin, end, job->x, job->y);
+        CALL_F64(quantize32, IN(T, x), OUT(uint32_t, q));
 }
 
-static void fake_quantize_chunk(void *ctx, size_t chunk)
+static void dequantize(const ndq_elementwise *job, const stretch *s)
 {
-    const ndq_elementwise *job = ctx;
-    CALL(fake_quantize, job->x, job->y);
+    switch (job->codes) {
+    case NDQ_S8:
+        CALL(dequantize_s8, IN(int8_t, x), OUT(T, y));
+        break;
+    case NDQ_U8:
+        CALL(dequantize_u8, IN(uint8_t, x), OUT(T, y));
+        break;
+    case NDQ_S16:
+        CALL(dequantize_s16, IN(int16_t, x), OUT(T, y));
+        break;
+    case NDQ_U16:
+        CALL(dequantize_u16, IN(uint16_t, x), OUT(T, y));
+        break;
+    case NDQ_S32:
+        CALL_F64(dequantize_s32, IN(int32_t, x), OUT(T, y));
+        break;
+    case NDQ_U32:
+        CALL_F64(dequantize_u32, IN(uint32_t, x), OUT(T, y));
+        break;
+    }
 }
 
-static void fake_quantize_backward_chunk(void *ctx, size_t chunk)
+static void fake_quantize(const ndq_elementwise *job, const stretch *s)
 {
-    const ndq_elementwise *job = ctx;
-    CALL(fake_quantize_backward, job->dy, job->x, job->dx);
+    CALL(fake_quantize, IN(T, x), OUT(T, y));
 }
 
-static void fake_quantize_with_grad_chunk(void *ctx, size_t chunk)
+static void fake_quantize_backward(const ndq_elementwise *job, const stretch *s)
 {
-    const ndq_elementwise *job = ctx;
-    CALL(fake_quantize_with_grad, job->dy, job->x, job->y, job->dx);
+    CALL(fake_quantize_backward, IN(T, dy), IN(T, x), OUT(T, dx));
+}
+
+static void fake_quantize_with_grad(const ndq_elementwise *job, const stretch *s)
+{
+    CALL(fake_quantize_with_grad, IN(T, dy), IN(T, x), OUT(T, y), OUT(T, dx));
 }
 
 void ndq_quantize(const ndq_elementwise *job)
 {
-    split(job, quantize_chunk);
+    run(job, quantize);
 }
 
 void ndq_dequantize(const ndq_elementwise *job)
 {
-    split(job, dequantize_chunk);
+    run(job, dequantize);
 }
 
 void ndq_fake_quantize(const ndq_elementwise *job)
 {
-    split(job, fake_quantize_chunk);
+    run(job, fake_quantize);
 }
 
 void ndq_fake_quantize_backward(const ndq_elementwise *job)
 {
-    split(job, fake_quantize_backward_chunk);
+    run(job, fake_quantize_backward);
 }
 
 void ndq_fake_quantize_with_grad(const ndq_elementwise *job)
 {
-    split(job, fake_quantize_with_grad_chunk);
+    run(job, fake_quantize_with_grad);
 }

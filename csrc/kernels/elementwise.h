@@ -4,15 +4,22 @@
 
 #include "../backend.h"
 
-typedef enum { NDQ_MULTIPLY, NDQ_TEXTBOOK_RULE } ndq_rule;
+/* How values are rounded. The last two have a float offset in place of a zero point: the value of code 0. */
+typedef enum { NDQ_MULTIPLY, NDQ_DIVIDE, NDQ_TEXTBOOK_RULE, NDQ_OFFSET, NDQ_OFFSET_F64, NDQ_RULES } ndq_rule;
 
-/* Which suffix of the kernels does the work: the type of the data, unless the rule has its own. */
-typedef enum { NDQ_F32, NDQ_F64, NDQ_TEXTBOOK_F64 } ndq_arithmetic;
+/* Which suffix of the kernels does the work, by the rule and the type that computes. */
+typedef enum { NDQ_F32, NDQ_DIVIDE_F32, NDQ_F64, NDQ_DIVIDE_F64, NDQ_TEXTBOOK_F64 } ndq_arithmetic;
+
+/* The types of codes: twice the log2 of their bytes, and 1 if they are signed. */
+typedef enum { NDQ_U8, NDQ_S8, NDQ_U16, NDQ_S16, NDQ_U32, NDQ_S32 } ndq_code_type;
 
 typedef struct {
     size_t channels;
-    int32_t qmin, qmax;
+    int64_t qmin, qmax;
     ndq_rule rule;
+    ndq_code_type codes; /* the smallest that holds qmin .. qmax */
+    bool always_f64;     /* whatever the data are: rules of that type, and codes that float32 cannot hold */
+    bool float_offset;
     bool fits_f32; /* each scale, rounded to float32, is finite and not zero */
     ndq_affine_f32 f32;
     ndq_affine_f64 f64;
@@ -22,18 +29,31 @@ typedef struct {
 /* The scale is rounded to the type of the computation once, then inverted. Without scales the caller sets each channel
  * by ndq_params_set before it is used. */
 ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *scale, const double *zero_point,
-                           int32_t qmin, int32_t qmax, ndq_rule rule);
+                           int64_t qmin, int64_t qmax, ndq_rule rule);
 
 /* Coefficients of one channel; whether its scale fits float32. */
 bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zero_point);
 void ndq_params_free(ndq_params *params);
+
+/* The arithmetic for data that are float32 or narrower, or not. */
+ndq_arithmetic ndq_arithmetic_of(const ndq_params *params, bool narrow);
+
+static inline bool ndq_is_f32(ndq_arithmetic arithmetic)
+{
+    return arithmetic == NDQ_F32 || arithmetic == NDQ_DIVIDE_F32;
+}
+
+static inline size_t ndq_code_bytes(ndq_code_type codes)
+{
+    return (size_t)1 << codes / 2;
+}
 
 /* The arrays of one call; a function uses those that its kernel names. All are C-contiguous and aligned. */
 typedef struct {
     const ndq_kernels *kernels;
     const ndq_params *params;
     ndq_arithmetic arithmetic;
-    bool codes_signed;
+    ndq_code_type codes; /* of q, or of x where x is codes */
     ndq_geometry geometry;
     size_t n;
     const void *x, *dy;

@@ -1,27 +1,28 @@
 /* Elementwise kernels of one type and rule, for one backend. Plain C: the compiler vectorises it for NDQ_TARGET.
  *
- * Parameters: T, float or double; NDQ_AFFINE, its coefficient arrays; NDQ_MAGIC, its rounding constant;
- * NDQ_TEXTBOOK, 1 for the rule of that profile (T must be double); NDQ_BITS_ARE_CODES, 1 if T is float; NDQ_SUFFIX; and
- * those of elementwise_all.inc.h.
+ * Parameters: T, float or double; NDQ_AFFINE, its coefficient arrays; NDQ_MAGIC, its rounding constant; NDQ_RULE, the
+ * rule (T must be double for textbook); NDQ_IS_DOUBLE, 1 if T is; NDQ_SUFFIX; and those of elementwise_all.inc.h.
  *
  * In all of them v is the scaled value before rounding, r the rounded one. The bounds lo and hi are integers, so
  * clamping before rounding gives the same as after it, and keeps v where the rounding trick is exact. */
 
 typedef struct {
-    T scale, inv, zp, lo, hi;
+    T scale, inv, zp, lo, hi, offset;
 } NDQ_FN(coef);
 
 #define COEF NDQ_FN(coef)
 
 static inline COEF NDQ_FN(coef_of)(const NDQ_AFFINE *p, size_t c)
 {
-    return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c]};
+    return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c], p->offset[c]};
 }
 
 static inline T NDQ_FN(scaled)(T x, COEF k)
 {
-#if NDQ_TEXTBOOK
+#if NDQ_RULE == NDQ_RULE_TEXTBOOK
     return x / k.scale + k.zp;
+#elif NDQ_RULE == NDQ_RULE_DIVIDE
+    return (x - k.offset) / k.scale;
 #else
     return x * k.inv;
 #endif
@@ -39,25 +40,41 @@ static inline T NDQ_FN(round_between)(T v, T lo, T hi)
     return (NDQ_FN(clamp)(v, lo, hi) + NDQ_MAGIC) - NDQ_MAGIC;
 }
 
-static inline uint8_t NDQ_FN(code)(T x, COEF k)
+/* The code of x if that has up to 16 bits; the bits above those of the code are arbitrary. */
+static inline int32_t NDQ_FN(code)(T x, COEF k)
 {
     const T v = NDQ_FN(clamp)(NDQ_FN(scaled)(x, k), k.lo, k.hi) + NDQ_MAGIC;
-#if NDQ_TEXTBOOK
-    return (uint8_t)(int32_t)(v - NDQ_MAGIC);
-#elif NDQ_BITS_ARE_CODES
-    /* The rounded integer, modulo 256, is the last byte of v already: two additions and a conversion less. */
+#if NDQ_RULE == NDQ_RULE_TEXTBOOK
+    return (int32_t)(v - NDQ_MAGIC);
+#elif NDQ_IS_DOUBLE
+    return (int32_t)((v - NDQ_MAGIC) + k.zp);
+#else
+    /* The rounded integer, modulo 2^16, is in the last bits of v already: two additions and a conversion less. (The last
+     * bits of a float64 are as good, but AVX2 narrows 64 bits poorly.) */
     int32_t bits;
     memcpy(&bits, &v, sizeof bits);
-    return (uint8_t)(bits + (int32_t)k.zp);
-#else
-    return (uint8_t)(int32_t)((v - NDQ_MAGIC) + k.zp);
+    return bits + (int32_t)k.zp;
 #endif
 }
 
+#if NDQ_IS_DOUBLE
+/* The code of x, modulo 2^32, from the last bits of a float64: no instruction below AVX-512 converts to that width. */
+static inline uint32_t NDQ_FN(code32)(T x, COEF k)
+{
+    const T r = NDQ_FN(round_between)(NDQ_FN(scaled)(x, k), k.lo, k.hi);
+    const T v = (NDQ_RULE == NDQ_RULE_TEXTBOOK ? r : r + k.zp) + NDQ_MAGIC;
+    uint64_t bits;
+    memcpy(&bits, &v, sizeof bits);
+    return (uint32_t)bits;
+}
+#endif
+
 static inline T NDQ_FN(real)(T r, COEF k)
 {
-#if NDQ_TEXTBOOK
+#if NDQ_RULE == NDQ_RULE_TEXTBOOK
     return (r - k.zp) * k.scale;
+#elif NDQ_RULE == NDQ_RULE_DIVIDE
+    return r * k.scale + k.offset;
 #else
     return r * k.scale;
 #endif
@@ -75,24 +92,24 @@ static inline bool NDQ_FN(in_range)(T r, COEF k)
 }
 
 #ifndef NDQ_EACH
-/* Runs STATEMENT for each i of [begin, end), with its coefficients in k. Where channels are the last axis, neighbours
- * have different coefficients and these are loaded like data; otherwise they are constant over a whole stretch.
+/* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
+ * different coefficients and these are loaded like data; otherwise they are constant over a whole stretch.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
 #define NDQ_EACH(STATEMENT)                                                             \
     const NDQ_AFFINE affine = *p;                                                       \
     const size_t channels = g->channels, inner = g->inner;                              \
-    for (size_t first = begin, last; first < end; first = last) {                       \
-        const size_t c = first / inner % channels;                                      \
+    for (size_t first = 0, last; first < n; first = last) {                             \
+        const size_t at = position + first, c = at / inner % channels;                  \
         if (inner == 1) {                                                               \
-            last = ndq_min_size(end, first + (channels - c));                           \
-            const size_t shift = first - c;                                             \
+            last = ndq_min_size(n, first + (channels - c));                             \
+            const size_t shift = c - first;                                             \
             NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
             {                                                                           \
-                const COEF k = NDQ_FN(coef_of)(&affine, i - shift);                     \
+                const COEF k = NDQ_FN(coef_of)(&affine, i + shift);                     \
                 STATEMENT;                                                              \
             }                                                                           \
         } else {                                                                        \
-            last = ndq_min_size(end, first + (inner - first % inner));                  \
+            last = ndq_min_size(n, first + (inner - at % inner));                       \
             const COEF k = NDQ_FN(coef_of)(&affine, c);                                 \
             NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
             {                                                                           \
@@ -104,22 +121,41 @@ static inline bool NDQ_FN(in_range)(T r, COEF k)
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH(q[i] = NDQ_FN(code)(x[i], k))
+    NDQ_EACH(q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
 }
 
-#if !NDQ_TEXTBOOK
-/* The difference is exact in T as it is in int32: both operands are integers far below 2^24. With the textbook rule
- * the zero point is any integer up to 2^53, and T is double. */
-NDQ_TARGET static void NDQ_FN(dequantize_s8)(NDQ_SPAN(NDQ_AFFINE), const int8_t *q, T *y)
+NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint16_t *q)
 {
-    NDQ_EACH(y[i] = ((T)q[i] - k.zp) * k.scale)
+    NDQ_EACH(q[i] = (uint16_t)NDQ_FN(code)(x[i], k))
 }
 
-NDQ_TARGET static void NDQ_FN(dequantize_u8)(NDQ_SPAN(NDQ_AFFINE), const uint8_t *q, T *y)
+/* The difference is exact in T as it is in integers: codes of up to 16 bits and their zero points are far below 2^24,
+ * those of 32 bits, and the zero points of the textbook rule, at most 2^53, where T is double. */
+#if NDQ_RULE == NDQ_RULE_DIVIDE
+#define VALUE ((T)q[i] - k.zp) * k.scale + k.offset
+#else
+#define VALUE ((T)q[i] - k.zp) * k.scale
+#endif
+#define DEQUANTIZE(name, C)                                                             \
+    NDQ_TARGET static void name(NDQ_SPAN(NDQ_AFFINE), const C *q, T *y)                 \
+    {                                                                                   \
+        NDQ_EACH(y[i] = VALUE)                                                          \
+    }
+DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t)
+DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t)
+DEQUANTIZE(NDQ_FN(dequantize_s16), int16_t)
+DEQUANTIZE(NDQ_FN(dequantize_u16), uint16_t)
+#if NDQ_IS_DOUBLE
+DEQUANTIZE(NDQ_FN(dequantize_s32), int32_t)
+DEQUANTIZE(NDQ_FN(dequantize_u32), uint32_t)
+
+NDQ_TARGET static void NDQ_FN(quantize32)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint32_t *q)
 {
-    NDQ_EACH(y[i] = ((T)q[i] - k.zp) * k.scale)
+    NDQ_EACH(q[i] = NDQ_FN(code32)(x[i], k))
 }
 #endif
+#undef DEQUANTIZE
+#undef VALUE
 
 NDQ_TARGET static void NDQ_FN(fake_quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, T *y)
 {
@@ -150,7 +186,8 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), con
 
 /* Both sides of each choice are computed before it, so that the choice is a select and not a branch.
  * LSQ and LSQ+ (Esser et al. 2020, Bhalgat et al. 2020; PyTorch's _fake_quantize_learnable): with respect to the scale,
- * (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside. */
+ * (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside, and to
+ * a float offset 1. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size_t channel, size_t n, const T *dy,
                                                        const T *x, T *dx, double *sums)
 {
@@ -158,13 +195,15 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size
     assert(n <= NDQ_BLOCK);
     const COEF k = NDQ_FN(coef_of)(p, channel);
     const double scale = k.scale, inv = k.inv;
-    const double low = NDQ_TEXTBOOK ? k.lo - k.zp : k.lo, high = NDQ_TEXTBOOK ? k.hi - k.zp : k.hi;
+    const bool textbook = NDQ_RULE == NDQ_RULE_TEXTBOOK;
+    const double low = textbook ? k.lo - k.zp : k.lo, high = textbook ? k.hi - k.zp : k.hi;
+    const double per_zero = p->float_offset ? 1 : -scale;
     double dscale[LANES] = {0}, dzp[LANES] = {0};
 #define ONE(at, lane)                                                                   \
     const T r = NDQ_FN(round_wider)(x[at], k), g = dy[at];                              \
     const double d = (double)g, error = (double)NDQ_FN(real)(r, k) - (double)x[at];     \
     const double bound = r < k.lo ? low : high, inside = d * error * inv;               \
-    const double outside = d * bound, shift = -(d * scale);                             \
+    const double outside = d * bound, shift = d * per_zero;                             \
     const bool in = NDQ_FN(in_range)(r, k);                                             \
     dscale[lane] += in ? inside : outside;                                              \
     dzp[lane] += in ? 0.0 : shift;                                                      \

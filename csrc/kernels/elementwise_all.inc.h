@@ -20,43 +20,61 @@
 #define NDQ_MAGIC_F32 12582912.0f
 #define NDQ_MAGIC_F64 6755399441055744.0
 
+#define NDQ_RULE_MULTIPLY 0
+#define NDQ_RULE_DIVIDE 1
+#define NDQ_RULE_TEXTBOOK 2
+
 #define T float
 #define NDQ_AFFINE ndq_affine_f32
 #define NDQ_MAGIC NDQ_MAGIC_F32
-#define NDQ_TEXTBOOK 0
-#define NDQ_BITS_ARE_CODES 1
-#define NDQ_SUFFIX f32
+#define NDQ_IS_DOUBLE 0
 #define NDQ_SQRT sqrtf
+#define NDQ_RULE NDQ_RULE_MULTIPLY
+#define NDQ_SUFFIX f32
 #include "elementwise.inc.h"
 #include "observe.inc.h"
 #include "update.inc.h"
-#undef T
-#undef NDQ_SQRT
-#undef NDQ_AFFINE
-#undef NDQ_MAGIC
-#undef NDQ_BITS_ARE_CODES
+#undef NDQ_RULE
 #undef NDQ_SUFFIX
+
+#define NDQ_RULE NDQ_RULE_DIVIDE
+#define NDQ_SUFFIX divide_f32
+#include "elementwise.inc.h"
+#undef NDQ_RULE
+#undef NDQ_SUFFIX
+#undef NDQ_SQRT
+#undef NDQ_IS_DOUBLE
+#undef NDQ_MAGIC
+#undef NDQ_AFFINE
+#undef T
 
 #define T double
 #define NDQ_AFFINE ndq_affine_f64
 #define NDQ_MAGIC NDQ_MAGIC_F64
-#define NDQ_BITS_ARE_CODES 0 /* the last byte of a float64 is as good, but AVX2 narrows 64 bits poorly */
-#define NDQ_SUFFIX f64
+#define NDQ_IS_DOUBLE 1
 #define NDQ_SQRT sqrt
+#define NDQ_RULE NDQ_RULE_MULTIPLY
+#define NDQ_SUFFIX f64
 #include "elementwise.inc.h"
 #include "observe.inc.h"
 #include "update.inc.h"
-#undef NDQ_SQRT
-#undef NDQ_TEXTBOOK
+#undef NDQ_RULE
 #undef NDQ_SUFFIX
 
-#define NDQ_TEXTBOOK 1
+#define NDQ_RULE NDQ_RULE_DIVIDE
+#define NDQ_SUFFIX divide_f64
+#include "elementwise.inc.h"
+#undef NDQ_RULE
+#undef NDQ_SUFFIX
+
+#define NDQ_RULE NDQ_RULE_TEXTBOOK
 #define NDQ_SUFFIX textbook
 #include "elementwise.inc.h"
-#undef NDQ_TEXTBOOK
+#undef NDQ_RULE
 #undef NDQ_SUFFIX
+#undef NDQ_SQRT
+#undef NDQ_IS_DOUBLE
 #undef NDQ_MAGIC
-#undef NDQ_BITS_ARE_CODES
 #undef NDQ_AFFINE
 #undef T
 

@@ -9,6 +9,7 @@ enum { CHUNK = 32 * 1024 };
 typedef struct {
     const ndq_elementwise *job;
     size_t size;        /* bytes of an element */
+    size_t channels;    /* of all parts */
     size_t channel_n;   /* elements of one channel */
     size_t per_channel; /* blocks of one channel */
     size_t blocks;
@@ -22,15 +23,18 @@ typedef struct {
 
 static reduction cut(const ndq_elementwise *job)
 {
-    const size_t channel_n = job->n / (job->geometry.channels ? job->geometry.channels : 1);
+    const ndq_geometry *g = &job->geometry;
+    const size_t channels = g->part ? job->n / g->part * g->channels : g->channels;
+    const size_t channel_n = job->n / (channels ? channels : 1);
     const size_t per_channel = ndq_ceil_div(channel_n, NDQ_BLOCK);
     const size_t in_block = ndq_min_size(channel_n, NDQ_BLOCK);
     return (reduction){
         .job = job,
-        .size = job->arithmetic == NDQ_F32 ? sizeof(float) : sizeof(double),
+        .size = ndq_is_f32(job->arithmetic) ? sizeof(float) : sizeof(double),
+        .channels = channels,
         .channel_n = channel_n,
         .per_channel = per_channel,
-        .blocks = per_channel * job->geometry.channels,
+        .blocks = per_channel * channels,
         .per_chunk = in_block ? ndq_ceil_div(CHUNK, in_block) : 1,
     };
 }
@@ -49,7 +53,8 @@ static bool in_one_run(const ndq_geometry *g, block b)
 /* Where element i of a channel lies in the array. */
 static size_t position(const ndq_geometry *g, size_t channel, size_t i)
 {
-    return (i / g->inner * g->channels + channel) * g->inner + i % g->inner;
+    const size_t in_part = channel % g->channels, part = channel / g->channels;
+    return part * g->part + (i / g->inner * g->channels + in_part) * g->inner + i % g->inner;
 }
 
 /* Copies n elements; either side may have a stride. Constant sizes, so that each copy is one move. */
@@ -98,6 +103,29 @@ static void run(reduction *r, void (*body)(void *reduction, size_t chunk))
     ndq_for_chunks(r->job->n, ndq_ceil_div(r->blocks, r->per_chunk), body, r);
 }
 
+/* Calls the kernel `slot` of the job's arithmetic on one block. */
+#define BLOCK_CALL(slot, ...)                                                                                 \
+    do {                                                                                                      \
+        const ndq_kernels *k = job->kernels;                                                                  \
+        switch (job->arithmetic) {                                                                            \
+        case NDQ_F32:                                                                                         \
+            k->slot##_f32(&job->params->f32, b.channel, b.count, __VA_ARGS__);                                \
+            break;                                                                                            \
+        case NDQ_DIVIDE_F32:                                                                                  \
+            k->slot##_divide_f32(&job->params->f32, b.channel, b.count, __VA_ARGS__);                         \
+            break;                                                                                            \
+        case NDQ_F64:                                                                                         \
+            k->slot##_f64(&job->params->f64, b.channel, b.count, __VA_ARGS__);                                \
+            break;                                                                                            \
+        case NDQ_DIVIDE_F64:                                                                                  \
+            k->slot##_divide_f64(&job->params->f64, b.channel, b.count, __VA_ARGS__);                         \
+            break;                                                                                            \
+        case NDQ_TEXTBOOK_F64:                                                                                \
+            k->slot##_textbook(&job->params->f64, b.channel, b.count, __VA_ARGS__);                           \
+            break;                                                                                            \
+        }                                                                                                     \
+    } while (0)
+
 static void learnable_block(const reduction *r, size_t number)
 {
     const ndq_elementwise *job = r->job;
@@ -108,13 +136,7 @@ static void learnable_block(const reduction *r, size_t number)
     const bool direct = in_one_run(&job->geometry, b);
     void *dx = direct ? (char *)job->dx + position(&job->geometry, b.channel, b.start) * r->size : (char *)buffers[2];
     double *sums = (double *)r->partial + 2 * number;
-    const ndq_kernels *k = job->kernels;
-    if (job->arithmetic == NDQ_F32)
-        k->fake_quantize_learnable_f32(&job->params->f32, b.channel, b.count, dy, x, dx, sums);
-    else if (job->arithmetic == NDQ_F64)
-        k->fake_quantize_learnable_f64(&job->params->f64, b.channel, b.count, dy, x, dx, sums);
-    else
-        k->fake_quantize_learnable_textbook(&job->params->f64, b.channel, b.count, dy, x, dx, sums);
+    BLOCK_CALL(fake_quantize_learnable, dy, x, dx, sums);
     if (!direct)
         transfer(r, b, job->dx, dx, true);
 }
@@ -134,7 +156,7 @@ ndq_status ndq_fake_quantize_learnable(const ndq_elementwise *job, double grad_f
     if (!sums)
         return NDQ_NO_MEMORY;
     run(&r, learnable_chunk);
-    for (size_t c = 0; c < job->geometry.channels; c++) {
+    for (size_t c = 0; c < r.channels; c++) {
         dscale[c] = dzp[c] = 0;
         for (size_t b = 0; b < r.per_channel; b++, sums += 2) {
             dscale[c] += sums[0];
@@ -160,7 +182,7 @@ static void minmax_chunk(void *ctx, size_t chunk)
         const void *x = contiguous(r, b, r->job->x, buffer);
         ndq_extremes *e = (ndq_extremes *)r->partial + number;
         *e = nothing_seen;
-        r->job->arithmetic == NDQ_F32 ? k->minmax_f32(b.count, x, e) : k->minmax_f64(b.count, x, e);
+        ndq_is_f32(r->job->arithmetic) ? k->minmax_f32(b.count, x, e) : k->minmax_f64(b.count, x, e);
     }
 }
 
@@ -171,7 +193,7 @@ ndq_status ndq_minmax(const ndq_elementwise *job, ndq_extremes *extremes)
     if (!seen)
         return NDQ_NO_MEMORY;
     run(&r, minmax_chunk);
-    for (size_t c = 0; c < job->geometry.channels; c++) {
+    for (size_t c = 0; c < r.channels; c++) {
         ndq_extremes *e = &extremes[c];
         *e = nothing_seen;
         for (size_t b = 0; b < r.per_channel; b++, seen++) {
@@ -190,12 +212,12 @@ ndq_status ndq_minmax(const ndq_elementwise *job, ndq_extremes *extremes)
 void ndq_binades(const ndq_elementwise *job, uint8_t seen[NDQ_BINADES])
 {
     const ndq_kernels *k = job->kernels;
-    job->arithmetic == NDQ_F32 ? k->binades_f32(job->n, job->x, seen) : k->binades_f64(job->n, job->x, seen);
+    ndq_is_f32(job->arithmetic) ? k->binades_f32(job->n, job->x, seen) : k->binades_f64(job->n, job->x, seen);
 }
 
 void ndq_histogram(const ndq_elementwise *job, const int32_t row[NDQ_BINADES], int64_t *counts)
 {
     const ndq_kernels *k = job->kernels;
-    job->arithmetic == NDQ_F32 ? k->histogram_f32(job->n, job->x, row, counts)
+    ndq_is_f32(job->arithmetic) ? k->histogram_f32(job->n, job->x, row, counts)
                                : k->histogram_f64(job->n, job->x, row, counts);
 }

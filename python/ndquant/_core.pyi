@@ -8,7 +8,10 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from .qparams import QParams
 
 MULTIPLY: Final[int]
+DIVIDE: Final[int]
 TEXTBOOK: Final[int]
+OFFSET: Final[int]
+OFFSET_F64: Final[int]
 RANGE_DEFAULT: Final[int]
 RANGE_TORCH: Final[int]
 RANGE_TEXTBOOK: Final[int]
@@ -18,7 +21,15 @@ class Params:
     """Coefficients of one QParams for the kernels."""
 
     def __new__(
-        cls, scale: ArrayLike, zero_point: ArrayLike, qmin: int, qmax: int, axis: int | None, rule: int, /
+        cls,
+        scale: ArrayLike,
+        zero_point: ArrayLike,
+        qmin: int,
+        qmax: int,
+        axis: int | None,
+        group_size: int,
+        rule: int,
+        /,
     ) -> Params: ...
 
 @final
@@ -87,7 +98,7 @@ def adam_step(
     eps: float,
     /,
 ) -> None: ...
-def minmax(x: ArrayLike, axis: int | None, /) -> tuple[Any, Any, int, int]: ...
+def minmax(x: ArrayLike, axis: int | None, group_size: int | None = None, /) -> tuple[Any, Any, int, int]: ...
 def histogram(x: ArrayLike, /) -> tuple[NDArray[int64], NDArray[int64]]: ...
 def scale_zero_point(
     low: NDArray[Any], high: NDArray[Any], qmin: int, qmax: int, bits: int, symmetric: bool, rule: int, /

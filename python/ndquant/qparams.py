@@ -197,7 +197,7 @@ class QParams:
             raise AttributeError(f"QParams has no attribute {name!r}")
         rule = _RULES[find_profile(self.profile).rounding]
         scale, zero_point, spec = np.asarray(self.scale), np.asarray(self.zero_point), self.spec
-        self.__dict__[name] = _core.Params(scale, zero_point, spec.qmin, spec.qmax, spec.axis, rule)
+        self.__dict__[name] = _core.Params(scale, zero_point, spec.qmin, spec.qmax, spec.axis, 0, rule)
         return self.__dict__[name]
 
     def __setattr__(self, name, value):

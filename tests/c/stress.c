@@ -346,17 +346,18 @@ enum { ELEMENTS = 5000, CHANNELS = 7 };
 typedef struct {
     double qmin, qmax, zp;
     ndq_geometry geometry;
-    size_t begin, end;
+    size_t position, n;
 } span;
 
 static span random_span(rng *r)
 {
     static const double zero[] = {0, 1, 17, 128, 255};
-    static const ndq_geometry geometries[] = {{1, ELEMENTS}, {CHANNELS, 1}, {CHANNELS, 13}, {CHANNELS, 200}};
+    static const ndq_geometry geometries[] = {
+        {1, ELEMENTS, 0}, {CHANNELS, 1, 0}, {CHANNELS, 13, 0}, {CHANNELS, 200, 0}};
     const bool is_signed = below(r, 2);
     const size_t a = below(r, ELEMENTS + 1), b = below(r, ELEMENTS + 1), shift = is_signed ? 128 : 0;
     return (span){0 - (double)shift, 255 - (double)shift, zero[below(r, 5)] - (double)shift, geometries[below(r, 4)],
-                  a < b ? a : b, a < b ? b : a};
+                  a < b ? a : b, a < b ? b - a : a - b};
 }
 
 #define SAME(what, one, other)                                                                               \
@@ -368,25 +369,27 @@ static span random_span(rng *r)
 /* Static: several of these blocks would not fit the small stack of an emulated machine. */
 #define BUFFERS(T)                                                                                           \
     static T x[ELEMENTS], dy[ELEMENTS], y[2][ELEMENTS], dx[2][ELEMENTS];                                     \
-    static uint8_t q[2][ELEMENTS];                                                                           \
+    static uint32_t q[2][ELEMENTS];                                                                          \
     memset(y, 0, sizeof(y));                                                                                 \
     memset(dx, 0, sizeof(dx));                                                                               \
     memset(q, 0, sizeof(q));                                                                                 \
     for (size_t i = 0; i < ELEMENTS; i++) {                                                                  \
         x[i] = (T)random_real(r, 0.01, largest);                                                             \
         dy[i] = (T)random_real(r, 0.01, largest);                                                            \
-    }
+    }                                                                                                        \
+    (void)x, (void)dy, (void)y, (void)dx;
 
 #define COEFFICIENTS(A, C, textbook)                                                                         \
-    C scale[CHANNELS], inv[CHANNELS], zp[CHANNELS], lo[CHANNELS], hi[CHANNELS];                              \
+    C scale[CHANNELS], inv[CHANNELS], zp[CHANNELS], lo[CHANNELS], hi[CHANNELS], offset[CHANNELS];            \
     for (size_t c = 0; c < CHANNELS; c++) {                                                                  \
         scale[c] = (C)(0.01 * (double)(c + 1));                                                              \
         inv[c] = 1 / scale[c];                                                                               \
         zp[c] = (C)s.zp;                                                                                     \
         lo[c] = (C)(textbook ? s.qmin : s.qmin - s.zp);                                                      \
         hi[c] = (C)(textbook ? s.qmax : s.qmax - s.zp);                                                      \
+        offset[c] = (C)(0.3 * (double)c);                                                                    \
     }                                                                                                        \
-    const A p = {scale, inv, zp, lo, hi};
+    const A p = {scale, inv, zp, lo, hi, offset, false};
 
 #define CHECK_RULE(suffix, A, C, T, textbook)                                                                \
     static void check_rule_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)         \
@@ -396,16 +399,19 @@ static span random_span(rng *r)
         COEFFICIENTS(A, C, textbook)                                                                         \
         double sums[2][2] = {{0}};                                                                           \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->quantize_##suffix(&p, &s.geometry, s.begin, s.end, x, q[i]);                               \
+            k[i]->quantize_##suffix(&p, &s.geometry, s.position, s.n, x, (uint8_t *)q[i]);                   \
         SAME("quantize_" #suffix, q[0], q[1]);                                                               \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->fake_quantize_##suffix(&p, &s.geometry, s.begin, s.end, x, y[i]);                          \
+            k[i]->quantize16_##suffix(&p, &s.geometry, s.position, s.n, x, (uint16_t *)q[i]);                \
+        SAME("quantize16_" #suffix, q[0], q[1]);                                                             \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->fake_quantize_##suffix(&p, &s.geometry, s.position, s.n, x, y[i]);                          \
         SAME("fake_quantize_" #suffix, y[0], y[1]);                                                          \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->fake_quantize_backward_##suffix(&p, &s.geometry, s.begin, s.end, dy, x, dx[i]);            \
+            k[i]->fake_quantize_backward_##suffix(&p, &s.geometry, s.position, s.n, dy, x, dx[i]);            \
         SAME("fake_quantize_backward_" #suffix, dx[0], dx[1]);                                               \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->fake_quantize_with_grad_##suffix(&p, &s.geometry, s.begin, s.end, dy, x, y[i], dx[i]);     \
+            k[i]->fake_quantize_with_grad_##suffix(&p, &s.geometry, s.position, s.n, dy, x, y[i], dx[i]);     \
         SAME("fake_quantize_with_grad_" #suffix " y", y[0], y[1]);                                           \
         SAME("fake_quantize_with_grad_" #suffix " dx", dx[0], dx[1]);                                        \
         for (size_t i = 0; i < ELEMENTS; i++) /* sums of infinities are NaN, whose bits are nobody's contract */ \
@@ -413,15 +419,61 @@ static span random_span(rng *r)
         for (size_t i = 0; i < ELEMENTS; i++)                                                                \
             x[i] = (T)(((double)below(r, 60001) - 30000) * 0.001);                                           \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->fake_quantize_learnable_##suffix(&p, 1, s.end - s.begin < NDQ_BLOCK ? s.end - s.begin : NDQ_BLOCK, \
+            k[i]->fake_quantize_learnable_##suffix(&p, 1, s.n < NDQ_BLOCK ? s.n : NDQ_BLOCK,     \
                                                    dy, x, dx[i], sums[i]);                                   \
         SAME("fake_quantize_learnable_" #suffix " dx", dx[0], dx[1]);                                        \
         SAME("fake_quantize_learnable_" #suffix " sums", sums[0], sums[1]);                                  \
     }
 
 CHECK_RULE(f32, ndq_affine_f32, float, float, false)
+CHECK_RULE(divide_f32, ndq_affine_f32, float, float, false)
 CHECK_RULE(f64, ndq_affine_f64, double, double, false)
+CHECK_RULE(divide_f64, ndq_affine_f64, double, double, false)
 CHECK_RULE(textbook, ndq_affine_f64, double, double, true)
+
+#define CHECK_DEQUANTIZE(slot, C)                                                                            \
+    for (int i = 0; i < 2; i++)                                                                              \
+        k[i]->slot(&p, &s.geometry, s.position, s.n, (const C *)q[0], y[i]);                                 \
+    SAME(#slot, y[0], y[1]);
+
+#define CHECK_CODES(suffix, A, T, textbook)                                                                  \
+    static void check_codes_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)        \
+    {                                                                                                        \
+        const span s = random_span(r);                                                                       \
+        BUFFERS(T)                                                                                           \
+        COEFFICIENTS(A, T, textbook)                                                                         \
+        for (size_t i = 0; i < ELEMENTS; i++)                                                                \
+            q[0][i] = (uint32_t)next(r);                                                                     \
+        CHECK_DEQUANTIZE(dequantize_s8_##suffix, int8_t)                                                     \
+        CHECK_DEQUANTIZE(dequantize_u8_##suffix, uint8_t)                                                    \
+        CHECK_DEQUANTIZE(dequantize_s16_##suffix, int16_t)                                                   \
+        CHECK_DEQUANTIZE(dequantize_u16_##suffix, uint16_t)                                                  \
+    }
+
+CHECK_CODES(f32, ndq_affine_f32, float, false)
+CHECK_CODES(divide_f32, ndq_affine_f32, float, false)
+CHECK_CODES(f64, ndq_affine_f64, double, false)
+CHECK_CODES(divide_f64, ndq_affine_f64, double, false)
+CHECK_CODES(textbook, ndq_affine_f64, double, true)
+
+#define CHECK_WIDE(suffix, textbook)                                                                         \
+    static void check_wide_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)         \
+    {                                                                                                        \
+        span s = random_span(r);                                                                             \
+        s.qmin = s.qmin < 0 ? INT32_MIN : 0;                                                                 \
+        s.qmax = s.qmin < 0 ? INT32_MAX : UINT32_MAX;                                                        \
+        BUFFERS(double)                                                                                      \
+        COEFFICIENTS(ndq_affine_f64, double, textbook)                                                       \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->quantize32_##suffix(&p, &s.geometry, s.position, s.n, x, q[i]);                            \
+        SAME("quantize32_" #suffix, q[0], q[1]);                                                             \
+        CHECK_DEQUANTIZE(dequantize_s32_##suffix, int32_t)                                                   \
+        CHECK_DEQUANTIZE(dequantize_u32_##suffix, uint32_t)                                                  \
+    }
+
+CHECK_WIDE(f64, false)
+CHECK_WIDE(divide_f64, false)
+CHECK_WIDE(textbook, true)
 
 static bool same_extremes(const ndq_extremes *a, const ndq_extremes *b)
 {
@@ -429,26 +481,17 @@ static bool same_extremes(const ndq_extremes *a, const ndq_extremes *b)
            a->nans == b->nans && a->infs == b->infs;
 }
 
-#define CHECK_TYPE(suffix, A, T)                                                                             \
+#define CHECK_TYPE(suffix, T)                                                                                \
     static void check_type_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)         \
     {                                                                                                        \
         const span s = random_span(r);                                                                       \
         BUFFERS(T)                                                                                           \
-        COEFFICIENTS(A, T, false)                                                                            \
-        for (size_t i = 0; i < ELEMENTS; i++)                                                                \
-            q[0][i] = (uint8_t)next(r);                                                                      \
-        for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->dequantize_s8_##suffix(&p, &s.geometry, s.begin, s.end, (const int8_t *)q[0], y[i]);       \
-        SAME("dequantize_s8_" #suffix, y[0], y[1]);                                                          \
-        for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->dequantize_u8_##suffix(&p, &s.geometry, s.begin, s.end, q[0], y[i]);                       \
-        SAME("dequantize_u8_" #suffix, y[0], y[1]);                                                          \
         ndq_extremes e[2] = {{INFINITY, -INFINITY, 0, 0}, {INFINITY, -INFINITY, 0, 0}};                      \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->minmax_##suffix(s.end, x, &e[i]);                                                          \
+            k[i]->minmax_##suffix(s.n, x, &e[i]);                                                            \
         if (!same_extremes(&e[0], &e[1]))                                                                    \
             FAIL(g, "minmax_" #suffix);                                                                      \
-        check_histogram_##suffix(g, k, s.end, dy);                                                           \
+        check_histogram_##suffix(g, k, s.n, dy);                                                             \
     }
 
 /* Histograms take finite elements only. */
@@ -475,8 +518,8 @@ static bool same_extremes(const ndq_extremes *a, const ndq_extremes *b)
 
 CHECK_HISTOGRAM(f32, float)
 CHECK_HISTOGRAM(f64, double)
-CHECK_TYPE(f32, ndq_affine_f32, float)
-CHECK_TYPE(f64, ndq_affine_f64, double)
+CHECK_TYPE(f32, float)
+CHECK_TYPE(f64, double)
 
 /* Gradients up to the largest number: moments overflow, and roots of infinity are taken. */
 #define CHECK_UPDATE(suffix, T)                                                                              \
@@ -484,6 +527,7 @@ CHECK_TYPE(f64, ndq_affine_f64, double)
     {                                                                                                        \
         static T start[4][ELEMENTS], a[2][4][ELEMENTS];                                                      \
         const span s = random_span(r);                                                                       \
+        const size_t end = s.position + s.n;                                                                 \
         const ndq_sgd sgd = {.lr = 0.1, .momentum = 0.9};                                                    \
         const ndq_adam adam = {.rate = 0.01, .beta1 = 0.9, .beta2 = 0.999, .correction = 31.6, .eps = 1e-8};  \
         for (size_t i = 0; i < 4 * ELEMENTS; i++)                                                            \
@@ -492,17 +536,17 @@ CHECK_TYPE(f64, ndq_affine_f64, double)
             start[3][i] = start[3][i] < 0 ? -start[3][i] : start[3][i];                                      \
         for (int i = 0; i < 2; i++) {                                                                        \
             memcpy(a[i], start, sizeof(start));                                                              \
-            k[i]->relu_backward_##suffix(s.begin, s.end, a[i][0], a[i][1], a[i][2]);                         \
+            k[i]->relu_backward_##suffix(s.position, end, a[i][0], a[i][1], a[i][2]);                         \
         }                                                                                                    \
         SAME("relu_backward_" #suffix, a[0], a[1]);                                                          \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->sgd_step_##suffix(&sgd, s.begin, s.end, a[i][0], a[i][1]);                                 \
+            k[i]->sgd_step_##suffix(&sgd, s.position, end, a[i][0], a[i][1]);                                 \
         SAME_NUMBERS("sgd_step_" #suffix, a);                                                                \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->sgd_momentum_step_##suffix(&sgd, s.begin, s.end, a[i][0], a[i][1], a[i][2]);               \
+            k[i]->sgd_momentum_step_##suffix(&sgd, s.position, end, a[i][0], a[i][1], a[i][2]);               \
         SAME_NUMBERS("sgd_momentum_step_" #suffix, a);                                                       \
         for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->adam_step_##suffix(&adam, s.begin, s.end, a[i][0], a[i][1], a[i][3], a[i][2]);             \
+            k[i]->adam_step_##suffix(&adam, s.position, end, a[i][0], a[i][1], a[i][3], a[i][2]);             \
         SAME_NUMBERS("adam_step_" #suffix, a);                                                               \
     }
 
@@ -526,8 +570,18 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
     rng r = {31337};
     for (int i = 0; i < 40; i++) {
         check_rule_f32(&g, &r, both, FLT_MAX);
+        check_rule_divide_f32(&g, &r, both, FLT_MAX);
         check_rule_f64(&g, &r, both, DBL_MAX);
+        check_rule_divide_f64(&g, &r, both, DBL_MAX);
         check_rule_textbook(&g, &r, both, DBL_MAX);
+        check_codes_f32(&g, &r, both, FLT_MAX);
+        check_codes_divide_f32(&g, &r, both, FLT_MAX);
+        check_codes_f64(&g, &r, both, DBL_MAX);
+        check_codes_divide_f64(&g, &r, both, DBL_MAX);
+        check_codes_textbook(&g, &r, both, DBL_MAX);
+        check_wide_f64(&g, &r, both, DBL_MAX);
+        check_wide_divide_f64(&g, &r, both, DBL_MAX);
+        check_wide_textbook(&g, &r, both, DBL_MAX);
         check_type_f32(&g, &r, both, FLT_MAX);
         check_type_f64(&g, &r, both, DBL_MAX);
         check_update_f32(&g, &r, both, FLT_MAX);
