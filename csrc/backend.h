@@ -70,6 +70,7 @@ enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
  *   adam_step                m[i] = beta1 * m[i] + (1 - beta1) * g[i]; v[i] = beta2 * v[i] + (1 - beta2) * g[i]^2;
  *                            w[i] -= rate * (m[i] / (sqrt(v[i]) * correction + eps))
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
+ *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
  *
  * Suffixes: f32, f64 and divide_f32, divide_f64 compute in that type, by the rules multiply and divide; textbook is that
@@ -128,7 +129,7 @@ enum { NDQ_BLOCK = 4096 };
 
 typedef struct {
     NDQ_ELEMENTWISE_SLOTS(NDQ_DECLARE_SLOT)
-    const ndq_gemm_kernel *gemm;
+    const ndq_gemm_kernel *gemm, *depthwise;
     const ndq_gemm_f32_kernel *gemm_f32;
 } ndq_kernels;
 

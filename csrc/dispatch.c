@@ -43,6 +43,8 @@ static void inherit(ndq_kernels *table, const ndq_kernels *row)
         table->gemm = row->gemm;
     if (!table->gemm_f32)
         table->gemm_f32 = row->gemm_f32;
+    if (!table->depthwise)
+        table->depthwise = row->depthwise;
 }
 
 /* The index of the row of that name if it is available, else ROWS. */

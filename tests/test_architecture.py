@@ -20,7 +20,7 @@ LAYERS = (
     ("_core", "errors", "reference"),
     ("profiles",),
     ("qparams",),
-    ("functional", "histogram", "progress", "runtime"),
+    ("functional", "convolution", "histogram", "progress", "runtime"),
     ("observers", "metrics"),
     ("quantizers", "ops"),
     ("graph",),

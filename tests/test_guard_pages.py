@@ -47,6 +47,34 @@ def training_step(x, dy, y, dx, v):
     functional.adam_step(x, dy, y, v, 1)
 
 
+#: Channels, outputs, rows, columns, window, groups: runs and panels that are not full, rows that end with the image.
+CONVOLUTIONS = [
+    *((c, o, 3, 5, 3, 1) for c in (1, 2, 3, 4, 5, 15, 16, 17, 33) for o in (1, 15, 33)),
+    *((c, c, 4, w, k, c) for c in (2, 7, 16, 17, 31, 33) for w in (5, 6, 7) for k in (1, 3)),
+    *((6 * g, 10 * g, 4, 3, 2, g) for g in (2, 3)),
+]
+
+
+def exercise_convolutions(side, rng):
+    """Call the convolutions on guarded images, weights and outputs of both layouts."""
+    spec = nq.QuantSpec(8, symmetric=False)
+    qp = nq.QParams(0.1, 3, spec)
+    for channels, outputs, height, width, window, groups in CONVOLUTIONS:
+        weight = nq.PackedWeight(np.zeros((outputs, channels // groups, window, window), np.int8), qp)
+        for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
+            shape = np.argsort(order)
+            x = guarded(rng.integers(-128, 128, np.take((2, channels, height, width), shape), np.int8), side)
+            w = guarded(np.zeros(weight.shape, np.int8), side)
+            for padding in (0, 1):
+                size = 2, outputs, height + 2 * padding - window + 1, width + 2 * padding - window + 1
+                sums, y = (guarded(np.zeros(np.take(size, shape), dtype), side) for dtype in (np.int32, np.int8))
+                images = x.transpose(order)
+                nq.conv2d_integer(images, w, 1, padding, 1, groups, out=sums.transpose(order))
+                nq.conv2d_requantized(images, qp, weight, qp, padding=padding, groups=groups, out=y.transpose(order))
+            if channels == outputs:
+                nq.conv_transpose2d_integer(x.transpose(order), w, 2, groups=groups)
+
+
 def call_all(x, dy, y, dx, q, qp):
     nq.quantize(x, qp, out=q)
     nq.dequantize(q, qp, dtype=x.dtype, out=y)
@@ -68,6 +96,15 @@ def test_kernels_stay_inside(backend, side):
     done = run(
         "import numpy as np; from ndquant import _core; from tests import test_guard_pages as t;"
         f"_core.set_backend({backend!r}); t.exercise({side!r}, np.random.default_rng(0)); print('done')"
+    )
+    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
+
+
+@pytest.mark.parametrize("side", ["begin", "end"])
+def test_convolutions_stay_inside(backend, side):
+    done = run(
+        "import numpy as np; from ndquant import _core; from tests import test_guard_pages as t;"
+        f"_core.set_backend({backend!r}); t.exercise_convolutions({side!r}, np.random.default_rng(0)); print('done')"
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 

@@ -20,7 +20,9 @@ QP3 = nq.QParams(np.full(3, 0.1, np.float32), 3, nq.QuantSpec(8, symmetric=False
 TEXTBOOK = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False), profile="textbook")
 Q = nq.quantize(X, QP)
 OUT, CODES = np.empty_like(X), np.empty(X.shape, np.int8)
-ARRAYS = (X, WIDE, HALF, Q, OUT, CODES)
+IMAGES = Q.reshape(1, 3, 10, 10)
+WEIGHT = nq.PackedWeight(np.ones((3, 1, 3, 3), np.int8), QP3)
+ARRAYS = (IMAGES, X, WIDE, HALF, Q, OUT, CODES)
 
 GOOD = {
     "quantize": lambda: nq.quantize(X, QP),
@@ -47,9 +49,14 @@ GOOD = {
     "minmax per channel": lambda: _core.minmax(HALF, 1),
     "histogram": lambda: _core.histogram(X),
     "choose_qparams": lambda: nq.choose_qparams(X, nq.QuantSpec(axis=0)),
+    "conv2d": lambda: nq.conv2d_requantized(IMAGES, QP, WEIGHT, QP, groups=3),
+    "conv2d channels-last": lambda: nq.conv2d_requantized(IMAGES.transpose(0, 3, 1, 2)[:, :1], QP, WEIGHT),
+    "conv2d_integer": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8)),
+    "conv_transpose2d": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), 2),
+    "PackedWeight": lambda: nq.PackedWeight(np.ones((3, 1, 3, 3), np.int8), QP3, np.arange(3)),
     "Params": lambda: nq.QParams([0.1, 0.2], 0, nq.QuantSpec(axis=0))._params,
     "backends": lambda: (_core.available_backends(), _core.all_backends(), _core.get_backend()),
-    "threads": lambda: (nq.set_num_threads(nq.get_num_threads())),
+    "threads": lambda: nq.set_num_threads(nq.get_num_threads()),
 }
 
 BAD = {
@@ -85,6 +92,13 @@ BAD = {
     "sgd_step overlap": lambda: functional.sgd_step(OUT, OUT, 0.1),
     "sgd_step lr": lambda: functional.sgd_step(OUT, X, "1"),
     "adam_step v": lambda: functional.adam_step(OUT, X, np.zeros_like(X), WIDE, 1),
+    "conv2d channels": lambda: nq.conv2d_requantized(IMAGES, QP, WEIGHT, groups=1),
+    "conv2d groups": lambda: nq.conv2d_requantized(IMAGES, QP, WEIGHT, groups=2),
+    "conv2d window": lambda: nq.conv2d_requantized(IMAGES, QP, WEIGHT, groups=3, dilation=9),
+    "conv2d out": lambda: nq.conv2d_requantized(IMAGES, QP, WEIGHT, groups=3, out=OUT),
+    "conv2d_integer zero": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), w_zero_point=[1]),
+    "conv2d_integer stride": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), stride=0),
+    "conv_transpose2d size": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), padding=9),
     "minmax dtype": lambda: _core.minmax(Q, None),
     "minmax axis": lambda: _core.minmax(X, 5),
     "minmax no axis": lambda: _core.minmax(X, "a"),

@@ -302,6 +302,7 @@ def _failing_calls():
     yield lambda: nq.PackedWeight(W, W_QP, np.int64([0, 2**31, 0, 0]))
     yield lambda: nq.PackedWeight(W[:3], PER_CHANNEL, np.zeros(3, np.int32))
     yield lambda: nq.PackedWeight(W + np.int8(1), W_QP, np.full(4, 2**31 - 1))
+    yield lambda: nq.PackedWeight(np.ones((4, 1, 3, 3), np.int8), W_QP, np.full(4, 2**31 - 1))
     yield lambda: nq.linear_integer(X[:, :5], X_QP, PACKED)
     yield lambda: nq.linear_integer(X, X_QP, PACKED, PER_CHANNEL)
     yield lambda: nq.linear_integer(X, X_QP, PACKED, X_QP, None, np.zeros((4, 2), np.uint8))

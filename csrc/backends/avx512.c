@@ -14,6 +14,6 @@ static bool available(void)
 const ndq_backend ndq_backend_avx512 = {
     .name = "avx512",
     .available = available,
-    .kernels = {NDQ_ELEMENTWISE_ROW .gemm_f32 = &ndq_gemm_f32_avx512},
+    .kernels = {NDQ_ELEMENTWISE_ROW .depthwise = &ndq_depthwise_avx512, .gemm_f32 = &ndq_gemm_f32_avx512},
 };
 #endif

@@ -13,5 +13,6 @@ static bool available(void)
 const ndq_backend ndq_backend_portable = {
     .name = "portable",
     .available = available,
-    .kernels = {NDQ_ELEMENTWISE_ROW .gemm = &ndq_gemm_portable, .gemm_f32 = &ndq_gemm_f32_portable},
+    .kernels = {NDQ_ELEMENTWISE_ROW .gemm = &ndq_gemm_portable, .depthwise = &ndq_depthwise_portable,
+                .gemm_f32 = &ndq_gemm_f32_portable},
 };

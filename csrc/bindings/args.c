@@ -186,8 +186,19 @@ int ndq_check_same_shape(PyArrayObject *a, const char *a_name, PyArrayObject *b,
     return refuse_shape(a, a_name, PyArray_NDIM(b), PyArray_DIMS(b));
 }
 
+/* Whether the elements of (N, C, H, W) lie side by side with the channels innermost. */
+static bool is_dense_channels_last(PyArrayObject *a)
+{
+    static const int order[] = {1, 3, 2, 0};
+    npy_intp stride = PyArray_ITEMSIZE(a);
+    for (int i = 0; i < 4; stride *= PyArray_DIM(a, order[i]), i++)
+        if (PyArray_DIM(a, order[i]) > 1 && PyArray_STRIDE(a, order[i]) != stride)
+            return false;
+    return true;
+}
+
 /* Everything that can be wrong with an output. */
-static int check_output(PyArrayObject *out, const char *name, int ndim, const npy_intp *shape, int type)
+static int check_output(PyArrayObject *out, const char *name, int ndim, const npy_intp *shape, int type, bool is_image)
 {
     if (PyArray_TYPE(out) != type || !PyArray_ISNOTSWAPPED(out)) {
         PyArray_Descr *wanted = PyArray_DescrFromType(type);
@@ -199,7 +210,9 @@ static int check_output(PyArrayObject *out, const char *name, int ndim, const np
     if (!has_shape(out, ndim, shape))
         return refuse_shape(out, name, ndim, shape);
     const char *wrong = !PyArray_ISWRITEABLE(out)             ? "writeable"
-                        : !PyArray_IS_C_CONTIGUOUS(out)       ? "C-contiguous"
+                        : is_image && !PyArray_IS_C_CONTIGUOUS(out) && !is_dense_channels_last(out)
+                            ? "C-contiguous or channels-last"
+                        : !is_image && !PyArray_IS_C_CONTIGUOUS(out) ? "C-contiguous"
                         : !PyArray_CHKFLAGS(out, NPY_ARRAY_ALIGNED) ? "aligned"
                                                               : NULL;
     if (!wrong)
@@ -221,7 +234,25 @@ PyArrayObject *ndq_output(PyObject *out, const char *name, int ndim, const npy_i
 {
     if (!out || out == Py_None)
         return (PyArrayObject *)PyArray_SimpleNew(ndim, shape, type);
-    if (check_is_array(out, name) < 0 || check_output((PyArrayObject *)out, name, ndim, shape, type) < 0)
+    if (check_is_array(out, name) < 0 || check_output((PyArrayObject *)out, name, ndim, shape, type, false) < 0)
+        return NULL;
+    return ndq_retain((PyArrayObject *)out);
+}
+
+static PyArrayObject *new_channels_last(const npy_intp *shape, int type)
+{
+    npy_intp last[] = {shape[0], shape[2], shape[3], shape[1]}, axes[] = {0, 3, 1, 2};
+    PyArrayObject *memory = (PyArrayObject *)PyArray_SimpleNew(4, last, type);
+    PyObject *view = memory ? PyArray_Transpose(memory, &(PyArray_Dims){axes, 4}) : NULL;
+    ndq_release(memory);
+    return (PyArrayObject *)view;
+}
+
+PyArrayObject *ndq_image_output(PyObject *out, const char *name, const npy_intp *shape, int type, bool channels_last)
+{
+    if (!out || out == Py_None)
+        return channels_last ? new_channels_last(shape, type) : (PyArrayObject *)PyArray_SimpleNew(4, shape, type);
+    if (check_is_array(out, name) < 0 || check_output((PyArrayObject *)out, name, 4, shape, type, true) < 0)
         return NULL;
     return ndq_retain((PyArrayObject *)out);
 }
@@ -234,7 +265,7 @@ PyArrayObject *ndq_changed_array(PyObject *object, const char *name, PyArrayObje
     const int type = PyArray_TYPE(model);
     if (type != NPY_FLOAT && type != NPY_DOUBLE)
         return refuse_dtype(array, name, "float32 or float64");
-    if (check_output(array, name, PyArray_NDIM(model), PyArray_DIMS(model), type) == 0)
+    if (check_output(array, name, PyArray_NDIM(model), PyArray_DIMS(model), type, false) == 0)
         return array;
     ndq_release(array);
     return NULL;

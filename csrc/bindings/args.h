@@ -14,6 +14,7 @@
 typedef struct {
     PyTypeObject *params_type;
     PyTypeObject *packed_type; /* packed weights, added by gemm.c */
+    PyTypeObject *packed_conv_type; /* the same of convolutions, added by conv.c */
     PyTypeObject *plan_type;   /* added by plan.c */
     PyObject *params_name;     /* the interned string "_params" */
 } ndq_state;
@@ -80,6 +81,9 @@ int ndq_check_same_shape(PyArrayObject *a, const char *a_name, PyArrayObject *b,
  * aligned and writeable. */
 PyArrayObject *ndq_output(PyObject *out, const char *name, int ndim, const npy_intp *shape, int type);
 
+/* The same for images (N, C, H, W): `out` may also be channels-last, and a new array is so if asked. */
+PyArrayObject *ndq_image_output(PyObject *out, const char *name, const npy_intp *shape, int type, bool channels_last);
+
 /* An array that the call changes in place: float32 or float64, or the dtype and shape of `like` where that is not NULL;
  * C-contiguous, aligned and writeable. */
 PyArrayObject *ndq_changed_array(PyObject *object, const char *name, PyArrayObject *like);
@@ -124,6 +128,21 @@ int ndq_zero_point(PyObject *object, const char *name, int type, int32_t *value)
 /* The same for one integer or n of them: always n int32. */
 PyArrayObject *ndq_zero_points(PyObject *object, const char *name, int type, npy_intp n);
 
+/* Zero points of N columns as int32; NULL with no exception if params say 0 for all. */
+int ndq_take_zero_points(const ndq_params *params, size_t N, PyArrayObject **zero);
+
+/* Bias of N channels: int32 (any integers that fit) or float32, by its kind. NULL with no exception for None. */
+int ndq_take_bias(PyObject *object, size_t N, PyArrayObject **bias);
+
+/* Weights of `ndim` dimensions whose first is the outputs, and the Params of their codes. */
+int ndq_check_weight_params(PyArrayObject *w, const ndq_params_object *params, int ndim);
+
+/* The scales and the bias of channels from `first` on. */
+void ndq_fill_packed(ndq_packed *packed, size_t first, const ndq_params *params, PyArrayObject *bias);
+
+/* OverflowError if a sum could pass int32. The message names the channel: the packed ones are `first` and on. */
+int ndq_check_overflow(const ndq_packed *w, const char *name, size_t first, bool a_signed, int32_t za);
+
 /* A PackedMatrix that takes over `packed`, or MemoryError if that is NULL, with the scales of `params` and an int32 or
  * float32 bias, or NULL; bindings/gemm.c. */
 PyObject *ndq_packed_object(PyObject *module, ndq_packed *packed, const ndq_params_object *params, PyArrayObject *bias);
@@ -137,6 +156,12 @@ typedef struct {
     bool fbgemm, relu;
 } ndq_linear_arguments;
 
+/* The scales, signs and output stage of a call; `packed` is not looked at. */
+int ndq_product_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call);
+
+/* Codes of the input of a layer, "xq", in the dtype that its QParams ask for. */
+PyArrayObject *ndq_take_codes(PyObject *module, PyObject *codes, PyObject *qparams);
+
 /* A call without its arrays. It points into `packed` and holds no reference to it. */
 int ndq_linear_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call);
 
@@ -145,5 +170,8 @@ int ndq_check_status(ndq_status status);
 
 /* Calls below this many elements keep the GIL: releasing it costs more than they take. */
 enum { NDQ_GIL_FROM = 4096 };
+
+/* Likewise products of fewer multiply-adds. */
+#define NDQ_GIL_FROM_MACS 5e4
 
 #endif

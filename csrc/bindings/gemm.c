@@ -4,9 +4,6 @@
 
 #include "../kernels/gemm.h"
 
-/* Products of fewer multiply-adds keep the GIL: releasing it costs more than they take. */
-#define NDQ_GIL_FROM_MACS 5e4
-
 /* _core.PackedMatrix: weights in the format of one kernel, with their scales and bias. */
 typedef struct {
     PyObject_HEAD
@@ -64,7 +61,7 @@ static PyArrayObject *take_output(PyObject *out, PyArrayObject *a, const char *a
     return array;
 }
 
-static int check_overflow(const ndq_packed *w, const char *name, bool a_signed, int32_t za)
+int ndq_check_overflow(const ndq_packed *w, const char *name, size_t first, bool a_signed, int32_t za)
 {
     const size_t n = ndq_gemm_overflow(w, a_signed, za);
     if (n == w->N)
@@ -73,7 +70,7 @@ static int check_overflow(const ndq_packed *w, const char *name, bool a_signed, 
                  "%s: channel %zu could pass the range of int32: its weights less their zero point add up to %lld in "
                  "size, its bias is %d, and inputs with zero point %d reach %d; use fewer inputs, fewer bits or a "
                  "smaller bias",
-                 name, n, (long long)w->magnitude[n], (int)w->bias[n], (int)za,
+                 name, first + n, (long long)w->magnitude[n], (int)w->bias[n], (int)za,
                  (int)(a_signed ? (za < 0 ? 127 - za : 128 + za) : (za < 128 ? 255 - za : za)));
     return -1;
 }
@@ -101,8 +98,7 @@ static packed_object *as_packed(PyObject *module, PyObject *object)
     return NULL;
 }
 
-/* Zero points of N columns as int32; NULL with no exception if params say 0 for all. */
-static int take_zero_points(const ndq_params *params, size_t N, PyArrayObject **zero)
+int ndq_take_zero_points(const ndq_params *params, size_t N, PyArrayObject **zero)
 {
     const npy_intp n = (npy_intp)N;
     bool any = false;
@@ -120,20 +116,19 @@ static int take_zero_points(const ndq_params *params, size_t N, PyArrayObject **
     return 0;
 }
 
-static int check_weight_params(PyArrayObject *w, const ndq_params_object *params)
+int ndq_check_weight_params(PyArrayObject *w, const ndq_params_object *params, int ndim)
 {
     ndq_geometry geometry;
-    if (ndq_check_ndim(w, "w", 2) < 0 || ndq_check_product_params(params, "w_qparams") < 0 ||
+    if (ndq_check_ndim(w, "w", ndim) < 0 || ndq_check_product_params(params, "w_qparams") < 0 ||
         ndq_geometry_of(w, "w", params, &geometry) < 0)
         return -1;
-    if (!params->per_channel || params->axis == 0 || params->axis == -2)
+    if (!params->per_channel || params->axis == 0 || params->axis == -ndim)
         return 0;
     PyErr_Format(PyExc_ValueError, "w_qparams: axis must be None or 0, the outputs, got %d", params->axis);
     return -1;
 }
 
-/* Bias of N channels: int32 (any integers that fit) or float32, by its kind. NULL with no exception for None. */
-static int take_bias(PyObject *object, size_t N, PyArrayObject **bias)
+int ndq_take_bias(PyObject *object, size_t N, PyArrayObject **bias)
 {
     *bias = NULL;
     if (object == Py_None)
@@ -148,21 +143,17 @@ static int take_bias(PyObject *object, size_t N, PyArrayObject **bias)
     return 0;
 }
 
-static void set_scales(ndq_packed *packed, const ndq_params *params)
+void ndq_fill_packed(ndq_packed *packed, size_t first, const ndq_params *params, PyArrayObject *bias)
 {
     for (size_t n = 0; n < packed->N; n++)
-        packed->scale[n] = params->f32.scale[params->channels == 1 ? 0 : n];
-}
-
-static void set_bias(ndq_packed *packed, PyArrayObject *bias)
-{
+        packed->scale[n] = params->f32.scale[params->channels == 1 ? 0 : first + n];
     if (!bias)
         return;
     if (PyArray_TYPE(bias) == NPY_FLOAT) {
-        memcpy(packed->float_bias, PyArray_DATA(bias), packed->N * sizeof(float));
+        memcpy(packed->float_bias, (const float *)PyArray_DATA(bias) + first, packed->N * sizeof(float));
         return;
     }
-    memcpy(packed->bias, PyArray_DATA(bias), packed->N * sizeof(int32_t));
+    memcpy(packed->bias, (const int32_t *)PyArray_DATA(bias) + first, packed->N * sizeof(int32_t));
     for (size_t n = 0; n < packed->N; n++) {
         const int64_t size = packed->bias[n] < 0 ? -(int64_t)packed->bias[n] : packed->bias[n];
         packed->max_bias = size > packed->max_bias ? size : packed->max_bias;
@@ -186,7 +177,7 @@ static ndq_weights weights_of(PyArrayObject *w, int axis_n, PyArrayObject *zero)
 /* No zero point brings activations of 8 bits nearer to 0 than 128 at most, so this much can be refused at once. */
 static int check_no_hope(const ndq_packed *packed)
 {
-    return check_overflow(packed, "w", true, 0);
+    return ndq_check_overflow(packed, "w", 0, true, 0);
 }
 
 static PyObject *wrap(PyTypeObject *type, ndq_packed *packed)
@@ -207,8 +198,7 @@ PyObject *ndq_packed_object(PyObject *module, ndq_packed *packed, const ndq_para
     PyObject *self = wrap(ndq_state_of(module)->packed_type, packed);
     if (!self)
         return NULL;
-    set_scales(packed, &params->params);
-    set_bias(packed, bias);
+    ndq_fill_packed(packed, 0, &params->params, bias);
     if (check_no_hope(packed) < 0)
         Py_CLEAR(self);
     return self;
@@ -222,8 +212,8 @@ static PyObject *py_pack_matrix(PyObject *module, PyObject *const *args, Py_ssiz
     if (ndq_check_count("pack_matrix", count, 3) < 0)
         return NULL;
     if (!(params = ndq_params_of(module, args[1])) || !(w = ndq_codes_of(args[0], "w", &params->params)) ||
-        check_weight_params(w, params) < 0 || take_bias(args[2], (size_t)PyArray_DIM(w, 0), &bias) < 0 ||
-        take_zero_points(&params->params, (size_t)PyArray_DIM(w, 0), &zero) < 0)
+        ndq_check_weight_params(w, params, 2) < 0 || ndq_take_bias(args[2], (size_t)PyArray_DIM(w, 0), &bias) < 0 ||
+        ndq_take_zero_points(&params->params, (size_t)PyArray_DIM(w, 0), &zero) < 0)
         goto exit;
     const ndq_weights weights = weights_of(w, 0, zero);
     const bool float_bias = bias && PyArray_TYPE(bias) == NPY_FLOAT;
@@ -320,29 +310,35 @@ int ndq_check_per_tensor(const ndq_params_object *params, const char *name)
     return -1;
 }
 
-int ndq_linear_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call)
+int ndq_product_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call)
 {
     ndq_params_object *x_params = NULL, *out_params = NULL;
-    packed_object *packed = as_packed(module, given->packed);
     const bool to_codes = given->out_qparams != Py_None;
     int result = -1;
-    if (!packed || !(x_params = ndq_params_of(module, given->x_qparams)) ||
-        ndq_check_per_tensor(x_params, "x_qparams") < 0 ||
+    if (!(x_params = ndq_params_of(module, given->x_qparams)) || ndq_check_per_tensor(x_params, "x_qparams") < 0 ||
         (to_codes && !(out_params = ndq_params_of(module, given->out_qparams))) ||
         (to_codes && ndq_check_per_tensor(out_params, "out_qparams") < 0))
         goto exit;
-    *call = (ndq_gemm_call){.w = packed->packed, .fbgemm = given->fbgemm, .relu = given->relu};
+    *call = (ndq_gemm_call){.fbgemm = given->fbgemm, .relu = given->relu};
     set_output(call, &x_params->params, to_codes ? &out_params->params : NULL);
     call->a_signed = x_params->params.qmin < 0;
-    result = check_overflow(call->w, "w", call->a_signed, call->za);
+    result = 0;
 exit:
     Py_XDECREF((PyObject *)x_params);
     Py_XDECREF((PyObject *)out_params);
     return result;
 }
 
-/* Codes of the input of a layer, in the dtype that its Params ask for. */
-static PyArrayObject *take_codes(PyObject *module, PyObject *codes, PyObject *qparams)
+int ndq_linear_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call)
+{
+    packed_object *packed = as_packed(module, given->packed);
+    if (!packed || ndq_product_constants(module, given, call) < 0)
+        return -1;
+    call->w = packed->packed;
+    return ndq_check_overflow(call->w, "w", 0, call->a_signed, call->za);
+}
+
+PyArrayObject *ndq_take_codes(PyObject *module, PyObject *codes, PyObject *qparams)
 {
     ndq_params_object *params = ndq_params_of(module, qparams);
     PyArrayObject *array = params ? ndq_codes_of(codes, "xq", &params->params) : NULL;
@@ -363,7 +359,7 @@ static PyObject *py_linear_integer(PyObject *module, PyObject *const *args, Py_s
     if (ndq_linear_constants(module, &arguments, &call) < 0)
         return NULL;
     const int type = call.output == NDQ_GEMM_F32 ? NPY_FLOAT : call.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
-    if (!(x = take_codes(module, args[0], args[1])) || check_inner(x, "xq", "the weight", call.w->K) < 0 ||
+    if (!(x = ndq_take_codes(module, args[0], args[1])) || check_inner(x, "xq", "the weight", call.w->K) < 0 ||
         !(rows = take_rows(x)) || !(out = take_output(args[6], x, "xq", call.w->N, type)))
         goto exit;
     set_rows(&call, rows);
@@ -404,7 +400,7 @@ static PyObject *py_matmul_integer(PyObject *module, PyObject *const *args, Py_s
     call.w = packed;
     call.out = PyArray_DATA(out);
     set_rows(&call, rows);
-    if (check_overflow(packed, "b", call.a_signed, call.za) == 0 && compute(&call) == 0)
+    if (ndq_check_overflow(packed, "b", 0, call.a_signed, call.za) == 0 && compute(&call) == 0)
         result = (PyObject *)ndq_retain(out);
 exit:
     ndq_gemm_free(packed);

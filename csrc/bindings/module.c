@@ -129,6 +129,7 @@ static int exec_module(PyObject *module)
         PyModule_AddFunctions(module, ndq_range_methods) < 0 || PyModule_AddFunctions(module, ndq_training_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_gemm_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_gemm_f32_methods) < 0 || PyModule_AddFunctions(module, ndq_plan_methods) < 0 ||
+        PyModule_AddFunctions(module, ndq_conv_methods) < 0 || ndq_conv_exec(module) < 0 ||
         ndq_gemm_exec(module) < 0 || ndq_range_exec(module) < 0 || ndq_plan_exec(module) < 0)
         return -1;
     return ndq_params_exec(module);
@@ -139,6 +140,7 @@ static int traverse_module(PyObject *module, visitproc visit, void *arg)
     ndq_state *state = ndq_state_of(module);
     Py_VISIT(state->params_type);
     Py_VISIT(state->packed_type);
+    Py_VISIT(state->packed_conv_type);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->params_name);
     return 0;
@@ -149,6 +151,7 @@ static int clear_module(PyObject *module)
     ndq_state *state = ndq_state_of(module);
     Py_CLEAR(state->params_type);
     Py_CLEAR(state->packed_type);
+    Py_CLEAR(state->packed_conv_type);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->params_name);
     return 0;

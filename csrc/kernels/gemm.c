@@ -278,7 +278,7 @@ static void run_panel(const job *j, const block *b, size_t first_row, size_t pan
     const ndq_gemm_word *weights = w->panels + panel * w->words * kernel->nr;
     uint8_t *out = (uint8_t *)j->call->out + (first_row * w->N + first) * size;
     _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
-    ndq_gemm_tile *const *tile = columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
+    ndq_gemm_tile *const *tile = ndq_gemm_tiles(kernel, columns);
     static const ptrdiff_t at_the_row = 0;
     const ndq_gemm_runs k = {1, w->words, &at_the_row};
     ndq_gemm_columns c;

@@ -88,9 +88,10 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];
 } ndq_gemm_kernel;
 
-extern const ndq_gemm_kernel ndq_gemm_portable;
+extern const ndq_gemm_kernel ndq_gemm_portable, ndq_depthwise_portable;
 #ifdef NDQ_X86
-extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avx512vnni;
+extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avx512vnni, ndq_depthwise_avx2,
+    ndq_depthwise_avx512;
 #endif
 #ifdef NDQ_ARM64
 extern const ndq_gemm_kernel ndq_gemm_neon, ndq_gemm_neon_small, ndq_gemm_neondot;
@@ -173,6 +174,12 @@ static inline size_t ndq_gemm_output_bytes(ndq_gemm_output output)
 static inline size_t ndq_gemm_code_bytes(const ndq_gemm_kernel *kernel)
 {
     return 4 / kernel->codes_per_word;
+}
+
+/* The tiles for a panel of which so many columns are used. */
+static inline ndq_gemm_tile *const *ndq_gemm_tiles(const ndq_gemm_kernel *kernel, size_t columns)
+{
+    return columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
 }
 
 /* What brings codes of activations to the sign that a kernel multiplies, unless it centres them. */

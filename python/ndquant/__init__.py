@@ -1,6 +1,7 @@
 """Quantization for NumPy, with a C core."""
 
 from . import datasets, nn
+from .convolution import conv2d_integer, conv2d_requantized, conv_transpose2d_integer
 from .errors import QuantizationError, QuantizationWarning
 from .functional import (
     PackedWeight,
@@ -36,6 +37,9 @@ __all__ = [
     "backend",
     "calibrate",
     "choose_qparams",
+    "conv2d_integer",
+    "conv2d_requantized",
+    "conv_transpose2d_integer",
     "convert",
     "datasets",
     "dequantize",

@@ -59,6 +59,15 @@ def make_plan(
     steps: tuple[tuple[Any, ...], ...],
     /,
 ) -> Plan: ...
+@final
+class PackedConv:
+    """Weights of a convolution in the format of one kernel, with scales and bias; made by pack_conv."""
+
+    @property
+    def kernel(self) -> str: ...
+    @property
+    def nbytes(self) -> int: ...
+
 def quantize(x: ArrayLike, qparams: QParams | Params, out: NDArray[Any] | None, /) -> Any: ...
 def dequantize(
     q: ArrayLike, qparams: QParams | Params, dtype: DTypeLike | None, out: NDArray[Any] | None, /
@@ -136,6 +145,40 @@ def matmul_integer(
 def matmul_f32(
     a: NDArray[Any], b: NDArray[Any], b_qparams: QParams | Params | None, out: NDArray[Any] | None, /
 ) -> NDArray[float32]: ...
+def pack_conv(
+    w: NDArray[Any], qparams: QParams, bias: NDArray[Any] | None, groups: int, merged: bool, /
+) -> PackedConv: ...
+def conv2d_requantized(
+    xq: NDArray[Any],
+    x_qparams: QParams,
+    packed: PackedConv,
+    out_qparams: QParams | None,
+    geometry: tuple[tuple[int, int], ...],
+    fbgemm: bool,
+    relu: bool,
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def conv2d_integer(
+    x: NDArray[Any],
+    w: NDArray[Any],
+    x_zero_point: int,
+    w_zero_point: int | NDArray[Any],
+    groups: int,
+    geometry: tuple[tuple[int, int], ...],
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def conv_transpose2d_integer(
+    x: NDArray[Any],
+    w: NDArray[Any],
+    x_zero_point: int,
+    w_zero_point: int | NDArray[Any],
+    groups: int,
+    geometry: tuple[tuple[int, int], ...],
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
 def available_backends() -> list[str]: ...
 def all_backends() -> list[str]: ...
 def cpu_features() -> dict[str, bool]: ...

@@ -259,8 +259,9 @@ class PackedWeight:
 
     Parameters
     ----------
-    w : ndarray of int8 or uint8, shape (N, K)
-        Codes, N outputs by K inputs, in any strides.
+    w : ndarray of int8 or uint8, shape (N, K) or (N, C, KH, KW)
+        Codes in any strides: N outputs by K inputs for `linear_integer`, or by C channels of a group and KH x KW taps
+        for `conv2d_requantized`.
     w_qparams : QParams
         Per tensor, or per channel on axis 0.
     bias : ndarray, shape (N,), optional
@@ -289,17 +290,22 @@ class PackedWeight:
     PackedWeight(2 x 3, QParams(int8, axis=0, 2 channels, scale 0.25..0.5))
     """
 
-    __slots__ = ("_bias", "_packed", "_w_qparams")
+    __slots__ = ("_bias", "_codes", "_layouts", "_packed", "_w_qparams")
 
     def __init__(self, w, w_qparams, bias=None):
-        _check_qparams(w_qparams, "w_qparams")
+        check_qparams(w_qparams, "w_qparams")
         if bias is not None:
             bias = _own_bias(bias, w_qparams)
+        self._packed, self._bias, self._w_qparams = None, bias, w_qparams
+        if getattr(w, "ndim", None) == 4:
+            self._codes, self._layouts = np.array(w), {}
+            is_depthwise = w.shape[1] == 1 and w.shape[0] > 0
+            self._of_conv(w.shape[0] if is_depthwise else 1, merged=True)
+            return
         try:
-            packed = _core.pack_matrix(w, w_qparams, bias)
+            self._packed = _core.pack_matrix(w, w_qparams, bias)
         except OverflowError as error:
             raise QuantizationError(str(error)) from None
-        self._packed, self._bias, self._w_qparams = packed, bias, w_qparams
 
     @classmethod
     def _of_core(cls, packed, w_qparams, bias):
@@ -308,10 +314,28 @@ class PackedWeight:
         weight._packed, weight._bias, weight._w_qparams = packed, bias, w_qparams
         return weight
 
+    def _of_conv(self, groups, merged):
+        """Return what `_core.pack_conv` makes of the weights for a layer.
+
+        It depends on how the layer uses them. The constructor expects no groups, or a depthwise layer; the codes are
+        kept for any other use.
+        """
+        if self._packed is not None:
+            raise ValueError(f"weight: expected 4 dimensions, got shape {self.shape}")
+        merged = merged and groups == 1
+        packed = self._layouts.get((groups, merged))
+        if packed is None:
+            try:
+                packed = _core.pack_conv(self._codes, self._w_qparams, self._bias, groups, merged)
+            except OverflowError as error:
+                raise QuantizationError(str(error)) from None
+            self._layouts[groups, merged] = packed
+        return packed
+
     @property
     def shape(self):
-        """Outputs and inputs."""
-        return self._packed.shape
+        """Outputs and inputs, or outputs, channels of a group, rows and columns."""
+        return self._codes.shape if self._packed is None else self._packed.shape
 
     @property
     def bias(self):
@@ -327,8 +351,8 @@ class PackedWeight:
         raise TypeError("PackedWeight belongs to the machine that made it: pickle the codes and pack them again")
 
     def __repr__(self):
-        outputs, inputs = self.shape
-        return f"PackedWeight({outputs} x {inputs}, {self.w_qparams!r}{'' if self.bias is None else ', bias'})"
+        shape = " x ".join(map(str, self.shape))
+        return f"PackedWeight({shape}, {self.w_qparams!r}{'' if self.bias is None else ', bias'})"
 
 
 def quantize_weight(w, b, x_scale, spec, profile="default"):
@@ -371,7 +395,8 @@ def quantize_weight(w, b, x_scale, spec, profile="default"):
     return codes, PackedWeight._of_core(packed, QParams._of_core(scale, zero_point, spec, profile, params), bias)
 
 
-def _check_qparams(qparams, name):
+def check_qparams(qparams, name):
+    """Raise a TypeError if `qparams` is no QParams."""
     if not isinstance(qparams, QParams):
         raise TypeError(f"{name}: expected a QParams, got {type(qparams).__name__}")
 
@@ -391,6 +416,21 @@ def _own_bias(bias, w_qparams):
     bias = bias.astype(dtype, copy=False)
     bias.flags.writeable = False
     return bias
+
+
+def is_relu(activation):
+    """Whether a layer ends in a ReLU; a ValueError for what no integer layer ends in."""
+    if activation is not None and activation != "relu":
+        raise ValueError(f"activation: must be None or 'relu', got {activation!r}")
+    return activation is not None
+
+
+def is_fbgemm(out_qparams):
+    """Whether a layer requantizes as FBGEMM does, by the profile of its output, None for floats."""
+    if out_qparams is None:
+        return False
+    check_qparams(out_qparams, "out_qparams")
+    return PROFILES[out_qparams.profile].requantize == "fbgemm"
 
 
 def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out=None):
@@ -431,19 +471,14 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
     >>> nq.linear_integer(np.uint8([[12, 14]]), x_qp, weight)
     array([[1.25, 1.25]], dtype=float32)
     """
-    if activation is not None and activation != "relu":
-        raise ValueError(f"activation: must be None or 'relu', got {activation!r}")
+    relu = is_relu(activation)
     if not isinstance(weight, PackedWeight):
         raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
-    _check_qparams(x_qparams, "x_qparams")
-    fbgemm = False
-    if out_qparams is not None:
-        _check_qparams(out_qparams, "out_qparams")
-        fbgemm = PROFILES[out_qparams.profile].requantize == "fbgemm"
+    check_qparams(x_qparams, "x_qparams")
+    if weight._packed is None:
+        raise ValueError(f"weight: expected 2 dimensions, got shape {weight.shape}")
     try:
-        return _core.linear_integer(
-            xq, x_qparams, weight._packed, out_qparams, fbgemm, activation is not None, out
-        )
+        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, is_fbgemm(out_qparams), relu, out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
 

@@ -1,5 +1,6 @@
 """The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
 
+from .conv import conv2d_s32, conv_transpose2d_s32
 from .elementwise import (
     dequantize,
     fake_quantize,
@@ -24,6 +25,8 @@ from .update import adam_step, relu_backward, sgd_step
 __all__ = [
     "adam_step",
     "choose_scale_zero_point",
+    "conv2d_s32",
+    "conv_transpose2d_s32",
     "dequantize",
     "fake_quantize",
     "fake_quantize_backward",

@@ -42,6 +42,11 @@ def gemm_s32(a, w, a_zero_point=0, w_zero_point=0, bias=None):
     sums = centred_a @ centred_w.T
     if bias is not None:
         sums = sums + bias.astype(np.int64)
+    return fit_int32(sums)
+
+
+def fit_int32(sums):
+    """Return integers as int32, or raise an OverflowError if one does not fit."""
     if sums.size and (sums.min() < _INT32.min or sums.max() > _INT32.max):
         raise OverflowError(f"a sum of {sums.min()}..{sums.max()} does not fit int32")
     return sums.astype(np.int32)

@@ -1,0 +1,483 @@
+/* Integer convolutions: packed weights as an object, and the functions that convolve. */
+#include "args.h"
+#include "module.h"
+
+#include "../kernels/conv.h"
+#include "../kernels/conv_transpose.h"
+
+/* _core.PackedConv: weights of a convolution in the format of one kernel, with their scales and bias. */
+typedef struct {
+    PyObject_HEAD
+    ndq_conv_weights *weights;
+} packed_object;
+
+/* ---- Sizes ---- */
+
+/* What Python passes as (stride, padding, dilation, ...), each (along y, along x). */
+typedef struct {
+    Py_ssize_t stride[2], padding[2], dilation[2], output_padding[2];
+} geometry;
+
+static int check_numbers(const Py_ssize_t *numbers, const char *name, Py_ssize_t least)
+{
+    for (int i = 0; i < 2; i++) {
+        const bool too_small = numbers[i] < least;
+        if (!too_small && numbers[i] <= INT32_MAX)
+            continue;
+        PyErr_Format(PyExc_ValueError, "%s: must be at %s %zd, got %zd", name, too_small ? "least" : "most",
+                     too_small ? least : (Py_ssize_t)INT32_MAX, numbers[i]);
+        return -1;
+    }
+    return 0;
+}
+
+static int take_geometry(PyObject *object, geometry *g)
+{
+    *g = (geometry){{0}, {0}, {0}, {0}};
+    if (!PyArg_ParseTuple(object, "(nn)(nn)(nn)|(nn)", &g->stride[0], &g->stride[1], &g->padding[0], &g->padding[1],
+                          &g->dilation[0], &g->dilation[1], &g->output_padding[0], &g->output_padding[1]))
+        return -1;
+    return check_numbers(g->stride, "stride", 1) < 0 || check_numbers(g->padding, "padding", 0) < 0 ||
+                   check_numbers(g->dilation, "dilation", 1) < 0 ||
+                   check_numbers(g->output_padding, "output_padding", 0) < 0
+               ? -1
+               : 0;
+}
+
+/* in and taps are sizes of arrays, of which broadcasting can make any: too large for all that follows from them. */
+static int check_size(const char *name, Py_ssize_t size)
+{
+    if (size <= INT32_MAX)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: an axis of %zd is too long for a convolution", name, size);
+    return -1;
+}
+
+/* One axis (0: y, 1: x) of a convolution. */
+static int make_axis(const geometry *g, int i, Py_ssize_t in, Py_ssize_t taps, ndq_conv_axis *axis)
+{
+    if (check_size("x", in) < 0 || check_size("w", taps) < 0)
+        return -1;
+    const Py_ssize_t reach = (taps - 1) * g->dilation[i] + 1, padded = in + 2 * g->padding[i];
+    if (taps < 1 || reach > padded) {
+        PyErr_Format(PyExc_ValueError,
+                     "w: a window of %zd %s (%zd with dilation %zd) must have one or more and fit into the %zd of x "
+                     "(%zd with padding %zd)",
+                     taps, i ? "columns" : "rows", reach, g->dilation[i], in, padded, g->padding[i]);
+        return -1;
+    }
+    *axis = (ndq_conv_axis){
+        .in = (size_t)in,
+        .out = (size_t)((padded - reach) / g->stride[i] + 1),
+        .taps = (size_t)taps,
+        .stride = (size_t)g->stride[i],
+        .dilation = (size_t)g->dilation[i],
+        .pad = g->padding[i],
+    };
+    return 0;
+}
+
+/* One axis of a transposed convolution. */
+static int make_transposed_axis(const geometry *g, int i, Py_ssize_t in, Py_ssize_t taps, ndq_conv_axis *axis)
+{
+    if (check_size("x", in) < 0 || check_size("w", taps) < 0)
+        return -1;
+    const Py_ssize_t more = g->output_padding[i];
+    if (more && more >= g->stride[i] && more >= g->dilation[i]) {
+        PyErr_Format(PyExc_ValueError, "output_padding: must be less than stride %zd or dilation %zd, got %zd",
+                     g->stride[i], g->dilation[i], more);
+        return -1;
+    }
+    const Py_ssize_t out = (in - 1) * g->stride[i] - 2 * g->padding[i] + g->dilation[i] * (taps - 1) + more + 1;
+    if (taps < 1 || in < 1 || out < 1) {
+        PyErr_Format(PyExc_ValueError, "x: %zd %s and a window of %zd give an output of %zd", in,
+                     i ? "columns" : "rows", taps, out);
+        return -1;
+    }
+    *axis = (ndq_conv_axis){
+        .in = (size_t)in,
+        .out = (size_t)out,
+        .taps = (size_t)taps,
+        .stride = (size_t)g->stride[i],
+        .dilation = (size_t)g->dilation[i],
+        .pad = g->padding[i],
+    };
+    return 0;
+}
+
+static int check_channels(PyArrayObject *x, const char *name, size_t channels)
+{
+    if (ndq_check_ndim(x, name, 4) < 0)
+        return -1;
+    if ((size_t)PyArray_DIM(x, 1) == channels)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "%s: axis 1 must have the %zu channels of the weight, got %zd", name, channels,
+                 (Py_ssize_t)PyArray_DIM(x, 1));
+    return -1;
+}
+
+static int check_groups(Py_ssize_t groups, Py_ssize_t divided, const char *what)
+{
+    if (groups >= 1 && divided % groups == 0)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "groups: must divide the %zd %s, got %zd", divided, what, groups);
+    return -1;
+}
+
+/* ---- Operands of a call ---- */
+
+/* A view with the channels of a pixel next to each other. With one channel that is how its strides read. */
+static bool is_channels_last(PyArrayObject *x)
+{
+    return PyArray_STRIDE(x, 1) == 1 && PyArray_STRIDE(x, 3) >= PyArray_DIM(x, 1) &&
+           PyArray_DIM(x, 1) * PyArray_DIM(x, 2) * PyArray_DIM(x, 3) > 1;
+}
+
+/* The image, which has been checked, and an output of O channels for it. */
+static PyArrayObject *take_images(PyArrayObject *x, const char *name, size_t O, PyObject *out, int type,
+                                  ndq_conv_call *call)
+{
+    const npy_intp shape[] = {PyArray_DIM(x, 0), (npy_intp)O, (npy_intp)call->y.out, (npy_intp)call->x.out};
+    PyArrayObject *y = ndq_image_output(out, "out", shape, type, is_channels_last(x));
+    if (!y || ndq_check_disjoint(y, "out", x, name) < 0) {
+        ndq_release(y);
+        return NULL;
+    }
+    call->N = (size_t)PyArray_DIM(x, 0);
+    call->in = PyArray_DATA(x);
+    call->in_n = PyArray_STRIDE(x, 0);
+    call->in_c = PyArray_DIM(x, 1) == 1 ? 1 : PyArray_STRIDE(x, 1);
+    call->in_y = PyArray_STRIDE(x, 2);
+    call->in_x = PyArray_STRIDE(x, 3);
+    call->out = PyArray_DATA(y);
+    call->out_n = (size_t)PyArray_STRIDE(y, 0);
+    call->out_c = O == 1 ? (size_t)PyArray_ITEMSIZE(y) : (size_t)PyArray_STRIDE(y, 1);
+    call->out_y = (size_t)PyArray_STRIDE(y, 2);
+    call->out_x = (size_t)PyArray_STRIDE(y, 3);
+    return y;
+}
+
+static int check_overflow(const ndq_conv_weights *w, bool is_signed, int32_t za)
+{
+    for (size_t part = 0; part < w->parts; part++)
+        if (ndq_check_overflow(w->part[part], "w", part * w->part[part]->N, is_signed, za) < 0)
+            return -1;
+    return 0;
+}
+
+static double multiply_adds(const ndq_conv_call *call, size_t O, size_t K)
+{
+    return (double)call->N * (double)call->y.out * (double)call->x.out * (double)O * (double)K;
+}
+
+/* `w` is (O, C / groups, KH, KW), or transposed (C, O / groups, KH, KW). */
+static ndq_conv_source source_of(PyArrayObject *w, size_t groups, bool transposed, PyArrayObject *zero)
+{
+    const int axis_o = transposed ? 1 : 0, axis_c = 1 - axis_o;
+    const size_t all = (size_t)PyArray_DIM(w, 0), part = (size_t)PyArray_DIM(w, 1);
+    return (ndq_conv_source){
+        .O = transposed ? part * groups : all,
+        .C = transposed ? all / groups : part,
+        .KH = (size_t)PyArray_DIM(w, 2),
+        .KW = (size_t)PyArray_DIM(w, 3),
+        .groups = groups,
+        .codes = PyArray_DATA(w),
+        .stride_g = (ptrdiff_t)(all / groups) * PyArray_STRIDE(w, 0),
+        .stride_o = PyArray_STRIDE(w, axis_o),
+        .stride_c = PyArray_STRIDE(w, axis_c),
+        .stride_y = PyArray_STRIDE(w, 2),
+        .stride_x = PyArray_STRIDE(w, 3),
+        .is_signed = PyArray_TYPE(w) == NPY_BYTE,
+        .zero_point = zero ? PyArray_DATA(zero) : NULL,
+    };
+}
+
+/* ---- Packed weights ---- */
+
+static ndq_conv_weights *pack(const ndq_conv_source *source, bool float_bias)
+{
+    const ndq_kernels *kernels = ndq_kernels_in_use();
+    ndq_conv_weights *weights;
+    Py_BEGIN_ALLOW_THREADS
+    weights = ndq_conv_pack(kernels->gemm, kernels->depthwise, source, float_bias);
+    Py_END_ALLOW_THREADS
+    if (!weights)
+        PyErr_NoMemory();
+    return weights;
+}
+
+static PyObject *wrap(PyTypeObject *type, ndq_conv_weights *weights)
+{
+    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
+    packed_object *self = (packed_object *)alloc(type, 0);
+    if (self)
+        self->weights = weights;
+    else
+        ndq_conv_free(weights);
+    return (PyObject *)self;
+}
+
+/* pack_conv(w, qparams, bias, groups, merged) */
+static PyObject *py_pack_conv(PyObject *module, PyObject *args)
+{
+    PyObject *w_arg, *qparams, *bias_arg, *self = NULL;
+    Py_ssize_t groups;
+    int merged;
+    PyArrayObject *w = NULL, *bias = NULL, *zero = NULL;
+    ndq_params_object *params = NULL;
+    if (!PyArg_ParseTuple(args, "OOOnp:pack_conv", &w_arg, &qparams, &bias_arg, &groups, &merged))
+        return NULL;
+    if (!(params = ndq_params_of(module, qparams)) || !(w = ndq_codes_of(w_arg, "w", &params->params)) ||
+        ndq_check_weight_params(w, params, 4) < 0 || check_groups(groups, PyArray_DIM(w, 0), "outputs") < 0 ||
+        ndq_take_bias(bias_arg, (size_t)PyArray_DIM(w, 0), &bias) < 0 ||
+        ndq_take_zero_points(&params->params, (size_t)PyArray_DIM(w, 0), &zero) < 0)
+        goto exit;
+    ndq_conv_source source = source_of(w, (size_t)groups, false, zero);
+    source.merged = merged;
+    ndq_conv_weights *weights = pack(&source, bias && PyArray_TYPE(bias) == NPY_FLOAT);
+    if (!weights || !(self = wrap(ndq_state_of(module)->packed_conv_type, weights)))
+        goto exit;
+    for (size_t part = 0; part < weights->parts; part++)
+        ndq_fill_packed(weights->part[part], part * weights->part[part]->N, &params->params, bias);
+    /* No zero point brings activations of 8 bits nearer to 0 than 128 at most, so this much can be refused at once. */
+    if (check_overflow(weights, true, 0) < 0)
+        Py_CLEAR(self);
+exit:
+    Py_XDECREF((PyObject *)params);
+    ndq_release(w);
+    ndq_release(bias);
+    ndq_release(zero);
+    return self;
+}
+
+static void packed_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    ndq_conv_free(((packed_object *)object)->weights);
+    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
+    release(object);
+    Py_DECREF(type);
+}
+
+static PyObject *packed_kernel(PyObject *self, void *unused)
+{
+    (void)unused;
+    return PyUnicode_FromString(((packed_object *)self)->weights->part[0]->kernel->name);
+}
+
+static PyObject *packed_nbytes(PyObject *self, void *unused)
+{
+    (void)unused;
+    const ndq_conv_weights *w = ((packed_object *)self)->weights;
+    size_t bytes = 0;
+    for (size_t part = 0; part < w->parts; part++)
+        bytes += w->part[part]->bytes;
+    return PyLong_FromSize_t(bytes);
+}
+
+static PyGetSetDef packed_getset[] = {
+    {"kernel", packed_kernel, NULL, "Name of the kernel whose format this is.", NULL},
+    {"nbytes", packed_nbytes, NULL, "Memory that it takes.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot packed_slots[] = {
+    {Py_tp_doc, "Weights of a convolution in the format of one kernel, with scales and bias; made by pack_conv."},
+    {Py_tp_dealloc, packed_dealloc},
+    {Py_tp_getset, packed_getset},
+    {0, NULL},
+};
+
+static PyType_Spec packed_spec = {
+    .name = "ndquant._core.PackedConv",
+    .basicsize = sizeof(packed_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_IMMUTABLETYPE | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = packed_slots,
+};
+
+int ndq_conv_exec(PyObject *module)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, &packed_spec, NULL);
+    ndq_state_of(module)->packed_conv_type = (PyTypeObject *)type;
+    return type ? PyModule_AddObjectRef(module, "PackedConv", type) : -1;
+}
+
+static const ndq_conv_weights *weights_of(PyObject *module, PyObject *object)
+{
+    if (Py_IS_TYPE(object, ndq_state_of(module)->packed_conv_type))
+        return ((packed_object *)object)->weights;
+    PyErr_Format(PyExc_TypeError, "packed: expected a PackedConv, got %R", (PyObject *)Py_TYPE(object));
+    return NULL;
+}
+
+/* ---- The functions ---- */
+
+static int compute(const ndq_conv_call *call, double macs)
+{
+    ndq_status status;
+    if (macs < NDQ_GIL_FROM_MACS) {
+        status = ndq_conv(call);
+    } else {
+        Py_BEGIN_ALLOW_THREADS
+        status = ndq_conv(call);
+        Py_END_ALLOW_THREADS
+    }
+    return ndq_check_status(status);
+}
+
+/* conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, fbgemm, relu, out) */
+static PyObject *py_conv2d_requantized(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    PyArrayObject *x = NULL, *out = NULL;
+    PyObject *result = NULL;
+    const ndq_conv_weights *w;
+    geometry g;
+    if (ndq_check_count("conv2d_requantized", count, 8) < 0 || !(w = weights_of(module, args[2])) ||
+        take_geometry(args[4], &g) < 0)
+        return NULL;
+    ndq_conv_call call = {.w = w};
+    const ndq_linear_arguments arguments = {.x_qparams = args[1], .out_qparams = args[3],
+                                            .fbgemm = args[5] == Py_True, .relu = args[6] == Py_True};
+    ndq_gemm_call *product = &call.product;
+    if (ndq_product_constants(module, &arguments, product) < 0 ||
+        !(x = ndq_take_codes(module, args[0], args[1])) || check_channels(x, "xq", w->C * w->groups) < 0 ||
+        make_axis(&g, 0, PyArray_DIM(x, 2), (Py_ssize_t)w->KH, &call.y) < 0 ||
+        make_axis(&g, 1, PyArray_DIM(x, 3), (Py_ssize_t)w->KW, &call.x) < 0)
+        goto exit;
+    if (w->merged && w->KW > 1 && g.dilation[1] > 1) {
+        PyErr_SetString(PyExc_ValueError, "packed: was packed for dilation 1 along x");
+        goto exit;
+    }
+    const int type = product->output == NDQ_GEMM_F32 ? NPY_FLOAT : product->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
+    if (!(out = take_images(x, "xq", w->O, args[7], type, &call)))
+        goto exit;
+    if (check_overflow(w, product->a_signed, product->za) == 0 &&
+        compute(&call, multiply_adds(&call, w->O, w->C * w->KH * w->KW)) == 0)
+        result = (PyObject *)ndq_retain(out);
+exit:
+    ndq_release(x);
+    ndq_release(out);
+    return result;
+}
+
+/* Both integer functions take (x, w, x_zero_point, w_zero_point, groups, geometry, out): what they share. */
+typedef struct {
+    PyArrayObject *x, *w, *zero, *out;
+    size_t groups;
+    geometry g;
+    ndq_conv_source source;
+    ndq_conv_call call;
+} integer_call;
+
+static void release_integer(integer_call *c)
+{
+    ndq_release(c->x);
+    ndq_release(c->w);
+    ndq_release(c->zero);
+    ndq_release(c->out);
+}
+
+static int take_integer(PyObject *const *args, bool transposed, integer_call *c)
+{
+    ndq_conv_call *call = &c->call;
+    call->product.output = NDQ_GEMM_S32;
+    if (!(c->x = ndq_byte_array(args[0], "x")) || !(c->w = ndq_byte_array(args[1], "w")) ||
+        ndq_check_ndim(c->w, "w", 4) < 0 ||
+        ndq_zero_point(args[2], "x_zero_point", PyArray_TYPE(c->x), &call->product.za) < 0)
+        return -1;
+    const Py_ssize_t groups = PyLong_AsSsize_t(args[4]);
+    if ((groups == -1 && PyErr_Occurred()) || take_geometry(args[5], &c->g) < 0 ||
+        check_groups(groups, PyArray_DIM(c->w, 0), transposed ? "channels" : "outputs") < 0)
+        return -1;
+    c->source = source_of(c->w, (size_t)groups, transposed, NULL);
+    int (*const axis)(const geometry *, int, Py_ssize_t, Py_ssize_t, ndq_conv_axis *) =
+        transposed ? make_transposed_axis : make_axis;
+    const ndq_conv_source *s = &c->source;
+    if (check_channels(c->x, "x", s->C * s->groups) < 0 ||
+        !(c->zero = ndq_zero_points(args[3], "w_zero_point", PyArray_TYPE(c->w), (npy_intp)s->O)) ||
+        axis(&c->g, 0, PyArray_DIM(c->x, 2), PyArray_DIM(c->w, 2), &call->y) < 0 ||
+        axis(&c->g, 1, PyArray_DIM(c->x, 3), PyArray_DIM(c->w, 3), &call->x) < 0 ||
+        !(c->out = take_images(c->x, "x", s->O, args[6], NPY_INT32, call)) ||
+        ndq_check_disjoint(c->out, "out", c->w, "w") < 0)
+        return -1;
+    c->source.zero_point = PyArray_DATA(c->zero);
+    c->source.merged = c->g.dilation[1] == 1 || PyArray_DIM(c->w, 3) == 1;
+    call->product.a_signed = PyArray_TYPE(c->x) == NPY_BYTE;
+    return 0;
+}
+
+static PyObject *py_conv2d_integer(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    integer_call c = {.x = NULL};
+    PyObject *result = NULL;
+    ndq_conv_weights *weights = NULL;
+    if (ndq_check_count("conv2d_integer", count, 7) < 0 || take_integer(args, false, &c) < 0 ||
+        !(weights = pack(&c.source, false)))
+        goto exit;
+    c.call.w = weights;
+    if (check_overflow(weights, c.call.product.a_signed, c.call.product.za) == 0 &&
+        compute(&c.call, multiply_adds(&c.call, weights->O, weights->C * weights->KH * weights->KW)) == 0)
+        result = (PyObject *)ndq_retain(c.out);
+exit:
+    ndq_conv_free(weights);
+    release_integer(&c);
+    return result;
+}
+
+static ndq_status transpose(const integer_call *c, const ndq_conv_part *parts, size_t count)
+{
+    memset(c->call.out, 0, (size_t)PyArray_SIZE(c->out) * sizeof(int32_t));
+    return ndq_conv_transpose(&c->call, parts, count);
+}
+
+static PyObject *py_conv_transpose2d_integer(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    integer_call c = {.x = NULL};
+    PyObject *result = NULL;
+    ndq_conv_part *parts = NULL;
+    size_t packed = 0;
+    if (ndq_check_count("conv_transpose2d_integer", count, 7) < 0 || take_integer(args, true, &c) < 0)
+        goto exit;
+    const ndq_kernels *kernels = ndq_kernels_in_use();
+    ndq_status status = NDQ_NO_MEMORY;
+    Py_BEGIN_ALLOW_THREADS
+    parts = ndq_alloc(c.source.KH * c.source.KW * sizeof(*parts));
+    if (parts)
+        status = ndq_conv_transpose_pack(kernels->gemm, kernels->depthwise, &c.source, &c.call.y, &c.call.x, parts,
+                                         &packed);
+    Py_END_ALLOW_THREADS
+    if (ndq_check_status(status) < 0)
+        goto exit;
+    for (size_t i = 0; i < packed; i++)
+        if (check_overflow(parts[i].w, c.call.product.a_signed, c.call.product.za) < 0)
+            goto exit;
+    Py_BEGIN_ALLOW_THREADS
+    status = transpose(&c, parts, packed);
+    Py_END_ALLOW_THREADS
+    if (ndq_check_status(status) == 0)
+        result = (PyObject *)ndq_retain(c.out);
+exit:
+    for (size_t i = 0; i < packed; i++)
+        ndq_conv_free(parts[i].w);
+    ndq_free(parts);
+    release_integer(&c);
+    return result;
+}
+
+#define FAST(name, signature, doc) \
+    {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, #name signature "\n--\n\n" doc}
+
+PyMethodDef ndq_conv_methods[] = {
+    {"pack_conv", py_pack_conv, METH_VARARGS,
+     "pack_conv(w, qparams, bias, groups, merged, /)\n--\n\n"
+     "Weights (outputs, channels of a group, rows, columns) in the format of the kernel in use."},
+    FAST(conv2d_requantized, "(xq, x_qparams, packed, out_qparams, geometry, fbgemm, relu, out, /)",
+         "Integer convolution, bias, ReLU and requantization (or float32 if out_qparams is None) in one pass."),
+    FAST(conv2d_integer, "(x, w, x_zero_point, w_zero_point, groups, geometry, out, /)",
+         "Exact int32 convolution of 8-bit images."),
+    FAST(conv_transpose2d_integer, "(x, w, x_zero_point, w_zero_point, groups, geometry, out, /)",
+         "Exact int32 transposed convolution of 8-bit images."),
+    {NULL, NULL, 0, NULL},
+};
