@@ -14,6 +14,7 @@ from ..functional import (
     PackedWeight,
     fake_quantize_backward,
     linear_integer,
+    matmul_f32,
     quantize,
     quantize_bias,
     quantize_weight,
@@ -159,10 +160,10 @@ def linear_backward(dy, saved, *, need_dx=True):
     db = np.add.reduce(dy, axis=0) if saved.has_bias else None
     if saved.packed is None:
         return dy @ saved.w if need_dx else None, dy.T @ saved.x, db
-    dw = dy.T @ saved.x_codes.dequantize()
+    dw = matmul_f32(dy.T, saved.x_codes.codes, saved.x_codes.qparams)
     if not saved.w_is_inside:
         fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
-    dx = dy @ saved.w_codes.dequantize() if need_dx else None
+    dx = matmul_f32(dy, saved.w_codes.codes, saved.w_codes.qparams) if need_dx else None
     if dx is not None and saved.x is not None:
         fake_quantize_backward(dx, saved.x, saved.x_codes.qparams, out=dx)
     return dx, dw, db
