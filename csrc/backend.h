@@ -45,8 +45,10 @@ typedef struct {
     double rate, beta1, beta2, correction, eps;
 } ndq_adam;
 
-/* Histogram bins: an index of 12 bits for sign and float64 exponent (the binade), then 9 bits of mantissa. */
-enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
+/* The values that codes stand for: base + scale * k for k = 0 .. levels. */
+typedef struct {
+    double base, scale, levels;
+} ndq_levels;
 
 /* Contracts. Elementwise kernels work on n elements, the first of which is element `position` of an array, so that
  * threads may split anywhere; pointers are to the first of the n. An output may be an input of the same element size.
@@ -62,8 +64,8 @@ enum { NDQ_BINADES = 4096, NDQ_BINS_PER_BINADE = 512 };
  *                            the gradients of scale and zero point without their factor g, added in a fixed order:
  *                            16 partial sums by index mod 16, then these in order 0..15
  *   minmax                   extremes of n elements; merges into *e
- *   binades                  seen[k] = 1 for each binade k that occurs among n finite elements; the rest is untouched
- *   histogram                counts[row[k] * NDQ_BINS_PER_BINADE + bin] += 1 for each of n finite elements
+ *   clip_error               sum of weight[i] * |x[i] - the level nearest to it|^p, in units of the scale: 16 partial sums by
+ *                            index mod 16, then these in order 0..15
  *   relu_backward            dx[i] = dy[i] if y[i] > 0, else +0
  *   sgd_step                 w[i] -= lr * g[i]
  *   sgd_momentum_step        v[i] = momentum * v[i] + g[i]; w[i] -= lr * v[i]
@@ -101,8 +103,6 @@ enum { NDQ_BLOCK = 4096 };
 
 #define NDQ_SLOTS_OF_TYPE(X, T, s)                                                                           \
     X(minmax_##s, (size_t n, const T *x, ndq_extremes *e))                                                   \
-    X(binades_##s, (size_t n, const T *x, uint8_t *seen))                                                    \
-    X(histogram_##s, (size_t n, const T *x, const int32_t *row, int64_t *counts))                            \
     X(relu_backward_##s, (size_t begin, size_t end, const T *dy, const T *y, T *dx))                         \
     X(sgd_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *w))                          \
     X(sgd_momentum_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *v, T *w))           \
@@ -123,7 +123,9 @@ enum { NDQ_BLOCK = 4096 };
     NDQ_SLOTS_OF_WIDE_CODES(X, divide_f64)                                                                   \
     NDQ_SLOTS_OF_WIDE_CODES(X, textbook)                                                                     \
     NDQ_SLOTS_OF_TYPE(X, float, f32)                                                                         \
-    NDQ_SLOTS_OF_TYPE(X, double, f64)
+    NDQ_SLOTS_OF_TYPE(X, double, f64)                                                                        \
+    X(clip_error_f64, (const ndq_levels *levels, double p, size_t n, const double *x, const double *weight,   \
+                       double *sum))
 
 #define NDQ_DECLARE_SLOT(name, arguments) void(*name) arguments;
 

@@ -21,6 +21,7 @@ LAYERS = (
     ("profiles",),
     ("qparams",),
     ("functional", "convolution", "histogram", "progress", "runtime"),
+    ("clip_search", "entropy"),
     ("observers", "metrics"),
     ("quantizers", "ops"),
     ("graph",),

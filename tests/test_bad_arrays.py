@@ -320,4 +320,4 @@ def test_the_core_counts_its_arguments(name):
     with pytest.raises(TypeError):
         _core.minmax(X, "0")
     with pytest.raises(TypeError):
-        _core.histogram(Q)
+        _core.histogram(Q, None)

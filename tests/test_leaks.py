@@ -22,7 +22,9 @@ Q = nq.quantize(X, QP)
 OUT, CODES = np.empty_like(X), np.empty(X.shape, np.int8)
 IMAGES = Q.reshape(1, 3, 10, 10)
 WEIGHT = nq.PackedWeight(np.ones((3, 1, 3, 3), np.int8), QP3)
-ARRAYS = (IMAGES, X, WIDE, HALF, Q, OUT, CODES)
+HISTOGRAM = _core.histogram(X, None)
+WEIGHTS, RANGES = HISTOGRAM[2].astype(np.float64), np.ones((1, 3))
+ARRAYS = (IMAGES, X, WIDE, HALF, Q, OUT, CODES, *HISTOGRAM, WEIGHTS, RANGES)
 
 GOOD = {
     "quantize": lambda: nq.quantize(X, QP),
@@ -47,7 +49,10 @@ GOOD = {
     "adam_step": lambda: functional.adam_step(OUT, WIDE, np.zeros_like(X), np.zeros_like(X), 1, lr=0.0),
     "minmax": lambda: _core.minmax(X, None),
     "minmax per channel": lambda: _core.minmax(HALF, 1),
-    "histogram": lambda: _core.histogram(X),
+    "histogram": lambda: _core.histogram(X, None),
+    "histogram per channel": lambda: _core.histogram(HALF, 1),
+    "add_histograms": lambda: _core.add_histograms(*HISTOGRAM, *HISTOGRAM),
+    "clip_errors": lambda: _core.clip_errors(HISTOGRAM[0], WEIGHTS, WEIGHTS, RANGES, RANGES, 255, 2),
     "choose_qparams": lambda: nq.choose_qparams(X, nq.QuantSpec(axis=0)),
     "conv2d": lambda: nq.conv2d_requantized(IMAGES, QP, WEIGHT, QP, groups=3),
     "conv2d channels-last": lambda: nq.conv2d_requantized(IMAGES.transpose(0, 3, 1, 2)[:, :1], QP, WEIGHT),
@@ -102,7 +107,15 @@ BAD = {
     "minmax dtype": lambda: _core.minmax(Q, None),
     "minmax axis": lambda: _core.minmax(X, 5),
     "minmax no axis": lambda: _core.minmax(X, "a"),
-    "histogram dtype": lambda: _core.histogram(Q),
+    "histogram dtype": lambda: _core.histogram(Q, None),
+    "histogram axis": lambda: _core.histogram(X, 5),
+    "add_histograms dtype": lambda: _core.add_histograms(*HISTOGRAM, *HISTOGRAM[:2], HISTOGRAM[1]),
+    "add_histograms start": lambda: _core.add_histograms(*HISTOGRAM, HISTOGRAM[0][:-1], *HISTOGRAM[1:]),
+    "add_histograms channels": lambda: _core.add_histograms(*HISTOGRAM, *_core.histogram(X, 0)),
+    "clip_errors shape": lambda: _core.clip_errors(HISTOGRAM[0], WEIGHTS, WEIGHTS, RANGES, RANGES[:, :1], 255, 2),
+    "clip_errors channels": lambda: _core.clip_errors(HISTOGRAM[0], WEIGHTS, WEIGHTS, RANGES.T, RANGES.T, 255, 2),
+    "clip_errors start": lambda: _core.clip_errors(HISTOGRAM[0], RANGES[0], RANGES[0], RANGES, RANGES, 255, 2),
+    "clip_errors p": lambda: _core.clip_errors(HISTOGRAM[0], WEIGHTS, WEIGHTS, RANGES, RANGES, 255, "2"),
     "Params scale": lambda: _core.Params([0.1], 0, 0, 255, None, 0, 0),
     "Params zero point": lambda: _core.Params(0.1, 300, 0, 255, None, 0, 0),
     "Params codes": lambda: _core.Params(0.1, 0, 0, 2**32, None, 0, 0),

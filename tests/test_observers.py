@@ -10,8 +10,6 @@ from hypothesis import strategies as st
 
 import ndquant as nq
 from ndquant import _core, reference
-from ndquant.histogram import Histogram, SquaredError
-from ndquant.profiles import PROFILES
 
 from . import cases
 
@@ -52,26 +50,6 @@ def test_large_values_are_finite_although_their_sum_is_not(backend):
 def test_minus_zero_becomes_zero(backend):
     low, high, _, _ = _core.minmax(np.full(50, -0.0, np.float32), None)
     assert not np.signbit(low) and not np.signbit(high)
-
-
-@pytest.mark.parametrize("dtype", cases.FLOATS)
-def test_histograms_agree_with_the_twin(backend, rng, dtype):
-    for x in (cases.values(rng, (5000,), dtype), cases.edge_values(dtype), np.zeros(0, dtype), np.full(9, -1.5, dtype)):
-        keys, counts = _core.histogram(x)
-        found = {int(k) * 512 + i: int(n) for k, row in zip(keys, counts, strict=True) for i, n in enumerate(row) if n}
-        assert found == reference.histogram(x)
-
-
-def test_histogram_bins_hold_their_values(rng):
-    x = np.concatenate([cases.values(rng, (2000,), np.float32).astype(np.float64), [0.0, 1.0, -1.0]])
-    x = x[np.isfinite(x)]
-    histogram = Histogram()
-    histogram.add(x)
-    low, high, counts = histogram.bins()
-    assert counts.sum() == x.size and (counts > 0).all()
-    assert (low <= high).all() and (np.diff(low) > 0).all()
-    x = np.where(abs(x) < 2.0**-126, 0, x)
-    np.testing.assert_array_equal([((x >= a) & (x <= b)).sum() for a, b in zip(low, high, strict=True)], counts)
 
 
 def batches(rng, dtype=np.float32, n=7):
@@ -161,77 +139,6 @@ def test_the_dtype_of_the_data(make):
             observer.update(x.astype(dtype))
             observer.qparams(AFFINE)
         assert observer.qparams(AFFINE).scale.dtype == wanted
-
-
-@pytest.mark.parametrize("percentile", [50, 75, 99, 99.9, 100])
-def test_percentiles(rng, percentile):
-    x = np.concatenate([rng.standard_normal(20000), rng.gamma(1, 1, 5000)]).astype(np.float32)
-    observer = nq.HistogramObserver().update(x)
-    low, high = observer.range(AFFINE, method="percentile", percentile=percentile)
-    expected = np.percentile(x.astype(np.float64), [100 - percentile, percentile])
-    np.testing.assert_allclose([low, high], expected, rtol=2**-8, atol=1e-3)
-    low, high = observer.range(nq.QuantSpec(), method="percentile", percentile=percentile)
-    assert low == -high
-    assert high == pytest.approx(np.percentile(abs(x), percentile), rel=2**-8)
-
-
-def distributions(rng):
-    n = 20000
-    yield rng.standard_normal(n)
-    yield rng.laplace(size=n)
-    yield np.maximum(rng.standard_normal(n), 0)
-    yield rng.gamma(1, 1, n) - 0.3
-    yield -rng.gamma(1, 1, n)
-    yield np.concatenate([rng.standard_normal(n), [1e4]])
-    yield rng.standard_normal(n) * 1e-20
-    yield np.zeros(10)
-    yield np.full(10, 3.0)
-    yield np.array([-1.0, 2.0])
-    yield rng.uniform(100, 200, n)
-
-
-def measured(x, qp):
-    return np.mean((nq.fake_quantize(x, qp).astype(np.float64) - x) ** 2)
-
-
-@pytest.mark.parametrize("profile", cases.PROFILES)
-def test_the_least_squares_range_is_never_worse_than_the_extremes(rng, profile):
-    for x in distributions(rng):
-        for spec in cases.SPECS:
-            x = x.astype(np.float32)
-            observer = nq.HistogramObserver(profile=profile).update(x)
-            best, extremes = (np.array([observer.range(spec, method)]).T for method in ("mse", "minmax"))
-            error = SquaredError(
-                observer._histograms[0], float(x.min()), float(x.max()), PROFILES[profile].scale_zero_point, spec
-            )
-            assert error(*best) <= error(*extremes)
-            low, high = best[:, 0]
-            assert low <= high
-
-
-@pytest.mark.parametrize("spec", [nq.QuantSpec(4), nq.QuantSpec(2), nq.QuantSpec(4, signed=False, symmetric=False)])
-def test_the_least_squares_range_is_as_good_as_a_scan(rng, spec):
-    for x in itertools.islice(distributions(rng), 7):
-        qp = nq.choose_qparams(x, spec, method="mse")
-        low, high = min(x.min(), 0), max(x.max(), 0)
-        grid = np.linspace(0.02, 1, 50)
-        if spec.symmetric:
-            top = max(-low, high)
-            scanned = [nq.QParams.from_range(-top * a, top * a, spec) for a in grid]
-        else:
-            scanned = [nq.QParams.from_range(low * a, high * b, spec) for a in grid[::2] for b in grid[::2]]
-        assert measured(x, qp) <= 1.005 * min(measured(x, other) for other in scanned)
-
-
-def test_the_squared_error_of_a_histogram_is_that_of_the_data(rng):
-    x = rng.standard_normal(50000)
-    for spec in (nq.QuantSpec(8), nq.QuantSpec(3), AFFINE):
-        histogram = Histogram()
-        histogram.add(x)
-        error = SquaredError(histogram, x.min(), x.max(), PROFILES["default"].scale_zero_point, spec)
-        for low, high in ((-1.0, 1.0), (-4.0, 4.0), (-2.0, 3.0)):
-            expected = measured(x, nq.QParams.from_range(low, high, spec)) * x.size
-            assert error(np.array([low]), np.array([high]))[0] == pytest.approx(expected, rel=0.02)
 
 
 def test_choose_qparams_is_an_observer_that_saw_one_array(rng):

@@ -1,6 +1,8 @@
-/* What observers need to know of an array: extremes and histogram. */
+/* What observers need to know of an array, extremes and histogram, and the error of the ranges they try. */
 #include "args.h"
 #include "module.h"
+#include "../kernels/clip_error.h"
+#include "../kernels/histogram.h"
 #include "../kernels/reduce.h"
 
 /* A float array as the reductions want it, in float32 if it is that or narrower. */
@@ -95,55 +97,184 @@ exit:
     return result;
 }
 
-/* Numbers the binades that were seen and returns their keys, in ascending order, as an int64 array. */
-static PyArrayObject *number_rows(const uint8_t *seen, int32_t *row)
+/* A new array of n elements that are copied from `data`, which may be NULL if n is 0. */
+static PyArrayObject *array_of(const void *data, size_t n, int type)
 {
-    npy_intp rows = 0;
-    for (int key = 0; key < NDQ_BINADES; key++)
-        row[key] = seen[key] ? (int32_t)rows++ : 0;
-    PyArrayObject *keys = (PyArrayObject *)PyArray_SimpleNew(1, &rows, NPY_INT64);
-    if (!keys)
-        return NULL;
-    for (int key = 0; key < NDQ_BINADES; key++)
-        if (seen[key])
-            ((npy_int64 *)PyArray_DATA(keys))[row[key]] = key;
-    return keys;
+    const npy_intp shape = (npy_intp)n;
+    PyArrayObject *array = (PyArrayObject *)PyArray_SimpleNew(1, &shape, type);
+    if (array && n)
+        memcpy(PyArray_DATA(array), data, n * (size_t)PyArray_ITEMSIZE(array));
+    return array;
 }
 
-static PyObject *py_histogram(PyObject *module, PyObject *object)
+/* (start, bins, counts), and frees the histogram. */
+static PyObject *histogram_as_python(ndq_histogram *h)
+{
+    PyObject *result = NULL;
+    PyArrayObject *start = NULL, *bins = NULL, *counts = NULL;
+    if ((start = array_of(h->start, h->channels + 1, NPY_INT64)) && (bins = array_of(h->bin, h->used, NPY_INT32)) &&
+        (counts = array_of(h->count, h->used, NPY_INT64)))
+        result = PyTuple_Pack(3, (PyObject *)start, (PyObject *)bins, (PyObject *)counts);
+    ndq_release(start);
+    ndq_release(bins);
+    ndq_release(counts);
+    ndq_histogram_free(h);
+    return result;
+}
+
+static PyObject *py_histogram(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
     ndq_elementwise job = {0};
-    /* Zero always has a row, so that there is a place to count even if another thread changes x meanwhile. */
-    uint8_t seen[NDQ_BINADES] = {1};
-    int32_t row[NDQ_BINADES];
+    ndq_histogram h;
     PyObject *result = NULL;
-    PyArrayObject *counts = NULL, *keys = NULL, *x = observed(object, &job);
-    if (!x)
-        return NULL;
-    Py_BEGIN_ALLOW_THREADS
-    ndq_binades(&job, seen);
-    Py_END_ALLOW_THREADS
-    if (!(keys = number_rows(seen, row)))
-        goto exit;
-    const npy_intp shape[2] = {PyArray_DIM(keys, 0), NDQ_BINS_PER_BINADE};
-    counts = (PyArrayObject *)PyArray_ZEROS(2, shape, NPY_INT64, 0);
-    if (!counts)
+    PyArrayObject *x = NULL;
+    npy_intp shape[NPY_MAXDIMS];
+    ndq_status status;
+    if ((count != 2 && ndq_check_count("histogram", count, 3) < 0) || !(x = observed(args[0], &job)) ||
+        divide(args[1], count == 3 ? args[2] : Py_None, x, &job.geometry, shape) < 0)
         goto exit;
     Py_BEGIN_ALLOW_THREADS
-    ndq_histogram(&job, row, PyArray_DATA(counts));
+    status = ndq_histogram_of(&job, &h);
     Py_END_ALLOW_THREADS
-    result = PyTuple_Pack(2, (PyObject *)keys, (PyObject *)counts);
+    if (ndq_check_status(status) == 0)
+        result = histogram_as_python(&h);
 exit:
-    ndq_release(keys);
-    ndq_release(counts);
     ndq_release(x);
     return result;
+}
+
+/* An array of exactly this type, contiguous. */
+static PyArrayObject *exactly(PyObject *object, const char *name, int type, int ndim)
+{
+    if (!PyArray_Check(object) || PyArray_TYPE((PyArrayObject *)object) != type) {
+        PyErr_Format(PyExc_TypeError, "%s: must be an array of %s", name,
+                     type == NPY_DOUBLE  ? "float64"
+                     : type == NPY_INT64 ? "int64"
+                                         : "int32");
+        return NULL;
+    }
+    PyArrayObject *array = ndq_contiguous((PyArrayObject *)object, type);
+    if (array && ndq_check_ndim(array, name, ndim) < 0) {
+        ndq_release(array);
+        return NULL;
+    }
+    return array;
+}
+
+/* Where the values of each channel begin, copied so that nobody can change them any more. */
+static int64_t *checked_starts(PyArrayObject *start, npy_intp values)
+{
+    const npy_intp n = PyArray_DIM(start, 0);
+    int64_t *copy = ndq_alloc((size_t)n * sizeof *copy);
+    if (ndq_check_status(copy ? NDQ_OK : NDQ_NO_MEMORY) < 0)
+        return NULL;
+    if (n)
+        memcpy(copy, PyArray_DATA(start), (size_t)n * sizeof *copy);
+    bool good = n > 0 && copy[0] == 0 && copy[n - 1] == values;
+    for (npy_intp c = 1; good && c < n; c++)
+        good = copy[c - 1] <= copy[c];
+    if (good)
+        return copy;
+    PyErr_Format(PyExc_ValueError, "start: must ascend from 0 to %zd", (Py_ssize_t)values);
+    ndq_free(copy);
+    return NULL;
+}
+
+/* A histogram as the functions above give it: arrays that it borrows in `arrays`, and its own copy of the starts. */
+static int histogram_of_python(PyObject *const *args, PyArrayObject **arrays, ndq_histogram *h)
+{
+    if (!(arrays[0] = exactly(args[0], "start", NPY_INT64, 1)) || !(arrays[1] = exactly(args[1], "bins", NPY_INT32, 1)) ||
+        !(arrays[2] = exactly(args[2], "counts", NPY_INT64, 1)) ||
+        ndq_check_same_shape(arrays[2], "counts", arrays[1], "bins") < 0 ||
+        !(h->start = checked_starts(arrays[0], PyArray_DIM(arrays[1], 0))))
+        return -1;
+    h->channels = (size_t)PyArray_DIM(arrays[0], 0) - 1;
+    h->used = (size_t)PyArray_DIM(arrays[1], 0);
+    h->bin = PyArray_DATA(arrays[1]);
+    h->count = PyArray_DATA(arrays[2]);
+    return 0;
+}
+
+static PyObject *py_add_histograms(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    PyArrayObject *arrays[6] = {NULL};
+    ndq_histogram a = {0}, b = {0}, sum;
+    PyObject *result = NULL;
+    ndq_status status;
+    if (ndq_check_count("add_histograms", count, 6) < 0)
+        return NULL;
+    if (histogram_of_python(args, arrays, &a) < 0 || histogram_of_python(args + 3, arrays + 3, &b) < 0)
+        goto exit;
+    if (a.channels != b.channels) {
+        PyErr_Format(PyExc_ValueError, "start: histograms of %zu and of %zu channels cannot be added", a.channels,
+                     b.channels);
+        goto exit;
+    }
+    Py_BEGIN_ALLOW_THREADS
+    status = ndq_histogram_sum(&a, &b, &sum);
+    Py_END_ALLOW_THREADS
+    if (ndq_check_status(status) == 0)
+        result = histogram_as_python(&sum);
+exit:
+    ndq_free(a.start);
+    ndq_free(b.start);
+    for (int i = 0; i < 6; i++)
+        ndq_release(arrays[i]);
+    return result;
+}
+
+static PyObject *py_clip_errors(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    static const char *const names[] = {"start", "values", "weights", "base", "scale"};
+    PyArrayObject *in[5] = {NULL}, *errors = NULL;
+    ndq_clip_errors job = {.kernels = ndq_kernels_in_use()};
+    int64_t *start = NULL;
+    if (ndq_check_count("clip_errors", count, 7) < 0 || ndq_number(args[5], "levels", &job.levels) < 0 ||
+        ndq_number(args[6], "p", &job.p) < 0)
+        return NULL;
+    for (int i = 0; i < 5; i++)
+        if (!(in[i] = exactly(args[i], names[i], i ? NPY_DOUBLE : NPY_INT64, i < 3 ? 1 : 2)))
+            goto exit;
+    job.channels = (size_t)PyArray_DIM(in[3], 0);
+    job.tries = (size_t)PyArray_DIM(in[3], 1);
+    if (ndq_check_same_shape(in[2], names[2], in[1], names[1]) < 0 ||
+        ndq_check_same_shape(in[4], names[4], in[3], names[3]) < 0 ||
+        !(start = checked_starts(in[0], PyArray_DIM(in[1], 0))))
+        goto exit;
+    if (PyArray_DIM(in[0], 0) != PyArray_DIM(in[3], 0) + 1) {
+        PyErr_Format(PyExc_ValueError, "start: must have %zu elements, got %zd", job.channels + 1,
+                     (Py_ssize_t)PyArray_DIM(in[0], 0));
+        goto exit;
+    }
+    if (!(errors = (PyArrayObject *)PyArray_SimpleNew(2, PyArray_DIMS(in[3]), NPY_DOUBLE)))
+        goto exit;
+    job.start = start;
+    job.value = PyArray_DATA(in[1]);
+    job.weight = PyArray_DATA(in[2]);
+    job.base = PyArray_DATA(in[3]);
+    job.scale = PyArray_DATA(in[4]);
+    job.error = PyArray_DATA(errors);
+    Py_BEGIN_ALLOW_THREADS
+    ndq_find_clip_errors(&job);
+    Py_END_ALLOW_THREADS
+exit:
+    ndq_free(start);
+    for (int i = 0; i < 5; i++)
+        ndq_release(in[i]);
+    return (PyObject *)errors;
 }
 
 PyMethodDef ndq_observe_methods[] = {
     {"minmax", (PyCFunction)(void (*)(void))py_minmax, METH_FASTCALL,
      "minmax(x, axis, group_size=None, /)\n--\n\nSmallest and largest finite value, number of NaNs, number of infinities."},
-    {"histogram", py_histogram, METH_O, "histogram(x, /)\n--\n\nBinades that occur, and the counts of their 512 bins."},
+    {"histogram", (PyCFunction)(void (*)(void))py_histogram, METH_FASTCALL,
+     "histogram(x, axis, group_size=None, /)\n--\n\nWhere each channel begins, its bins that are not empty, their counts."},
+    {"add_histograms", (PyCFunction)(void (*)(void))py_add_histograms, METH_FASTCALL,
+     "add_histograms(start_a, bins_a, counts_a, start_b, bins_b, counts_b, /)\n--\n\nThe sum of two histograms."},
+    {"clip_errors", (PyCFunction)(void (*)(void))py_clip_errors, METH_FASTCALL,
+     "clip_errors(start, values, weights, base, scale, levels, p, /)\n--\n\nThe error of each range of each channel."},
     {NULL, NULL, 0, NULL},
 };

@@ -58,6 +58,7 @@
 #include "elementwise.inc.h"
 #include "observe.inc.h"
 #include "update.inc.h"
+#include "clip_error.inc.h"
 #undef NDQ_RULE
 #undef NDQ_SUFFIX
 

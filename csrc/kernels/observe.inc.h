@@ -49,28 +49,3 @@ NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
     e->min = (double)low[0] < e->min ? (double)low[0] : e->min;
     e->max = (double)high[0] > e->max ? (double)high[0] : e->max;
 }
-
-/* Bits of |x| < 2^-126 are those of zero: no scale is that small, and float32 and float64 data then share their bins. */
-static inline uint64_t NDQ_FN(bin)(T x)
-{
-    const double v = (double)x;
-    uint64_t bits;
-    memcpy(&bits, &v, sizeof bits);
-    return v < 0x1p-126 && v > -0x1p-126 ? 0 : bits >> 43;
-}
-
-NDQ_TARGET static void NDQ_FN(binades)(size_t n, const T *x, uint8_t *seen)
-{
-    for (size_t i = 0; i < n; i++)
-        if (x[i] - x[i] == 0)
-            seen[NDQ_FN(bin)(x[i]) / NDQ_BINS_PER_BINADE] = 1;
-}
-
-NDQ_TARGET static void NDQ_FN(histogram)(size_t n, const T *x, const int32_t *row, int64_t *counts)
-{
-    for (size_t i = 0; i < n; i++)
-        if (x[i] - x[i] == 0) {
-            const uint64_t bin = NDQ_FN(bin)(x[i]);
-            counts[(size_t)row[bin / NDQ_BINS_PER_BINADE] * NDQ_BINS_PER_BINADE + bin % NDQ_BINS_PER_BINADE]++;
-        }
-}

@@ -208,16 +208,3 @@ ndq_status ndq_minmax(const ndq_elementwise *job, ndq_extremes *extremes)
     ndq_free(r.partial);
     return NDQ_OK;
 }
-
-void ndq_binades(const ndq_elementwise *job, uint8_t seen[NDQ_BINADES])
-{
-    const ndq_kernels *k = job->kernels;
-    ndq_is_f32(job->arithmetic) ? k->binades_f32(job->n, job->x, seen) : k->binades_f64(job->n, job->x, seen);
-}
-
-void ndq_histogram(const ndq_elementwise *job, const int32_t row[NDQ_BINADES], int64_t *counts)
-{
-    const ndq_kernels *k = job->kernels;
-    ndq_is_f32(job->arithmetic) ? k->histogram_f32(job->n, job->x, row, counts)
-                               : k->histogram_f64(job->n, job->x, row, counts);
-}

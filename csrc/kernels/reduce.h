@@ -11,8 +11,4 @@ ndq_status ndq_fake_quantize_learnable(const ndq_elementwise *job, double grad_f
 /* Extremes of each channel of job->x; uses kernels, arithmetic, geometry, n and x of the job. -0 becomes +0. */
 ndq_status ndq_minmax(const ndq_elementwise *job, ndq_extremes *extremes);
 
-/* Marks the binades that occur in job->x, then counts into the rows that `row` gives them. Non-finite data are skipped. */
-void ndq_binades(const ndq_elementwise *job, uint8_t seen[NDQ_BINADES]);
-void ndq_histogram(const ndq_elementwise *job, const int32_t row[NDQ_BINADES], int64_t *counts);
-
 #endif

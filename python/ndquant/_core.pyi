@@ -2,7 +2,7 @@
 
 from typing import Any, Final, final
 
-from numpy import float32, int32, int64
+from numpy import float32, float64, int32, int64
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .qparams import QParams
@@ -108,7 +108,28 @@ def adam_step(
     /,
 ) -> None: ...
 def minmax(x: ArrayLike, axis: int | None, group_size: int | None = None, /) -> tuple[Any, Any, int, int]: ...
-def histogram(x: ArrayLike, /) -> tuple[NDArray[int64], NDArray[int64]]: ...
+def histogram(
+    x: ArrayLike, axis: int | None, group_size: int | None = None, /
+) -> tuple[NDArray[int64], NDArray[int32], NDArray[int64]]: ...
+def add_histograms(
+    start_a: NDArray[int64],
+    bins_a: NDArray[int32],
+    counts_a: NDArray[int64],
+    start_b: NDArray[int64],
+    bins_b: NDArray[int32],
+    counts_b: NDArray[int64],
+    /,
+) -> tuple[NDArray[int64], NDArray[int32], NDArray[int64]]: ...
+def clip_errors(
+    start: NDArray[int64],
+    values: NDArray[float64],
+    weights: NDArray[float64],
+    base: NDArray[float64],
+    scale: NDArray[float64],
+    levels: float,
+    p: float,
+    /,
+) -> NDArray[float64]: ...
 def scale_zero_point(
     low: NDArray[Any], high: NDArray[Any], qmin: int, qmax: int, bits: int, symmetric: bool, rule: int, /
 ) -> tuple[NDArray[Any], NDArray[int64]]: ...

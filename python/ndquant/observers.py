@@ -11,13 +11,18 @@ from bisect import bisect_left
 import numpy as np
 
 from . import _core
+from .clip_search import HistogramError, greedy_range, least_error_range, percentile_range
+from .entropy import least_entropy_range
 from .errors import QuantizationError
 from .functional import quantize
-from .histogram import Histogram, least_squares_range
+from .histogram import Histogram
 from .profiles import find_profile
 from .qparams import QParams, QuantSpec, check_axis
 
 _NONFINITE = ("error", "ignore")
+#: Channels whose ranges are searched at a time: this bounds the memory of the search.
+_CHANNELS = 512
+
 _FLOAT32, _FLOAT64 = np.dtype(np.float32), np.dtype(np.float64)
 
 
@@ -91,6 +96,9 @@ class Observer:
 
     def _take(self, x, low, high, number):
         """Remember what matters of a batch."""
+        self._widen(low, high)
+
+    def _widen(self, low, high):
         if self.low is None:
             self.low, self.high = low, high
         else:
@@ -125,7 +133,8 @@ class Observer:
         return {"axis": self.axis, "profile": self.profile, "nonfinite": self.nonfinite}
 
     def _take_all(self, other):
-        self._take(None, other.low, other.high, None)
+        """Remember what another observer does."""
+        self._widen(other.low, other.high)
 
     def range(self, spec):
         """Return the range of values that `qparams` lays the codes of `spec` over.
@@ -251,7 +260,7 @@ class MovingAverageMinMaxObserver(Observer):
             self._folded, self._running = 0, None
         # The extremes of all batches only tell whether there was a finite value.
         if self.low is None or self.nonfinite == "ignore":
-            super()._take(x, low, high, number)
+            self._widen(low, high)
 
     def _take_all(self, other):
         both = set(self._numbers) & set(other._numbers)
@@ -325,7 +334,7 @@ class MovingAverageMinMaxObserver(Observer):
 
 
 class HistogramObserver(Observer):
-    """All values, counted in fixed bins: percentiles and the least squared error are read from one histogram.
+    """All values, counted in fixed bins: every method that looks at single values reads this one histogram.
 
     Bins have a relative width of 2^-9, so results are those of the data to within that.
 
@@ -344,46 +353,43 @@ class HistogramObserver(Observer):
     >>> x = np.random.default_rng(0).standard_normal(10000).astype(np.float32)
     >>> observer = nq.HistogramObserver().update(x)
     >>> spec = nq.QuantSpec(bits=4)
-    >>> for method in ("minmax", "percentile", "mse"):
+    >>> for method in ("minmax", "percentile", "mse", "l2", "entropy"):
     ...     low, high = observer.range(spec, method=method, percentile=99)
     ...     print(f"{method:10} {low:.1f} {high:.1f}")
     minmax     -3.9 3.5
     percentile -2.6 2.6
     mse        -2.3 2.3
+    l2         -2.3 2.0
+    entropy    -3.4 3.4
     """
 
-    _METHODS = ("mse", "percentile", "minmax")
+    _METHODS = ("mse", "l2", "entropy", "percentile", "minmax")
 
     def __init__(self, axis=None, profile="default", nonfinite="error"):
         super().__init__(axis, profile, nonfinite)
-        self._histograms = None
+        self._histogram = Histogram()
 
     def _take(self, x, low, high, number):
-        super()._take(x, low, high, number)
-        parts = [x] if self.axis is None else np.moveaxis(x, self.axis, 0)
-        if self._histograms is None:
-            self._histograms = [Histogram() for _ in parts]
-        for histogram, part in zip(self._histograms, parts, strict=True):
-            histogram.add(part)
+        self._widen(low, high)
+        self._histogram.add(x, self.axis)
 
     def _take_all(self, other):
-        super()._take(None, other.low, other.high, None)
-        if self._histograms is None:
-            self._histograms = [Histogram() for _ in other._histograms]
-        for histogram, seen in zip(self._histograms, other._histograms, strict=True):
-            histogram.merge(seen)
+        self._widen(other.low, other.high)
+        self._histogram.merge(other._histogram)
 
-    def range(self, spec, method="mse", percentile=99.99):
+    def range(self, spec, method="mse", percentile=99.99, p=2.0):
         """Return the range of values that `qparams` lays the codes of `spec` over.
 
         Parameters
         ----------
         spec : QuantSpec
             With the axis of this observer.
-        method : {"mse", "percentile", "minmax"}, default "mse"
+        method : {"mse", "l2", "entropy", "percentile", "minmax"}, default "mse"
+            See `choose_qparams`.
         percentile : float, default 99.99
-            From 50 to 100: how much lies below the upper end, and above the lower end; of absolute values if `spec` is
-            symmetric.
+            For the method of that name.
+        p : float, default 2
+            For the method "mse".
 
         Returns
         -------
@@ -394,24 +400,39 @@ class HistogramObserver(Observer):
             raise ValueError(f"method: must be one of {', '.join(self._METHODS)}, got {method!r}")
         if not 50 <= percentile <= 100:
             raise ValueError(f"percentile: must be 50 to 100, got {percentile}")
+        if not 0 < p < np.inf:
+            raise ValueError(f"p: must be positive and finite, got {p}")
         low, high = self._typed(self.low, self.high)
         if method == "minmax":
             return low, high
-        lows, highs = np.array(low), np.array(high)
-        for c, histogram in enumerate(self._histograms):
-            ends = lows.reshape(-1)[c], highs.reshape(-1)[c]
-            lows.flat[c], highs.flat[c] = self._range_of(histogram, *ends, spec, method, percentile)
-        return lows[()], highs[()]
+        ends = np.reshape(low, -1), np.reshape(high, -1)
+        found = [self._range_of(c, *ends, spec, method, percentile, p) for c in range(0, ends[0].size, _CHANNELS)]
+        return tuple(np.concatenate(end).reshape(low.shape)[()] for end in zip(*found, strict=True))
 
-    def _range_of(self, histogram, low, high, spec, method, percentile):
-        if method == "mse":
-            return least_squares_range(histogram, low, high, find_profile(self.profile).scale_zero_point, spec)
-        if spec.symmetric:
-            limit = np.minimum(histogram.magnitudes().percentile(percentile), np.maximum(abs(low), abs(high)))
-            return -limit, limit
-        return np.clip(histogram.percentile([100 - percentile, percentile]), low, high)
+    def _range_of(self, first, low, high, spec, method, percentile, p):
+        """Return the range of some of the channels."""
+        low, high = low[first : first + _CHANNELS], high[first : first + _CHANNELS]
+        histogram = self._histogram.channel_slice(first, first + low.size)
+        if method == "percentile":
+            return percentile_range(histogram, low, high, percentile / 100, spec.symmetric)
+        if method == "entropy":
+            return least_entropy_range(histogram, low, high, spec)
+        profile = find_profile(self.profile)
+        if method == "l2":
+            return self._greedy_ranges(histogram, low, high, spec, profile)
+        centre = np.clip(histogram.quantiles()(0.5) if profile.any_zero_point else 0, low, high)
+        error = HistogramError(histogram, low, high, spec, profile, p)
+        return least_error_range(error, low, high, centre, spec.symmetric)
 
-    def qparams(self, spec, method="mse", percentile=99.99):
+    @staticmethod
+    def _greedy_ranges(histogram, low, high, spec, profile):
+        ranges = []
+        for c in range(low.size):
+            part, ends = histogram.channel_slice(c, c + 1), (low[c : c + 1], high[c : c + 1])
+            ranges.append(greedy_range(HistogramError(part, *ends, spec, profile, 2.0), part.quantiles(), *ends))
+        return tuple(np.concatenate(end) for end in zip(*ranges, strict=True))
+
+    def qparams(self, spec, method="mse", percentile=99.99, p=2.0):
         """Return scale and zero point for the data seen; for the arguments see `range`.
 
         Returns
@@ -419,10 +440,10 @@ class HistogramObserver(Observer):
         QParams
             Its scale is float64 if any data were, else float32.
         """
-        return QParams._of_range(*self.range(spec, method, percentile), spec, find_profile(self.profile))
+        return QParams._of_range(*self.range(spec, method, percentile, p), spec, find_profile(self.profile))
 
 
-def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error", percentile=99.99):
+def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error", percentile=99.99, p=2.0):
     """Return scale and zero point for one array: an observer that saw it.
 
     Parameters
@@ -431,13 +452,22 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
         Not empty.
     spec : QuantSpec
         Per channel if it has an axis.
-    method : {"minmax", "percentile", "mse"}, default "minmax"
-        The extremes, percentiles, or the range whose squared error is smallest.
+    method : {"minmax", "percentile", "mse", "l2", "entropy"}, default "minmax"
+        How the range is chosen:
+
+        - "minmax": the extremes.
+        - "percentile": what leaves the same part of the values out at both ends; of magnitudes if `spec` is symmetric.
+        - "mse": the range with the least ``sum |x - fake_quantize(x)|^p``, found by trying many.
+        - "l2": from the extremes inwards, a hundred-thousandth of the values at a time, as long as the squared error falls:
+          PyTorch's search, which ends at the first minimum that it meets.
+        - "entropy": the threshold that keeps most of the information, as TensorRT's calibration defines it.
     profile : {"default", "torch", "textbook"}, default "default"
     nonfinite : {"error", "ignore"}, default "error"
         What to do with NaN and infinities.
     percentile : float, default 99.99
-        For that method.
+        From 50 to 100: how much lies below the upper end, and above the lower end.
+    p : float, default 2
+        The power of the error that "mse" minimises; 2.4 weighs large errors more, as BRECQ (Li et al., 2021) does.
 
     Returns
     -------
@@ -455,4 +485,4 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
         raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
     if method == "minmax":
         return MinMaxObserver(spec.axis, profile, nonfinite).update(x).qparams(spec)
-    return HistogramObserver(spec.axis, profile, nonfinite).update(x).qparams(spec, method, percentile)
+    return HistogramObserver(spec.axis, profile, nonfinite).update(x).qparams(spec, method, percentile, p)

@@ -491,35 +491,30 @@ static bool same_extremes(const ndq_extremes *a, const ndq_extremes *b)
             k[i]->minmax_##suffix(s.n, x, &e[i]);                                                            \
         if (!same_extremes(&e[0], &e[1]))                                                                    \
             FAIL(g, "minmax_" #suffix);                                                                      \
-        check_histogram_##suffix(g, k, s.n, dy);                                                             \
     }
 
-/* Histograms take finite elements only. */
-#define CHECK_HISTOGRAM(suffix, T)                                                                           \
-    static void check_histogram_##suffix(group *g, const ndq_kernels *const k[2], size_t n, T *x)            \
-    {                                                                                                        \
-        static uint8_t seen[2][NDQ_BINADES];                                                                 \
-        static int32_t row[NDQ_BINADES];                                                                     \
-        static int64_t counts[2][64 * NDQ_BINS_PER_BINADE];                                                  \
-        memset(seen, 0, sizeof(seen));                                                                       \
-        memset(counts, 0, sizeof(counts));                                                                   \
-        for (size_t i = 0; i < n; i++)                                                                       \
-            x[i] = isfinite(x[i]) ? x[i] : (T)0;                                                             \
-        for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->binades_##suffix(n, x, seen[i]);                                                           \
-        SAME("binades_" #suffix, seen[0], seen[1]);                                                          \
-        int32_t rows = 0;                                                                                    \
-        for (size_t b = 0; b < NDQ_BINADES; b++)                                                             \
-            row[b] = seen[0][b] ? rows++ % 64 : 0;                                                           \
-        for (int i = 0; i < 2; i++)                                                                          \
-            k[i]->histogram_##suffix(n, x, row, counts[i]);                                                  \
-        SAME("histogram_" #suffix, counts[0], counts[1]);                                                    \
-    }
-
-CHECK_HISTOGRAM(f32, float)
-CHECK_HISTOGRAM(f64, double)
 CHECK_TYPE(f32, float)
 CHECK_TYPE(f64, double)
+
+/* Ranges of many sizes over values of both signs; a power other than 2 takes the other loop. */
+static void check_clip_error(group *g, rng *r, const ndq_kernels *const k[2])
+{
+    static double x[ELEMENTS], weight[ELEMENTS];
+    const size_t n = below(r, ELEMENTS);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = random_real(r, 0.01, 1e6);
+        weight[i] = (double)below(r, 1000);
+    }
+    const ndq_levels levels = {-0.01 * (double)below(r, 300), 0.001 * (double)(1 + below(r, 100)), (double)below(r, 300)};
+    for (int p = 2; p < 4; p++) {
+        double sum[2][1];
+        for (int i = 0; i < 2; i++) {
+            k[i]->clip_error_f64(&levels, p, n, x, weight, sum[i]);
+            sum[i][0] = isnan(sum[i][0]) ? NAN : sum[i][0];
+        }
+        SAME("clip_error", sum[0], sum[1]);
+    }
+}
 
 /* Gradients up to the largest number: moments overflow, and roots of infinity are taken. */
 #define CHECK_UPDATE(suffix, T)                                                                              \
@@ -586,6 +581,7 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
         check_type_f64(&g, &r, both, DBL_MAX);
         check_update_f32(&g, &r, both, FLT_MAX);
         check_update_f64(&g, &r, both, DBL_MAX);
+        check_clip_error(&g, &r, both);
     }
     report(&g);
 }

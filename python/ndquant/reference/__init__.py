@@ -1,5 +1,6 @@
 """The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
 
+from .clipping import clip_error, entropy_divergence, histogram
 from .conv import conv2d_s32, conv_transpose2d_s32
 from .elementwise import (
     dequantize,
@@ -19,15 +20,17 @@ from .gemm import (
     quantize_bias,
     raise_weight_scale,
 )
-from .ranges import choose_scale_zero_point, histogram, minmax
+from .ranges import choose_scale_zero_point, minmax
 from .update import adam_step, relu_backward, sgd_step
 
 __all__ = [
     "adam_step",
     "choose_scale_zero_point",
+    "clip_error",
     "conv2d_s32",
     "conv_transpose2d_s32",
     "dequantize",
+    "entropy_divergence",
     "fake_quantize",
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",

@@ -1,4 +1,4 @@
-"""Ranges to scale and zero point, and what observers count, as they are defined."""
+"""Ranges to scale and zero point, and the extremes of data, as they are defined."""
 
 from __future__ import annotations
 
@@ -84,20 +84,3 @@ def minmax(x, axis=None):
     low = np.min(x, axis=rest, initial=np.inf, where=finite) + 0.0
     high = np.max(x, axis=rest, initial=-np.inf, where=finite) + 0.0
     return low, high, int(np.isnan(x).sum()), int(np.isinf(x).sum())
-
-
-def histogram(x):
-    """Return {bin: count} of the finite values; a bin is sign, exponent and 9 bits of mantissa of the float64 value.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from ndquant import reference
-    >>> reference.histogram(np.array([0.0, 1.0, 1.0]))
-    {0: 1, 523776: 2}
-    """
-    x = np.asarray(x).astype(np.float64).reshape(-1)
-    x = x[np.isfinite(x)]
-    bins = np.where(abs(x) < 2.0**-126, 0, x.view(np.uint64) >> np.uint64(43)).astype(np.int64)
-    keys, counts = np.unique(bins, return_counts=True)
-    return dict(zip(keys.tolist(), counts.tolist(), strict=True))
