@@ -7,8 +7,8 @@
 #ifndef NDQ_PLAN_H
 #define NDQ_PLAN_H
 
+#include "kernels/conv.h"
 #include "kernels/elementwise.h"
-#include "kernels/gemm.h"
 
 enum { NDQ_STEP_INPUTS = 2 };
 
@@ -25,6 +25,7 @@ typedef struct ndq_step {
     union {
         ndq_elementwise elementwise;
         ndq_gemm_call gemm;
+        ndq_conv_call conv;
         ndq_floor_codes floor_codes;
     } work; /* all but the addresses of the arrays, and the kernels that are in use when it runs */
 } ndq_step;
@@ -32,6 +33,7 @@ typedef struct ndq_step {
 ndq_status ndq_step_quantize(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_dequantize(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_linear(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_conv2d(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_floor_codes(const ndq_step *step, uint8_t *const *values);
 
 typedef struct {

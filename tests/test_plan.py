@@ -277,3 +277,45 @@ def test_a_plan_keeps_what_its_steps_point_to():
     y = np.empty_like(Y)
     plan.run(X, y)
     assert y.tobytes() == expected.tobytes() and len(junk) == 100
+
+
+CONV = nq.PackedWeight(np.arange(-36, 36, dtype=np.int8).reshape(4, 2, 3, 3), QP_W)
+SIZES = ((2, 1), (1, 0), (1, 1))
+
+
+def images(rng=0):
+    return np.random.default_rng(rng).integers(0, 256, (3, 2, 7, 6), np.uint8)
+
+
+def conv_step(last_in, last_out, packed=None, out_qparams=None, count=3, rows=7):
+    packed = CONV._of_conv(1, merged=True) if packed is None else packed
+    return ("conv2d", (0,), 1, count, rows, 6, last_in, last_out, QP, packed, out_qparams, SIZES, False, True)
+
+
+@pytest.mark.parametrize("out_qparams", (None, QP))
+@pytest.mark.parametrize("last_in", (False, True))
+@pytest.mark.parametrize("last_out", (False, True))
+def test_a_convolution_reads_and_gives_either_layout(backend, last_in, last_out, out_qparams):
+    x = images()
+    expected = nq.conv2d_requantized(x, QP, CONV, out_qparams, *SIZES, activation="relu")
+    given = x.transpose(0, 2, 3, 1).copy() if last_in else x
+    y = np.empty([3, 4, 4, 4], expected.dtype)
+    assert expected.size == y.size
+    _core.make_plan((x.nbytes, y.nbytes), (), 0, (conv_step(last_in, last_out, out_qparams=out_qparams),)).run(given, y)
+    assert (y.transpose(0, 3, 1, 2) if last_out else y).tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize(
+    "change, error",
+    (
+        ({"packed": PACKED}, TypeError),
+        ({"count": -1}, ValueError),
+        ({"count": 4}, ValueError),
+        ({"count": 2**62}, ValueError),
+        ({"rows": 0}, ValueError),
+        ({"rows": 9}, ValueError),
+    ),
+)
+def test_a_wrong_convolution_is_refused(change, error):
+    with pytest.raises(error):
+        _core.make_plan((252, 768), (), 0, (conv_step(False, False, **change),))

@@ -8,7 +8,7 @@
 #include "pyarray.h"
 
 #include "../kernels/elementwise.h"
-#include "../kernels/gemm.h"
+#include "../kernels/conv.h"
 
 /* What the module keeps: the types that the core adds. */
 typedef struct {
@@ -164,6 +164,11 @@ PyArrayObject *ndq_take_codes(PyObject *module, PyObject *codes, PyObject *qpara
 
 /* A call without its arrays. It points into `packed` and holds no reference to it. */
 int ndq_linear_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call);
+
+/* A convolution of H x W images without its arrays, their number and strides; sizes: (stride, padding, dilation). It points
+ * into `packed` and holds no reference to it. */
+int ndq_conv_constants(PyObject *module, const ndq_linear_arguments *given, PyObject *sizes, Py_ssize_t H, Py_ssize_t W,
+                       ndq_conv_call *call);
 
 /* The exception for what the core answered; returns -1, or 0 for NDQ_OK. */
 int ndq_check_status(ndq_status status);

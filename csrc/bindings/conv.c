@@ -325,34 +325,42 @@ static int compute(const ndq_conv_call *call, double macs)
     return ndq_check_status(status);
 }
 
+int ndq_conv_constants(PyObject *module, const ndq_linear_arguments *given, PyObject *sizes, Py_ssize_t H, Py_ssize_t W,
+                       ndq_conv_call *call)
+{
+    geometry g;
+    const ndq_conv_weights *w = weights_of(module, given->packed);
+    *call = (ndq_conv_call){.w = w};
+    if (!w || take_geometry(sizes, &g) < 0 || ndq_product_constants(module, given, &call->product) < 0 ||
+        make_axis(&g, 0, H, (Py_ssize_t)w->KH, &call->y) < 0 || make_axis(&g, 1, W, (Py_ssize_t)w->KW, &call->x) < 0)
+        return -1;
+    if (w->merged && w->KW > 1 && g.dilation[1] > 1) {
+        PyErr_SetString(PyExc_ValueError, "packed: was packed for dilation 1 along x");
+        return -1;
+    }
+    return check_overflow(w, call->product.a_signed, call->product.za);
+}
+
 /* conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, fbgemm, relu, out) */
 static PyObject *py_conv2d_requantized(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *x = NULL, *out = NULL;
     PyObject *result = NULL;
-    const ndq_conv_weights *w;
-    geometry g;
-    if (ndq_check_count("conv2d_requantized", count, 8) < 0 || !(w = weights_of(module, args[2])) ||
-        take_geometry(args[4], &g) < 0)
+    ndq_conv_call call;
+    if (ndq_check_count("conv2d_requantized", count, 8) < 0)
         return NULL;
-    ndq_conv_call call = {.w = w};
-    const ndq_linear_arguments arguments = {.x_qparams = args[1], .out_qparams = args[3],
+    const ndq_linear_arguments arguments = {.x_qparams = args[1], .packed = args[2], .out_qparams = args[3],
                                             .fbgemm = args[5] == Py_True, .relu = args[6] == Py_True};
-    ndq_gemm_call *product = &call.product;
-    if (ndq_product_constants(module, &arguments, product) < 0 ||
-        !(x = ndq_take_codes(module, args[0], args[1])) || check_channels(x, "xq", w->C * w->groups) < 0 ||
-        make_axis(&g, 0, PyArray_DIM(x, 2), (Py_ssize_t)w->KH, &call.y) < 0 ||
-        make_axis(&g, 1, PyArray_DIM(x, 3), (Py_ssize_t)w->KW, &call.x) < 0)
+    if (!(x = ndq_take_codes(module, args[0], args[1])) || ndq_check_ndim(x, "xq", 4) < 0 ||
+        ndq_conv_constants(module, &arguments, args[4], PyArray_DIM(x, 2), PyArray_DIM(x, 3), &call) < 0 ||
+        check_channels(x, "xq", call.w->C * call.w->groups) < 0)
         goto exit;
-    if (w->merged && w->KW > 1 && g.dilation[1] > 1) {
-        PyErr_SetString(PyExc_ValueError, "packed: was packed for dilation 1 along x");
-        goto exit;
-    }
+    const ndq_conv_weights *w = call.w;
+    const ndq_gemm_call *product = &call.product;
     const int type = product->output == NDQ_GEMM_F32 ? NPY_FLOAT : product->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
     if (!(out = take_images(x, "xq", w->O, args[7], type, &call)))
         goto exit;
-    if (check_overflow(w, product->a_signed, product->za) == 0 &&
-        compute(&call, multiply_adds(&call, w->O, w->C * w->KH * w->KW)) == 0)
+    if (compute(&call, multiply_adds(&call, w->O, w->C * w->KH * w->KW)) == 0)
         result = (PyObject *)ndq_retain(out);
 exit:
     ndq_release(x);

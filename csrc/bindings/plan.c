@@ -113,6 +113,66 @@ static int make_linear(maker *m)
     return check_bytes(m, m->step->in[0], in) < 0 ? -1 : check_bytes(m, m->step->out, out);
 }
 
+/* Strides of contiguous images of C channels, with the channels last or first; the size of the array, or SIZE_MAX if it
+ * passes the range of size_t. */
+typedef struct {
+    size_t n, c, y, x;
+} image_strides;
+
+static size_t lay_out_images(size_t N, size_t C, size_t H, size_t W, size_t size, bool channels_last, image_strides *s)
+{
+    size_t pixels, values, image, bytes;
+    *s = (image_strides){0, 0, 0, 0};
+    if (__builtin_mul_overflow(H, W, &pixels) || __builtin_mul_overflow(pixels, C, &values) ||
+        __builtin_mul_overflow(values, size, &image) || __builtin_mul_overflow(image, N, &bytes))
+        return SIZE_MAX;
+    *s = channels_last ? (image_strides){image, size, W * C * size, C * size}
+                       : (image_strides){image, pixels * size, W * size, size};
+    return bytes;
+}
+
+/* conv2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams, sizes, fbgemm,
+ * relu), as of conv2d_requantized. */
+static int make_conv2d(maker *m)
+{
+    ndq_linear_arguments arguments;
+    ndq_conv_call *call = &m->step->work.conv;
+    PyObject *sizes;
+    Py_ssize_t N, H, W;
+    int last_in, last_out, fbgemm, relu;
+    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOpp", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
+                          &arguments.packed, &arguments.out_qparams, &sizes, &fbgemm, &relu))
+        return -1;
+    arguments.fbgemm = fbgemm;
+    arguments.relu = relu;
+    if (N < 0 || H < 0 || W < 0) {
+        PyErr_Format(PyExc_ValueError, "step %zu (conv2d): sizes must not be negative, got %zd, %zd, %zd", m->number, N,
+                     H, W);
+        return -1;
+    }
+    if (ndq_conv_constants(m->module, &arguments, sizes, H, W, call) < 0 ||
+        PyList_Append(m->self->kept, arguments.packed) < 0)
+        return -1;
+    const ndq_conv_weights *w = call->w;
+    const size_t size = call->product.output == NDQ_GEMM_CODES ? 1 : sizeof(float);
+    image_strides in, out;
+    const size_t in_bytes = lay_out_images((size_t)N, w->C * w->groups, (size_t)H, (size_t)W, 1, last_in, &in);
+    const size_t out_bytes = lay_out_images((size_t)N, w->O, call->y.out, call->x.out, size, last_out, &out);
+    if (check_bytes(m, m->step->in[0], in_bytes) < 0 || check_bytes(m, m->step->out, out_bytes) < 0)
+        return -1;
+    call->N = (size_t)N;
+    call->in_n = (ptrdiff_t)in.n;
+    call->in_c = (ptrdiff_t)in.c;
+    call->in_y = (ptrdiff_t)in.y;
+    call->in_x = (ptrdiff_t)in.x;
+    call->out_n = out.n;
+    call->out_c = out.c;
+    call->out_y = out.y;
+    call->out_x = out.x;
+    m->step->run = ndq_step_conv2d;
+    return 0;
+}
+
 /* floor_codes: (lowest code). */
 static int make_floor_codes(maker *m)
 {
@@ -132,6 +192,7 @@ static const struct {
     {"quantize", 1, make_quantize},
     {"dequantize", 1, make_dequantize},
     {"linear", 1, make_linear},
+    {"conv2d", 1, make_conv2d},
     {"floor_codes", 1, make_floor_codes},
 };
 
