@@ -4,6 +4,8 @@
 #ifdef NDQ_X86
 #define NDQ_ISA avx2
 #define NDQ_TARGET NDQ_TARGET_AVX2
+#define NDQ_BYTES(name) ndq_##name##_avx2
+#include "../kernels/bytes_avx2.h"
 #include "../kernels/elementwise_all.inc.h"
 
 static bool available(void)

@@ -80,27 +80,25 @@ static inline T NDQ_FN(real)(T r, COEF k)
 #endif
 }
 
-/* Below, inside or above the range, told apart by a clamp that is one step wider on each side. */
-static inline T NDQ_FN(round_wider)(T x, COEF k)
-{
-    return NDQ_FN(round_between)(NDQ_FN(scaled)(x, k), k.lo - 1, k.hi + 1);
-}
-
-static inline bool NDQ_FN(in_range)(T r, COEF k)
-{
-    return (r >= k.lo) & (r <= k.hi);
-}
-
 #ifndef NDQ_EACH
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
- * different coefficients and these are loaded like data; otherwise they are constant over a whole stretch.
+ * different coefficients and these are loaded like data; otherwise they are constant over a whole stretch. RUN and ROWS do
+ * the first elements of a stretch, or whole rows, in another way, and give how many.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
-#define NDQ_EACH(STATEMENT)                                                             \
+#define NDQ_EACH_AFTER(RUN, ROWS, STATEMENT)                                            \
     const NDQ_AFFINE affine = *p;                                                       \
     const size_t channels = g->channels, inner = g->inner;                              \
-    for (size_t first = 0, last; first < n; first = last) {                             \
-        const size_t at = position + first, c = at / inner % channels;                  \
-        if (inner == 1) {                                                               \
+    size_t c = position / inner % channels, done = position % inner;                    \
+    for (size_t first = 0, last; first < n; first = last, done = 0) {                   \
+        if (inner != 1) {                                                               \
+            last = ndq_min_size(n, first + (inner - done));                             \
+            const COEF k = NDQ_FN(coef_of)(&affine, c);                                 \
+            NDQ_IVDEP for (size_t i = first + RUN; i < last; i++)                       \
+            {                                                                           \
+                STATEMENT;                                                              \
+            }                                                                           \
+            c = c + 1 == channels ? 0 : c + 1;                                          \
+        } else if (c != 0 || (last = first + ROWS) == first) {                          \
             last = ndq_min_size(n, first + (channels - c));                             \
             const size_t shift = c - first;                                             \
             NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
@@ -108,20 +106,27 @@ static inline bool NDQ_FN(in_range)(T r, COEF k)
                 const COEF k = NDQ_FN(coef_of)(&affine, i + shift);                     \
                 STATEMENT;                                                              \
             }                                                                           \
-        } else {                                                                        \
-            last = ndq_min_size(n, first + (inner - at % inner));                       \
-            const COEF k = NDQ_FN(coef_of)(&affine, c);                                 \
-            NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
-            {                                                                           \
-                STATEMENT;                                                              \
-            }                                                                           \
+            c = 0;                                                                      \
         }                                                                               \
     }
+#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, STATEMENT)
+#endif
+
+#if defined(NDQ_BYTES) && !NDQ_IS_DOUBLE && NDQ_RULE == NDQ_RULE_MULTIPLY
+#define QUANTIZED_RUN NDQ_BYTES(quantize_run)(&affine, c, last - first, x + first, q + first)
+#define QUANTIZED_ROWS NDQ_BYTES(quantize_rows)(&affine, channels, n - first, x + first, q + first)
+#define DEQUANTIZED_RUN(C) NDQ_BYTES(dequantize_run)(&affine, c, last - first, q + first, (C)-1 < 0, y + first)
+#define DEQUANTIZED_ROWS(C) NDQ_BYTES(dequantize_rows)(&affine, channels, n - first, q + first, (C)-1 < 0, y + first)
+#else
+#define QUANTIZED_RUN 0
+#define QUANTIZED_ROWS 0
+#define DEQUANTIZED_RUN(C) 0
+#define DEQUANTIZED_ROWS(C) 0
 #endif
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH(q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
+    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_ROWS, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
 }
 
 NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint16_t *q)
@@ -136,18 +141,18 @@ NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint
 #else
 #define VALUE ((T)q[i] - k.zp) * k.scale
 #endif
-#define DEQUANTIZE(name, C)                                                             \
+#define DEQUANTIZE(name, C, RUN, ROWS)                                                  \
     NDQ_TARGET static void name(NDQ_SPAN(NDQ_AFFINE), const C *q, T *y)                 \
     {                                                                                   \
-        NDQ_EACH(y[i] = VALUE)                                                          \
+        NDQ_EACH_AFTER(RUN, ROWS, y[i] = VALUE)                                         \
     }
-DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t)
-DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t)
-DEQUANTIZE(NDQ_FN(dequantize_s16), int16_t)
-DEQUANTIZE(NDQ_FN(dequantize_u16), uint16_t)
+DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_ROWS(int8_t))
+DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_ROWS(uint8_t))
+DEQUANTIZE(NDQ_FN(dequantize_s16), int16_t, 0, 0)
+DEQUANTIZE(NDQ_FN(dequantize_u16), uint16_t, 0, 0)
 #if NDQ_IS_DOUBLE
-DEQUANTIZE(NDQ_FN(dequantize_s32), int32_t)
-DEQUANTIZE(NDQ_FN(dequantize_u32), uint32_t)
+DEQUANTIZE(NDQ_FN(dequantize_s32), int32_t, 0, 0)
+DEQUANTIZE(NDQ_FN(dequantize_u32), uint32_t, 0, 0)
 
 NDQ_TARGET static void NDQ_FN(quantize32)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint32_t *q)
 {
@@ -162,16 +167,19 @@ NDQ_TARGET static void NDQ_FN(fake_quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, T
     NDQ_EACH(y[i] = NDQ_FN(real)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
 }
 
+/* The gradients need to know which values lie outside, so they clamp after rounding, while NDQ_MAGIC is still added: that
+ * sum grows with v, is exact as far as the bounds reach, and is NaN for NaN. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_backward)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *dx)
 {
-    NDQ_EACH(dx[i] = NDQ_FN(in_range)(NDQ_FN(round_wider)(x[i], k), k) ? dy[i] : 0)
+    NDQ_EACH(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
+             dx[i] = ((t >= k.lo + NDQ_MAGIC) & (t <= k.hi + NDQ_MAGIC)) ? d : 0)
 }
 
 NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *y, T *dx)
 {
-    NDQ_EACH(const T r = NDQ_FN(round_wider)(x[i], k); const T d = dy[i];
-             const T inside = r < k.lo ? k.lo : (r > k.hi ? k.hi : r);
-             y[i] = NDQ_FN(real)(inside, k); dx[i] = NDQ_FN(in_range)(r, k) ? d : 0)
+    NDQ_EACH(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
+             const T r = NDQ_FN(clamp)(t, k.lo + NDQ_MAGIC, k.hi + NDQ_MAGIC);
+             y[i] = NDQ_FN(real)(r - NDQ_MAGIC, k); dx[i] = t == r ? d : 0)
 }
 
 #ifndef NDQ_LANES
@@ -200,11 +208,12 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size
     const double per_zero = p->float_offset ? 1 : -scale;
     double dscale[LANES] = {0}, dzp[LANES] = {0};
 #define ONE(at, lane)                                                                   \
-    const T r = NDQ_FN(round_wider)(x[at], k), g = dy[at];                              \
-    const double d = (double)g, error = (double)NDQ_FN(real)(r, k) - (double)x[at];     \
-    const double bound = r < k.lo ? low : high, inside = d * error * inv;               \
+    const T t = NDQ_FN(scaled)(x[at], k) + NDQ_MAGIC, g = dy[at];                       \
+    const T r = NDQ_FN(clamp)(t, k.lo + NDQ_MAGIC, k.hi + NDQ_MAGIC), y = NDQ_FN(real)(r - NDQ_MAGIC, k); \
+    const double d = (double)g, error = (double)y - (double)x[at];                      \
+    const double bound = r > k.lo + NDQ_MAGIC ? high : low, inside = d * error * inv;   \
     const double outside = d * bound, shift = d * per_zero;                             \
-    const bool in = NDQ_FN(in_range)(r, k);                                             \
+    const bool in = t == r;                                                             \
     dscale[lane] += in ? inside : outside;                                              \
     dzp[lane] += in ? 0.0 : shift;                                                      \
     dx[at] = in ? g : 0;
@@ -217,4 +226,8 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size
     }
 }
 
+#undef QUANTIZED_RUN
+#undef QUANTIZED_ROWS
+#undef DEQUANTIZED_RUN
+#undef DEQUANTIZED_ROWS
 #undef COEF
