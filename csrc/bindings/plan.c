@@ -249,6 +249,14 @@ static int make_step(maker *m, PyObject *description)
     return -1;
 }
 
+static int take_pair(PyObject *object, Py_ssize_t *offset, Py_ssize_t *bytes)
+{
+    if (PyTuple_Check(object))
+        return PyArg_ParseTuple(object, "nn", offset, bytes) ? 0 : -1;
+    PyErr_Format(PyExc_TypeError, "arena: expected pairs of offset and size, got %R", object);
+    return -1;
+}
+
 /* Values from `arrays`, their sizes in bytes, and from `arena`, pairs of offset and size. */
 static int take_values(ndq_plan *plan, PyObject *arrays, PyObject *arena)
 {
@@ -257,7 +265,7 @@ static int take_values(ndq_plan *plan, PyObject *arrays, PyObject *arena)
         Py_ssize_t offset = 0, bytes, end;
         if (i < plan->arrays)
             bytes = PyLong_AsSsize_t(PyTuple_GetItem(arrays, (Py_ssize_t)i));
-        else if (!PyArg_ParseTuple(PyTuple_GetItem(arena, (Py_ssize_t)(i - plan->arrays)), "nn", &offset, &bytes))
+        else if (take_pair(PyTuple_GetItem(arena, (Py_ssize_t)(i - plan->arrays)), &offset, &bytes) < 0)
             return -1;
         if (bytes == -1 && PyErr_Occurred())
             return -1;
