@@ -12,7 +12,7 @@ QP = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False))
 QP3 = nq.QParams(np.full(3, 0.1, np.float32), 3, nq.QuantSpec(8, symmetric=False, axis=0))
 TEXTBOOK = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False), profile="textbook")
 Q = nq.quantize(X, QP)
-OUT, CODES = np.empty_like(X), np.empty(X.shape, np.int8)
+OUT, CODES = np.zeros_like(X), np.zeros(X.shape, np.int8)
 MOMENTS = np.zeros_like(X), np.zeros_like(X)
 
 IMAGES = Q.reshape(1, 3, 10, 10)
@@ -29,7 +29,7 @@ LONG = np.full((1, 140_000), -128, np.int8)
 BIAS = np.arange(3, dtype=np.int32)
 WEIGHT = nq.PackedWeight(W, W_QP, BIAS)
 PACKED = WEIGHT._packed
-SUMS, RESULT = np.empty((3, 3), np.int32), np.empty((3, 3), np.float32)
+SUMS, RESULT = np.zeros((3, 3), np.int32), np.zeros((3, 3), np.float32)
 
 #: Sizes and signs as the core takes them: qmin, qmax, bits, symmetric, rule.
 GRID = (-128, 127, 8, True, _core.RANGE_DEFAULT)
