@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 import ndquant as nq
 
 FLOATS = (np.float32, np.float64, np.float16)
-PROFILES = ("default", "torch", "textbook")
+PROFILES = ("default", "torch", "onnx", "textbook")
+OFFSET_PROFILES = ("default", "textbook")
 
 #: (shape, axis): sizes around vector widths and blocks of 4,096, channels first, in the middle, last, and none.
 SHAPES = (
@@ -48,24 +51,77 @@ SPECS = (
     nq.QuantSpec(1, symmetric=False),
 )
 
+#: Codes of 16 and 32 bits, and around where their sizes change.
+WIDE_SPECS = (
+    nq.QuantSpec(9),
+    nq.QuantSpec(9, signed=False, symmetric=False),
+    nq.QuantSpec(16),
+    nq.QuantSpec(16, narrow_range=True),
+    nq.QuantSpec(16, signed=False, symmetric=False),
+    nq.QuantSpec(17, symmetric=False),
+    nq.QuantSpec(24, signed=False),
+    nq.QuantSpec(32),
+    nq.QuantSpec(32, signed=False, symmetric=False),
+)
 
-def with_axis(spec, axis):
+OFFSET_SPECS = (
+    nq.QuantSpec(4, signed=False, zero_aligned=False),
+    nq.QuantSpec(1, zero_aligned=False),
+    nq.QuantSpec(8, symmetric=False, narrow_range=True, zero_aligned=False),
+    nq.QuantSpec(12, signed=False, symmetric=False, zero_aligned=False),
+    nq.QuantSpec(32, signed=False, symmetric=False, zero_aligned=False),
+    nq.QuantSpec(32, zero_aligned=False),
+)
+
+#: (shape, axis, group_size): groups along the last, the first and a middle axis; of 1, of all, and of nothing.
+GROUPS = (
+    ((64,), None, 16),
+    ((6,), 0, 1),
+    ((6, 35), -1, 7),
+    ((6, 35), 1, 35),
+    ((6, 35), 0, 3),
+    ((2, 9, 3, 5), 1, 3),
+    ((4, 12, 1), 1, 4),
+    ((130, 64), -2, 65),
+    ((40, 1000), 0, 20),
+    ((3, 10000), -1, 5000),
+    ((0, 8), -1, 4),
+    ((8, 0), 0, 4),
+)
+
+
+def with_axis(spec, axis, group_size=None):
     """Return `spec` with that axis."""
-    return nq.QuantSpec(spec.bits, spec.signed, spec.symmetric, axis, spec.narrow_range)
+    return replace(spec, axis=axis, group_size=group_size)
 
 
 def random_qparams(rng, spec, shape, profile="default", dtype=np.float32):
     """Return scales and zero points anywhere they may be, for an array of that shape."""
-    channels = () if spec.axis is None else (shape[spec.axis],)
-    scale = rng.uniform(0.01, 0.1, channels).astype(dtype)
-    zero_point = rng.integers(spec.qmin, spec.qmax + 1, channels)
+    channels = scale_shape(spec, shape)
+    # About the same share of the range for all widths, so that most data are inside and some outside.
+    scale = (rng.uniform(0.01, 0.1, channels) * 2.0 ** (8 - max(spec.bits, 8))).astype(dtype)
+    if spec.zero_aligned:
+        zero_point = rng.integers(spec.qmin, spec.qmax, channels, endpoint=True)
+    else:
+        zero_point = rng.uniform(-2, 0, channels) - float(spec.qmin) * scale
     return nq.QParams(scale[()] if channels else dtype(scale), zero_point, spec, profile=profile)
+
+
+def scale_shape(spec, shape):
+    """Return the shape of the scales for an array of that shape."""
+    if spec.axis is None:
+        return ()
+    if spec.group_size is None:
+        return (shape[spec.axis],)
+    axis = spec.axis % len(shape)
+    return (*shape[:axis], shape[axis] // spec.group_size, *shape[axis + 1 :])
 
 
 def arguments(qparams):
     """Return a `QParams` as the positional arguments of the twins in `ndquant.reference`."""
     spec = qparams.spec
-    return qparams.scale, qparams.zero_point, spec.qmin, spec.qmax, spec.axis, qparams.profile
+    grid = spec.qmin, spec.qmax, spec.axis, qparams.profile, spec.group_size
+    return qparams.scale, qparams.zero_point, *grid
 
 
 def edge_values(dtype):
@@ -87,9 +143,16 @@ def values(rng, shape, dtype):
 def boundary_values(qparams, dtype):
     """Values halfway between two codes and at the ends of the range, each with its neighbours of one ulp."""
     spec, kind = qparams.spec, np.dtype(dtype).type
-    half_steps = np.arange(2 * (spec.qmin - 3), 2 * (spec.qmax + 3)) / 2 - int(qparams.zero_point)
-    x = (half_steps * float(qparams.scale)).astype(kind)
+    codes = np.arange(2 * (spec.qmin - 3), 2 * (spec.qmax + 3)) if spec.bits <= 12 else _some_half_steps(spec)
+    zero, offset = (int(qparams.zero_point), 0) if spec.zero_aligned else (0, float(qparams.zero_point))
+    x = ((codes / 2 - zero) * float(qparams.scale) + offset).astype(kind)
     return np.concatenate([x, np.nextafter(x, kind(-np.inf)), np.nextafter(x, kind(np.inf))])
+
+
+def _some_half_steps(spec):
+    """Return twice the codes and what lies between them, near the ends of wide codes and around 0."""
+    near = np.arange(-300, 300)
+    return np.concatenate([2 * spec.qmin + near, near, 2 * spec.qmax + near])
 
 
 def assert_same_bits(found, expected):

@@ -132,6 +132,44 @@ def test_codes_must_fit_a_byte(q):
         nq.dequantize(np.array(q), QP)
 
 
+@pytest.mark.parametrize("bits, size", [(9, 16), (16, 16), (17, 32), (32, 32)])
+def test_codes_must_fit_the_size_of_the_spec(bits, size):
+    qp = nq.QParams(0.5, 0, nq.QuantSpec(bits))
+    limit = 2**size
+    for q in ([0, limit], [-limit // 2 - 1], [-1, limit // 2]):
+        with pytest.raises(ValueError, match=f"q: codes must fit int{size} or uint{size}, got values from"):
+            nq.dequantize(np.array(q), qp)
+    np.testing.assert_array_equal(nq.dequantize(np.int8([-3, 4]), qp), [-1.5, 2])
+    np.testing.assert_array_equal(nq.dequantize(np.array([0, limit - 1]), qp), [0, (limit - 1) / 2])
+
+
+@pytest.mark.parametrize("bits, signed", [(9, True), (16, False), (24, True), (32, False)])
+def test_outputs_of_wide_codes(bits, signed):
+    qp = nq.QParams(np.float32(0.1), 0, nq.QuantSpec(bits, signed=signed))
+    wanted, other = qp.spec.dtype, np.dtype(f"{'u' if signed else ''}int{8 * qp.spec.dtype.itemsize}")
+    for out in (np.zeros((2, 3), other), np.zeros((2, 3), np.int8), np.zeros((2, 3), wanted.newbyteorder())):
+        with pytest.raises(ValueError, match=f"out: dtype must be {wanted}, got"):
+            nq.quantize(X, qp, out=out)
+    with pytest.raises(ValueError, match="out: must be writeable"):
+        nq.quantize(X, qp, out=unwriteable(np.zeros((2, 3), wanted)))
+    with pytest.raises(ValueError, match="out: must be aligned"):
+        nq.quantize(X, qp, out=unaligned((2, 3), wanted))
+    out = np.zeros((2, 3), wanted)
+    assert nq.quantize(X, qp, out=out) is out
+    assert (out == 10).all()
+
+
+def test_codes_may_replace_floats_of_their_size():
+    x = np.arange(6, dtype=np.float32)
+    qp = nq.QParams(np.float32(0.5), 0, nq.QuantSpec(32))
+    codes = nq.quantize(x, qp, out=x.view(np.int32))
+    np.testing.assert_array_equal(codes, [0, 2, 4, 6, 8, 10])
+    back = nq.dequantize(codes, qp, out=codes.view(np.float32))
+    np.testing.assert_array_equal(back, np.arange(6))
+    with pytest.raises(ValueError, match="out overlaps q"):
+        nq.dequantize(codes[:2], qp, out=codes.view(np.float32)[1:3])
+
+
 def test_codes_of_uint64_that_pass_int64():
     with pytest.raises(ValueError, match="q: codes must fit int8 or uint8, got values from 0 to 18446744073709551615"):
         nq.dequantize(np.array([2**64 - 1], np.uint64), QP)
@@ -163,6 +201,24 @@ def test_axes_must_fit(name):
         call(np.ones((3, 2)), QP3)
     with pytest.raises(ValueError, match=f"{argument}: has 1 dimensions, so axis -2"):
         call(np.ones(3), nq.QParams(np.ones(3), 0, nq.QuantSpec(axis=-2)))
+
+
+GROUPS = nq.QParams(np.full((2, 3), 0.1, np.float32), 0, nq.QuantSpec(8, group_size=4))
+
+
+@pytest.mark.parametrize("name", CALLS_WITH_QPARAMS)
+def test_groups_must_fit(name):
+    call, argument = CALLS_WITH_QPARAMS[name], "q" if name == "dequantize" else "x"
+    with pytest.raises(ValueError, match=f"group_size: 4 does not divide the 13 elements of axis -1 of {argument}"):
+        call(np.ones((2, 13)), GROUPS)
+    for shape in ((2, 8), (2, 16), (3, 12), (12,), (2, 12, 12), (1, 2, 12), (0, 12)):
+        with pytest.raises(ValueError, match=rf"{argument}: shape must be \(2, 12\), got"):
+            call(np.ones(shape), GROUPS)
+    with pytest.raises(ValueError, match=f"{argument}: has 0 dimensions, so axis -1 does not exist"):
+        call(np.ones(()), GROUPS)
+    first = nq.QParams(np.full((1, 3), 0.1), 0, nq.QuantSpec(8, axis=0, group_size=4))
+    with pytest.raises(ValueError, match=rf"{argument}: shape must be \(4, 3\), got \(4, 2\)"):
+        call(np.ones((4, 2)), first)
 
 
 @pytest.mark.parametrize("name", CALLS_WITH_DY)

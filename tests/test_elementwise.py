@@ -59,6 +59,42 @@ def test_twins_agree_on_all_specs(backend, rng, profile):
                 check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
 
 
+@pytest.mark.parametrize("profile", cases.PROFILES)
+@pytest.mark.parametrize("spec", cases.WIDE_SPECS, ids=str)
+def test_twins_agree_on_wide_codes(backend, rng, spec, profile):
+    for shape, axis in (((531,), None), ((3, 177), 0), ((177, 3), 1)):
+        for dtype in cases.FLOATS:
+            qp = cases.random_qparams(rng, cases.with_axis(spec, axis), shape, profile, np.float64)
+            check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
+
+
+@pytest.mark.parametrize("profile", cases.OFFSET_PROFILES)
+@pytest.mark.parametrize("spec", cases.OFFSET_SPECS, ids=str)
+def test_twins_agree_on_float_offsets(backend, rng, spec, profile):
+    for shape, axis in (((531,), None), ((3, 177), 0), ((177, 3), 1)):
+        for dtype in cases.FLOATS:
+            qp = cases.random_qparams(rng, cases.with_axis(spec, axis), shape, profile)
+            check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
+
+
+@pytest.mark.parametrize("shape, axis, group_size", cases.GROUPS, ids=str)
+def test_twins_agree_on_groups(backend, rng, shape, axis, group_size):
+    specs = (cases.SPECS[2], cases.WIDE_SPECS[4], cases.OFFSET_SPECS[0])
+    for spec in specs:
+        for dtype in (np.float32, np.float64):
+            qp = cases.random_qparams(rng, cases.with_axis(spec, axis, group_size), shape)
+            check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
+
+
+def test_a_group_is_a_channel(backend, rng):
+    """Groups that fill their axis are the channels of the other axis; groups of 1 are a scale for each element."""
+    x = cases.values(rng, (6, 35), np.float32)
+    per_row = nq.choose_qparams(x, nq.QuantSpec(4, axis=0), nonfinite="ignore")
+    per_group = nq.QParams(per_row.scale.reshape(6, 1), 0, nq.QuantSpec(4, group_size=35))
+    assert_same_bits(nq.quantize(x, per_group), nq.quantize(x, per_row))
+    assert_same_bits(nq.fake_quantize(x, per_group), nq.fake_quantize(x, per_row))
+
+
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
 @pytest.mark.parametrize("profile", cases.PROFILES)
 @pytest.mark.parametrize("zero_point", cases.ZERO_POINTS)
@@ -70,12 +106,33 @@ def test_rounding_boundaries_and_one_ulp_beside_them(backend, rng, zero_point, p
         check_all(x, np.ones_like(x), qp)
 
 
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("profile", cases.PROFILES)
+@pytest.mark.parametrize("spec", cases.WIDE_SPECS, ids=str)
+def test_rounding_boundaries_of_wide_codes(backend, rng, spec, profile, dtype):
+    for zero_point in (spec.qmin, 17, spec.qmax):
+        for scale in (0.00214854861, 1.0, *rng.uniform(1e-6, 1, 3)):
+            qp = nq.QParams(dtype(scale), zero_point, spec, profile=profile)
+            x = cases.boundary_values(qp, dtype)
+            check_all(x, np.ones_like(x), qp)
+
+
+@pytest.mark.parametrize("dtype", (np.float32, np.float64))
+@pytest.mark.parametrize("profile", cases.OFFSET_PROFILES)
+@pytest.mark.parametrize("spec", cases.OFFSET_SPECS, ids=str)
+def test_rounding_boundaries_of_float_offsets(backend, rng, spec, profile, dtype):
+    for offset in (-2.5, 0.0, 1 / 3, *rng.uniform(-9, 9, 3)):
+        qp = nq.QParams(dtype(rng.uniform(1e-6, 1)), offset, spec, profile=profile)
+        x = cases.boundary_values(qp, dtype)
+        check_all(x, np.ones_like(x), qp)
+
+
 def test_the_reciprocal_decides_ties_as_pytorch_does(backend):
     """0.273939937 / 0.00214854861 is just below 127.5, the product with the reciprocal is 127.5 and rounds to 128."""
     qp = nq.QParams(np.float32(0.00214854861), 0, nq.QuantSpec(8, signed=False, symmetric=False))
     assert nq.quantize(np.float32(0.273939937), qp) == 128
-    textbook = nq.QParams(qp.scale, 0, qp.spec, profile="textbook")
-    assert nq.quantize(np.float32(0.273939937), textbook) == 127
+    for profile in ("onnx", "textbook"):
+        assert nq.quantize(np.float32(0.273939937), nq.QParams(qp.scale, 0, qp.spec, profile=profile)) == 127
 
 
 @pytest.mark.parametrize("dtype", cases.FLOATS)
@@ -96,6 +153,39 @@ def test_a_gradient_is_selected_not_multiplied(backend):
     dy = np.array([np.nan, -1.0, np.nan, -0.0], np.float32)
     dx = nq.fake_quantize_backward(dy, x, qp)
     assert_same_bits(dx, np.array([0.0, 0.0, np.nan, -0.0], np.float32))
+
+
+def test_wide_codes_are_computed_in_float64_whatever_the_data(backend):
+    """In float32 the scale would be rounded, and 2^31 - 1 would become 2^31, which is no code."""
+    spec = nq.QuantSpec(32)
+    qp = nq.QParams(np.nextafter(0.1, 1), 0, spec)
+    x = np.array([3e9, -3e9, 1.0, 123456.7], np.float32)
+    codes = nq.quantize(x, qp)
+    np.testing.assert_array_equal(codes, [2**31 - 1, -(2**31), 10, np.rint(x[3].astype(float) * (1 / qp.scale))])
+    y = nq.dequantize(codes, qp, dtype=np.float32)
+    assert_same_bits(y, (codes.astype(float) * qp.scale).astype(np.float32))
+    assert_same_bits(nq.fake_quantize(x, qp), y)
+
+
+def test_the_subtraction_of_wide_codes_does_not_overflow(backend):
+    spec = nq.QuantSpec(32, signed=False, symmetric=False)
+    qp = nq.QParams(0.5, 2**32 - 1, spec)
+    np.testing.assert_array_equal(nq.dequantize(np.uint32([0, 2**32 - 1]), qp), [-(2.0**32 - 1) / 2, 0])
+    signed = nq.QParams(0.5, 2**31 - 1, nq.QuantSpec(32, symmetric=False))
+    np.testing.assert_array_equal(nq.dequantize(np.int32([-(2**31)]), signed), [-(2.0**32 - 1) / 2])
+
+
+def test_a_float_offset_is_the_tutorials_quantizer(backend, rng):
+    """FMS: ``zp = clip_min; y = round((clip(x) - zp) / step) * step + zp``, with 0 between two codes."""
+    qp = nq.QParams.from_range(-2.5, 2.5, nq.QuantSpec(4, signed=False, symmetric=False, zero_aligned=False))
+    x = rng.standard_normal(5000)
+    step = 5.0 / 15
+    codes = np.round((np.clip(x, -2.5, 2.5) + 2.5) / step)
+    np.testing.assert_array_equal(nq.quantize(x, qp), codes)
+    assert_same_bits(nq.fake_quantize(x, qp), codes * step - 2.5)
+    assert qp.zero_point == -2.5 and abs(nq.fake_quantize(0.0, qp)) == pytest.approx(step / 2)
+    aligned = nq.QParams.from_range(-2.5, 2.5, nq.QuantSpec(4, signed=False, symmetric=False))
+    assert nq.fake_quantize(0.0, aligned) == 0
 
 
 def test_float64_is_computed_in_float64(backend):
@@ -183,9 +273,12 @@ def test_any_layout_gives_what_a_plain_copy_gives(backend, data):
     dtype = data.draw(st.sampled_from(cases.FLOATS))
     shape = data.draw(hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=9))
     axis = data.draw(st.sampled_from([None, *range(-len(shape), len(shape))]))
-    spec = cases.with_axis(data.draw(st.sampled_from(cases.SPECS)), axis)
+    spec = data.draw(st.sampled_from(cases.SPECS + cases.WIDE_SPECS + cases.OFFSET_SPECS))
+    sizes = [None] if axis is None else [None, *(n for n in range(1, 10) if shape[axis] % n == 0)]
+    spec = cases.with_axis(spec, axis, data.draw(st.sampled_from(sizes), label="group size"))
+    profiles = cases.PROFILES if spec.zero_aligned else cases.OFFSET_PROFILES
     rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
-    qp = cases.random_qparams(rng, spec, shape, data.draw(st.sampled_from(cases.PROFILES)))
+    qp = cases.random_qparams(rng, spec, shape, data.draw(st.sampled_from(profiles)))
     x, dy = cases.values(rng, shape, dtype), cases.values(rng, shape, dtype)
     x2, dy2 = strided(x, data), strided(dy, data)
     np.testing.assert_array_equal(x2, x)

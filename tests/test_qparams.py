@@ -29,6 +29,13 @@ AFFINE = nq.QuantSpec(8, signed=False, symmetric=False)
         ({"bits": 2}, (-2, 1, np.int8)),
         ({"bits": 1, "signed": False, "symmetric": False}, (0, 1, np.uint8)),
         ({"bits": 1, "symmetric": False}, (-1, 0, np.int8)),
+        ({"bits": 1, "zero_aligned": False}, (-1, 0, np.int8)),
+        ({"bits": 9}, (-256, 255, np.int16)),
+        ({"bits": 16, "signed": False}, (0, 65535, np.uint16)),
+        ({"bits": 16, "narrow_range": True}, (-32767, 32767, np.int16)),
+        ({"bits": 17, "signed": False}, (0, 2**17 - 1, np.uint32)),
+        ({"bits": 32}, (-(2**31), 2**31 - 1, np.int32)),
+        ({"bits": 32, "signed": False}, (0, 2**32 - 1, np.uint32)),
     ],
 )
 def test_codes_of_a_spec(arguments, limits):
@@ -48,14 +55,18 @@ def test_a_spec_is_a_value():
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"bits": 0}, ValueError, "bits: must be 1 to 8, got 0"),
-        ({"bits": 9}, ValueError, "bits: must be 1 to 8, got 9"),
+        ({"bits": 0}, ValueError, "bits: must be 1 to 32, got 0"),
+        ({"bits": 33}, ValueError, "bits: must be 1 to 32, got 33"),
         ({"bits": 8.0}, TypeError, "bits: must be an int"),
         ({"bits": True}, TypeError, "bits: must be an int"),
         ({"bits": "8"}, TypeError, "bits: must be an int"),
         ({"signed": 1}, TypeError, "signed: must be True or False, got 1"),
         ({"symmetric": None}, TypeError, "symmetric: must be True or False"),
         ({"narrow_range": "no"}, TypeError, "narrow_range: must be True or False"),
+        ({"zero_aligned": 0}, TypeError, "zero_aligned: must be True or False, got 0"),
+        ({"group_size": 32.0}, TypeError, "group_size: must be an int or None, got 32.0"),
+        ({"group_size": True}, TypeError, "group_size: must be an int or None, got True"),
+        ({"group_size": 0}, ValueError, "group_size: must be at least 1, got 0"),
         ({"axis": 1.0}, TypeError, "axis: must be an int or None"),
         ({"axis": (0, 1)}, TypeError, "axis: must be an int or None"),
         ({"bits": 1}, ValueError, r"binary quantizer \(-1, \+1\)"),
@@ -65,6 +76,112 @@ def test_a_spec_is_a_value():
 def test_bad_specs(arguments, error, message):
     with pytest.raises(error, match=message):
         nq.QuantSpec(**arguments)
+
+
+def test_the_order_of_the_arguments_of_a_spec():
+    spec = nq.QuantSpec(4, False, False, 1, 32, True, False)
+    fields = spec.bits, spec.signed, spec.symmetric, spec.axis, spec.group_size, spec.narrow_range, spec.zero_aligned
+    assert fields == (4, False, False, 1, 32, True, False)
+
+
+def test_groups_are_along_the_last_axis_by_default():
+    assert nq.QuantSpec(group_size=32) == nq.QuantSpec(axis=-1, group_size=32) != nq.QuantSpec(axis=0, group_size=32)
+    assert nq.QuantSpec(group_size=np.int64(32)).axis == -1
+
+
+GROUPED = nq.QParams(np.full((2, 3), 0.5, np.float32), 1, nq.QuantSpec(4, symmetric=False, group_size=8))
+OFFSET = nq.QParams(np.float32(0.5), -2.3, nq.QuantSpec(4, signed=False, symmetric=False, zero_aligned=False))
+
+
+def test_qparams_of_groups():
+    assert repr(GROUPED) == "QParams(int4, 6 groups of 8 on axis -1, scale 0.5..0.5)"
+    assert GROUPED.zero_point.shape == (2, 3) and GROUPED.range[0].shape == (2, 3)
+    assert pickle.loads(pickle.dumps(GROUPED)) == GROUPED
+    assert GROUPED != nq.QParams(GROUPED.scale, 1, nq.QuantSpec(4, symmetric=False, group_size=4))
+    wide = nq.QParams(np.full((4096, 128), 1 / 3), 0, nq.QuantSpec(16, signed=False, group_size=32), profile="textbook")
+    assert len(repr(wide)) < 80
+
+
+def test_qparams_with_a_float_offset():
+    assert repr(OFFSET) == "QParams(uint4, scale=0.5, zero_point=-2.3)"
+    assert OFFSET.zero_point == np.float32(-2.3) and OFFSET.zero_point.dtype == np.float32
+    assert OFFSET.range == (np.float32(-2.3), np.float32(7.5) + np.float32(-2.3))
+    assert pickle.loads(pickle.dumps(OFFSET)) == OFFSET != nq.QParams(np.float32(0.5), -2.2, OFFSET.spec)
+    per_channel = nq.QParams([1.0, 2.0], 0.25, nq.QuantSpec(axis=0, zero_aligned=False))
+    np.testing.assert_array_equal(per_channel.zero_point, [0.25, 0.25])
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ((0.5, np.nan, OFFSET.spec), ValueError, "zero_point: must be a finite float64 as scale, got nan"),
+        ((np.float32(0.5), 1e39, OFFSET.spec), ValueError, "zero_point: must be a finite float32 as scale, got inf"),
+        ((0.5, "0", OFFSET.spec), TypeError, "zero_point: must be a real number"),
+        ((0.5, [0.5], OFFSET.spec), ValueError, r"zero_point: must have shape \(\) as scale, .* got shape \(1,\)"),
+        ((0.5, 0.5, nq.QuantSpec()), TypeError, "zero_point: must be an integer"),
+        ((0.5, 0, GROUPED.spec), ValueError, r"scale: must be an array that has axis -1, .* got shape \(\)"),
+        (([0.5], 0, nq.QuantSpec(axis=1, group_size=2)), ValueError, r"that has axis 1, .* got shape \(1,\)"),
+        (([[0.5]], [0], GROUPED.spec), ValueError, r"zero_point: must have shape \(1, 1\) as scale"),
+    ],
+)
+def test_bad_offsets_and_groups(arguments, error, message):
+    with pytest.raises(error, match=message):
+        nq.QParams(*arguments)
+
+
+@pytest.mark.parametrize("profile", ["torch", "onnx"])
+def test_profiles_without_float_offsets(profile):
+    calls = (
+        lambda: nq.QParams(0.5, 0.1, OFFSET.spec, profile=profile),
+        lambda: nq.QParams.from_range(-1, 1, OFFSET.spec, profile=profile),
+        lambda: nq.choose_qparams(np.ones(3), OFFSET.spec, profile=profile),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match=f"spec: profile '{profile}' knows integer zero points only"):
+            call()
+
+
+def test_the_range_of_a_float_offset_is_taken_as_it_is():
+    for low, high in ((-2.5, 2.5), (100.0, 200.0), (-3.0, -1.0)):
+        qp = nq.QParams.from_range(low, high, OFFSET.spec)
+        assert qp.range == (low, pytest.approx(high)) and qp.scale == (high - low) / 15
+        symmetric = nq.QParams.from_range(low, high, nq.QuantSpec(4, zero_aligned=False))
+        top = max(abs(low), abs(high))
+        assert symmetric.range == (pytest.approx(-top), pytest.approx(top))
+    constant = nq.QParams.from_range(7.3, 7.3, OFFSET.spec)
+    assert constant.scale == 1 and nq.fake_quantize(7.3, constant) == 7.3
+
+
+def test_one_bit_with_a_float_offset_is_the_binary_quantizer():
+    qp = nq.QParams.from_range(-1, 1, nq.QuantSpec(1, zero_aligned=False))
+    np.testing.assert_array_equal(nq.fake_quantize(np.array([-9.0, -0.1, 0.1, 9.0]), qp), [-1, -1, 1, 1])
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2, -1])
+@pytest.mark.parametrize("method", ["minmax", "mse", "percentile", "l2", "entropy"])
+def test_each_group_has_the_qparams_of_its_data(rng, axis, method):
+    x, size = rng.standard_normal((4, 6, 8)).astype(np.float32), 2
+    qp = nq.choose_qparams(x, nq.QuantSpec(4, symmetric=False, axis=axis, group_size=size), method)
+    assert qp.scale.shape == tuple(n // size if d == axis % 3 else n for d, n in enumerate(x.shape))
+    for g, group in enumerate(np.split(x, x.shape[axis] // size, axis)):
+        rows = np.moveaxis(group, axis, -1).reshape(-1, size)
+        per_row = nq.choose_qparams(rows, nq.QuantSpec(4, symmetric=False, axis=0), method)
+        np.testing.assert_array_equal(np.take(qp.scale, g, axis).reshape(-1), per_row.scale)
+        np.testing.assert_array_equal(np.take(qp.zero_point, g, axis).reshape(-1), per_row.zero_point)
+
+
+def test_bad_groups():
+    x = np.ones((4, 6), np.float32)
+    with pytest.raises(ValueError, match="group_size: 4 does not divide the 6 elements of axis -1 of x"):
+        nq.choose_qparams(x, nq.QuantSpec(group_size=4))
+    with pytest.raises(ValueError, match="x: has 2 dimensions, so axis 2 does not exist"):
+        nq.choose_qparams(x, nq.QuantSpec(axis=2, group_size=2))
+    with pytest.raises(ValueError, match="x: is empty"):
+        nq.choose_qparams(x[:0], nq.QuantSpec(group_size=2))
+    with pytest.raises(ValueError, match="spec: group_size must be None as this observer's, got 2"):
+        nq.MinMaxObserver(axis=-1).update(x).qparams(nq.QuantSpec(group_size=2))
+    with pytest.raises(TypeError, match="x: masked arrays are not supported"):
+        nq.choose_qparams(np.ma.array(x), nq.QuantSpec(group_size=2))
 
 
 def test_qparams_of_one_scale():
@@ -197,7 +314,7 @@ def test_unknown_profiles(profile):
         lambda: nq.choose_qparams(np.ones(3), nq.QuantSpec(), profile=profile),
         lambda: nq.MinMaxObserver(profile=profile),
     ):
-        with pytest.raises(ValueError, match="profile: must be one of default, torch, textbook, got"):
+        with pytest.raises(ValueError, match="profile: must be one of default, torch, onnx, textbook, got"):
             call()
 
 
@@ -225,11 +342,16 @@ finite64 = st.floats(allow_nan=False, allow_infinity=False)
 def check_range(low, high, kind):
     low, high = (kind(v) for v in sorted((low, high)))
     for profile in cases.PROFILES:
-        for spec in cases.SPECS:
+        offsets = cases.OFFSET_SPECS if profile in cases.OFFSET_PROFILES else ()
+        for spec in cases.SPECS + cases.WIDE_SPECS + offsets:
             scale, zero_point = reference.choose_scale_zero_point(
-                low, high, spec.qmin, spec.qmax, spec.symmetric, profile
+                low, high, spec.qmin, spec.qmax, spec.symmetric, profile, spec.zero_aligned
             )
             if profile == "textbook" and not spec.symmetric and abs(int(zero_point)) > 2**53:
+                continue
+            if not np.isfinite(scale):
+                with pytest.raises(ValueError, match="low, high: the scale of .* passes the range of float"):
+                    nq.QParams.from_range(low, high, spec, profile=profile)
                 continue
             qp = nq.QParams.from_range(low, high, spec, profile=profile)
             assert qp.scale.dtype == kind

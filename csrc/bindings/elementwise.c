@@ -244,15 +244,17 @@ static double grad_factor_of(PyObject *object, const ndq_elementwise *job)
 {
     if (object != Py_None)
         return PyFloat_AsDouble(object);
-    const double numel = (double)job->n / (double)(job->geometry.channels ? job->geometry.channels : 1);
+    const double numel = (double)job->n / (double)(job->params->channels ? job->params->channels : 1);
     const double levels = job->params->qmax > 0 ? (double)job->params->qmax : 1;
     return numel > 0 ? 1.0 / sqrt(numel * levels) : 1.0;
 }
 
-/* Outputs of the learnable backward besides dx: one number per channel, computed in float64. */
+/* Outputs of the learnable backward besides dx: one number per channel or group, computed in float64. */
 static PyArrayObject *channel_sums(const ndq_params_object *params)
 {
     const npy_intp channels = (npy_intp)params->params.channels;
+    if (params->groups)
+        return (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(params->groups), PyArray_DIMS(params->groups), NPY_DOUBLE);
     return (PyArrayObject *)PyArray_SimpleNew(params->per_channel ? 1 : 0, &channels, NPY_DOUBLE);
 }
 

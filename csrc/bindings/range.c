@@ -18,10 +18,11 @@ static PyArrayObject *range_end(PyObject *object, const char *name)
 
 int ndq_check_grid(const ndq_grid *grid)
 {
-    if (grid->bits >= 1 && grid->bits <= 8 && grid->qmin < grid->qmax && (int)grid->rule >= 0 &&
-        grid->rule <= NDQ_RANGE_TEXTBOOK && !(grid->symmetric && grid->bits == 1))
+    const bool codes = grid->bits >= 1 && grid->bits <= 32 && grid->qmin < grid->qmax && grid->qmin >= INT32_MIN &&
+                       grid->qmax <= UINT32_MAX;
+    if (codes && (int)grid->rule >= 0 && grid->rule < NDQ_RANGE_RULES && !(grid->symmetric && grid->bits == 1))
         return 0;
-    PyErr_Format(PyExc_ValueError, "codes %d..%d of %d bits (rule %d) are not supported", grid->qmin, grid->qmax,
+    PyErr_Format(PyExc_ValueError, "codes %lld..%lld of %d bits (rule %d) are not supported", grid->qmin, grid->qmax,
                  grid->bits, (int)grid->rule);
     return -1;
 }
@@ -33,7 +34,7 @@ static PyObject *py_scale_zero_point(PyObject *module, PyObject *args)
     PyArrayObject *low = NULL, *high = NULL, *scale = NULL, *zero = NULL;
     ndq_grid grid;
     int symmetric, rule;
-    if (!PyArg_ParseTuple(args, "OOiiipi:scale_zero_point", &low_arg, &high_arg, &grid.qmin, &grid.qmax, &grid.bits,
+    if (!PyArg_ParseTuple(args, "OOLLipi:scale_zero_point", &low_arg, &high_arg, &grid.qmin, &grid.qmax, &grid.bits,
                           &symmetric, &rule))
         return NULL;
     grid.symmetric = symmetric;
@@ -144,10 +145,11 @@ exit:
 
 int ndq_range_exec(PyObject *module)
 {
-    if (PyModule_AddIntConstant(module, "RANGE_DEFAULT", NDQ_RANGE_DEFAULT) < 0 ||
-        PyModule_AddIntConstant(module, "RANGE_TORCH", NDQ_RANGE_TORCH) < 0)
-        return -1;
-    return PyModule_AddIntConstant(module, "RANGE_TEXTBOOK", NDQ_RANGE_TEXTBOOK);
+    static const char *const names[NDQ_RANGE_RULES] = {"RANGE_DEFAULT", "RANGE_TORCH", "RANGE_TEXTBOOK", "RANGE_ONNX"};
+    for (int rule = 0; rule < NDQ_RANGE_RULES; rule++)
+        if (PyModule_AddIntConstant(module, names[rule], rule) < 0)
+            return -1;
+    return 0;
 }
 
 PyMethodDef ndq_range_methods[] = {

@@ -123,12 +123,13 @@ static int check_scales(edge *e)
     return finite ? 0 : -1;
 }
 
-/* The grid in the last arguments of both functions; the textbook rule rounds in another way than these. */
+/* The grid in the last arguments of both functions; the other rules round in another way than these. */
 static int check_grid(const ndq_grid *grid)
 {
     if (ndq_check_grid(grid) < 0)
         return -1;
-    if (grid->rule != NDQ_RANGE_TEXTBOOK && grid->qmin >= -128 && grid->qmax <= (grid->qmin < 0 ? 127 : 255))
+    const bool multiplies = grid->rule == NDQ_RANGE_DEFAULT || grid->rule == NDQ_RANGE_TORCH;
+    if (multiplies && grid->qmin >= -128 && grid->qmax <= (grid->qmin < 0 ? 127 : 255))
         return 0;
     PyErr_SetString(PyExc_ValueError, "rule, qmin, qmax: must be of a profile that multiplies, and codes of 8 bits");
     return -1;
@@ -153,7 +154,7 @@ static PyObject *py_observe_quantize(PyObject *module, PyObject *args)
     PyObject *x, *low, *high, *result = NULL;
     double weight;
     int symmetric, rule;
-    if (!PyArg_ParseTuple(args, "OOOdiiipi:observe_quantize", &x, &low, &high, &weight, &e.grid.qmin, &e.grid.qmax,
+    if (!PyArg_ParseTuple(args, "OOOdLLipi:observe_quantize", &x, &low, &high, &weight, &e.grid.qmin, &e.grid.qmax,
                           &e.grid.bits, &symmetric, &rule))
         return NULL;
     e.grid.symmetric = symmetric;
@@ -246,8 +247,8 @@ static void make_rows(void *ctx, size_t first, size_t count)
 /* No code of the grid is further from its zero point. */
 static int32_t largest_code(const ndq_grid *grid)
 {
-    const int zero = grid->qmin < 0 ? 0 : 1 << (grid->bits - 1), above = grid->qmax - zero, below = zero - grid->qmin;
-    return !grid->symmetric ? grid->qmax - grid->qmin : above > below ? above : below;
+    const int qmin = (int)grid->qmin, qmax = (int)grid->qmax, zero = qmin < 0 ? 0 : 1 << (grid->bits - 1);
+    return !grid->symmetric ? qmax - qmin : qmax - zero > zero - qmin ? qmax - zero : zero - qmin;
 }
 
 static ndq_packed *pack(weight *w)
@@ -271,7 +272,7 @@ static PyObject *py_quantize_weight(PyObject *module, PyObject *args)
     PyObject *w_arg, *bias, *packed = NULL, *result = NULL;
     double x_scale;
     int symmetric, rule, per_channel;
-    if (!PyArg_ParseTuple(args, "OOdiiipip:quantize_weight", &w_arg, &bias, &x_scale, &e->grid.qmin, &e->grid.qmax,
+    if (!PyArg_ParseTuple(args, "OOdLLipip:quantize_weight", &w_arg, &bias, &x_scale, &e->grid.qmin, &e->grid.qmax,
                           &e->grid.bits, &symmetric, &rule, &per_channel))
         return NULL;
     e->grid.symmetric = symmetric;

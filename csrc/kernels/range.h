@@ -8,15 +8,19 @@ typedef enum {
     NDQ_RANGE_DEFAULT,  /* the largest magnitude is a code, and no rounding tie */
     NDQ_RANGE_TORCH,    /* PyTorch's observers: UniformQuantizationObserverBase._calculate_qparams */
     NDQ_RANGE_TEXTBOOK, /* the range as it is: it need not include 0 */
+    NDQ_RANGE_ONNX,     /* ONNX's DynamicQuantizeLinear; symmetric ranges, which it does not know, as by default */
+    NDQ_RANGE_RULES
 } ndq_range_rule;
 
 typedef struct {
-    int qmin, qmax, bits;
+    long long qmin, qmax;
+    int bits;
     bool symmetric;
     ndq_range_rule rule;
 } ndq_grid;
 
-/* n ranges with finite low <= high; the scale is computed in their type. A scale that passes it is infinite. */
+/* n ranges with finite low <= high; the scale is computed in their type, for codes of more than 16 bits in float64 and
+ * then rounded to it. A scale that passes it is infinite. */
 void ndq_scale_zero_point_f32(const ndq_grid *grid, size_t n, const float *low, const float *high, float *scale,
                               int64_t *zero_point);
 void ndq_scale_zero_point_f64(const ndq_grid *grid, size_t n, const double *low, const double *high, double *scale,

@@ -1,10 +1,11 @@
-/* Written once for both float types. Parameters: T, the type; T_RINT, T_EPSILON; NAME(x), the name with the type's suffix. */
+/* Written once for both float types. Parameters: T, the type; T_RINT, T_EPSILON; NAME(x), the name with the type's
+ * suffix; CHOOSE_WIDE, what chooses scale and zero point of codes of more than 16 bits. */
 
 /* (high - low) / levels; a difference that overflows is formed in wider steps. */
-static T NAME(span)(T low, T high, int levels)
+static T NAME(span)(T low, T high, long long levels)
 {
     const T span = (high - low) / (T)levels;
-    return isfinite(span) ? span : (T)((double)high / levels - (double)low / levels);
+    return isfinite(span) ? span : (T)((double)high / (double)levels - (double)low / (double)levels);
 }
 
 static T NAME(magnitude)(T low, T high)
@@ -32,37 +33,60 @@ static void NAME(take_in_zero)(const ndq_grid *grid, T *low, T *high)
     *high = *high > 0 ? *high : 0;
 }
 
-/* Steps from 0 to the largest magnitude. */
-static T NAME(symmetric_steps)(const ndq_grid *grid, int zero)
+/* The zero point of a symmetric range. */
+static long long NAME(middle)(const ndq_grid *grid)
 {
-    const int above = grid->qmax - zero, below = zero - grid->qmin;
+    return grid->qmin < 0 ? 0 : 1LL << (grid->bits - 1);
+}
+
+/* Steps from 0 to the largest magnitude. */
+static T NAME(symmetric_steps)(const ndq_grid *grid)
+{
+    const long long above = grid->qmax - NAME(middle)(grid), below = NAME(middle)(grid) - grid->qmin;
     if (grid->rule == NDQ_RANGE_TORCH)
         return (T)(grid->qmax - grid->qmin) / 2;
-    return (T)(grid->rule == NDQ_RANGE_TEXTBOOK ? (1 << (grid->bits - 1)) - 1 : above < below ? above : below);
+    return (T)(grid->rule == NDQ_RANGE_TEXTBOOK ? (1LL << (grid->bits - 1)) - 1 : above < below ? above : below);
+}
+
+static T NAME(scale_of)(const ndq_grid *grid, T low, T high)
+{
+    const bool empty = low == 0 && high == 0, textbook = grid->rule == NDQ_RANGE_TEXTBOOK;
+    if (grid->symmetric)
+        return NAME(usable)(grid, NAME(magnitude)(low, high) / NAME(symmetric_steps)(grid), empty);
+    return NAME(usable)(grid, NAME(span)(low, high, textbook ? (1LL << grid->bits) - 1 : grid->qmax - grid->qmin), empty);
+}
+
+static T NAME(between_codes)(const ndq_grid *grid, T zero)
+{
+    const T qmin = (T)grid->qmin, qmax = (T)grid->qmax;
+    return zero < qmin ? qmin : zero > qmax ? qmax : zero;
+}
+
+static int64_t NAME(zero_of)(const ndq_grid *grid, T low, T scale)
+{
+    if (grid->symmetric)
+        return NAME(middle)(grid);
+    if (grid->rule == NDQ_RANGE_ONNX)
+        return (int64_t)T_RINT(NAME(between_codes)(grid, (T)grid->qmin - low / scale));
+    const T zero = (T)grid->qmin - T_RINT(low / scale);
+    return (int64_t)(grid->rule == NDQ_RANGE_TEXTBOOK ? zero : NAME(between_codes)(grid, zero));
 }
 
 static void NAME(choose)(const ndq_grid *grid, T low, T high, T *scale, int64_t *zero_point)
 {
     NAME(take_in_zero)(grid, &low, &high);
-    const bool empty = low == 0 && high == 0;
-    if (grid->symmetric) {
-        const int zero = grid->qmin < 0 ? 0 : 1 << (grid->bits - 1);
-        *scale = NAME(usable)(grid, NAME(magnitude)(low, high) / NAME(symmetric_steps)(grid, zero), empty);
-        *zero_point = zero;
-        return;
-    }
-    const bool textbook = grid->rule == NDQ_RANGE_TEXTBOOK;
-    const int steps = textbook ? (1 << grid->bits) - 1 : grid->qmax - grid->qmin;
-    *scale = NAME(usable)(grid, NAME(span)(low, high, steps), empty);
-    const T zero = (T)grid->qmin - T_RINT(low / *scale);
-    *zero_point = textbook ? (int64_t)zero : zero < grid->qmin ? grid->qmin : zero > grid->qmax ? grid->qmax : (int64_t)zero;
+    *scale = NAME(scale_of)(grid, low, high);
+    *zero_point = NAME(zero_of)(grid, low, *scale);
 }
 
 void NAME(ndq_scale_zero_point)(const ndq_grid *grid, size_t n, const T *low, const T *high, T *scale,
                                 int64_t *zero_point)
 {
     for (size_t i = 0; i < n; i++)
-        NAME(choose)(grid, low[i], high[i], &scale[i], &zero_point[i]);
+        if (grid->bits > 16)
+            CHOOSE_WIDE(grid, low[i], high[i], &scale[i], &zero_point[i]);
+        else
+            NAME(choose)(grid, low[i], high[i], &scale[i], &zero_point[i]);
 }
 
 /* The least scale that serves biases [first, end). */

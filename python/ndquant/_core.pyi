@@ -15,6 +15,7 @@ OFFSET_F64: Final[int]
 RANGE_DEFAULT: Final[int]
 RANGE_TORCH: Final[int]
 RANGE_TEXTBOOK: Final[int]
+RANGE_ONNX: Final[int]
 
 @final
 class Params:

@@ -30,6 +30,8 @@ def code_levels(low, high, spec, profile):
     """Return base and scale, float64, of the values ``base + k * scale`` that codes of these ranges stand for."""
     scale, zero_point = profile.scale_zero_point(low, high, spec)
     scale = scale.astype(np.float64)
+    if not spec.zero_aligned:
+        return scale * spec.qmin + zero_point, scale
     return scale * (spec.qmin - zero_point), scale
 
 

@@ -18,15 +18,16 @@ def quantize(x, qparams, out=None):
     Parameters
     ----------
     x : array_like of float
-        Any strides and byte order; per channel, `x` has one element per channel along the axis of `qparams`. NaN
-        becomes the lowest code, infinities the lowest and the highest.
+        Any strides and byte order; per channel, `x` has one element per channel along the axis of `qparams`, per group
+        ``group_size`` for each scale. NaN becomes the lowest code, infinities the lowest and the highest.
     qparams : QParams
     out : ndarray, optional
         Filled and returned: C-contiguous, of the shape of `x` and the dtype of ``qparams.spec``.
 
     Returns
     -------
-    ndarray of int8 or uint8, shape of `x`
+    ndarray of int, shape of `x`
+        Of ``qparams.spec.dtype``.
 
     Examples
     --------
@@ -42,13 +43,17 @@ def quantize(x, qparams, out=None):
 def dequantize(q, qparams, dtype=None, out=None):
     """Return the values that codes stand for: ``scale * (q - zero_point)``.
 
+    With ``zero_aligned=False`` that is ``scale * q + zero_point``.
+
     Parameters
     ----------
     q : array_like of int
-        Codes; integers wider than 8 bits are accepted if all values fit int8 or uint8.
+        Codes; integers of another size than ``qparams.spec.dtype`` are accepted if all values fit that size, signed or
+        unsigned.
     qparams : QParams
     dtype : dtype, optional
-        A floating-point dtype, in which this is computed; by default that of the scale.
+        A floating-point dtype, in which this is computed; by default that of the scale. Codes of more than 16 bits are
+        computed in float64 and then rounded to it.
     out : ndarray, optional
         Filled and returned: C-contiguous, of the shape of `q` and of `dtype`.
 
@@ -169,6 +174,7 @@ def fake_quantize_learnable_backward(dy, x, qparams, grad_factor=None, out=None)
     dx : ndarray, shape and dtype of `x`
         The straight-through gradient.
     dscale, dzero_point : shape and dtype of ``qparams.scale``
+        With ``zero_aligned=False`` the second is that of the float offset: `dy` outside the range.
 
     Examples
     --------
@@ -385,6 +391,8 @@ def quantize_weight(w, b, x_scale, spec, profile="default"):
     >>> codes, weight.w_qparams
     (array([[127, -50]], dtype=int8), QParams(int8, scale=0.01, zero_point=0))
     """
+    if not spec.is_byte_grid:
+        raise ValueError(f"spec: integer layers take up to 8 bits, zero_aligned=True and no groups, got {spec}")
     rule, per_channel = PROFILES[profile].range_rule, spec.axis is not None
     try:
         codes, scale, zero_point, params, bias, packed = _core.quantize_weight(

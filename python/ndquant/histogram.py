@@ -31,9 +31,9 @@ class Histogram:
     def __init__(self, table=None):
         self.table = table
 
-    def add(self, x, axis=None):
-        """Count the values of an array; one histogram for each index along `axis`."""
-        self.merge(Histogram(_core.histogram(x, axis)))
+    def add(self, x, axis=None, group_size=None):
+        """Count the values of an array; one histogram for each index, or each group of indices, along `axis`."""
+        self.merge(Histogram(_core.histogram(x, axis, group_size)))
 
     def merge(self, other):
         """Add the counts of another histogram of as many channels."""

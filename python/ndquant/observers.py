@@ -35,12 +35,14 @@ class Observer:
         Batches seen.
     """
 
-    def __init__(self, axis=None, profile="default", nonfinite="error"):
+    def __init__(self, axis=None, profile="default", nonfinite="error", group_size=None):
         check_axis(axis)
         find_profile(profile)
+        if group_size is not None:
+            axis = QuantSpec(axis=axis, group_size=group_size).axis
         if nonfinite not in _NONFINITE:
             raise ValueError(f"nonfinite: must be one of {', '.join(_NONFINITE)}, got {nonfinite!r}")
-        self.axis, self.profile, self.nonfinite = axis, profile, nonfinite
+        self.axis, self.profile, self.nonfinite, self.group_size = axis, profile, nonfinite, group_size
         self.count = 0
         self.low = self.high = self.dtype = None
         self._next = 0
@@ -74,7 +76,7 @@ class Observer:
 
     def _extremes(self, x):
         """Return the extremes of `x` after all checks."""
-        low, high, nans, infs = _core.minmax(x, self.axis)
+        low, high, nans, infs = _core.minmax(x, self.axis, self.group_size)
         if not x.size:
             raise ValueError(f"x: is empty, shape {x.shape}")
         if self.nonfinite == "error" and (nans or infs):
@@ -130,7 +132,8 @@ class Observer:
         return self
 
     def _settings(self):
-        return {"axis": self.axis, "profile": self.profile, "nonfinite": self.nonfinite}
+        names = ("axis", "profile", "nonfinite", "group_size")
+        return {name: getattr(self, name) for name in names}
 
     def _take_all(self, other):
         """Remember what another observer does."""
@@ -146,7 +149,7 @@ class Observer:
 
         Returns
         -------
-        low, high : float32 or float64, shape () or (channels,)
+        low, high : float32 or float64, shape () or (channels,) or that of the groups
         """
         self._check(spec)
         return self._typed(self.low, self.high)
@@ -156,6 +159,8 @@ class Observer:
             raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
         if spec.axis != self.axis:
             raise ValueError(f"spec: axis must be {self.axis} as this observer's, got {spec.axis}")
+        if spec.group_size != self.group_size:
+            raise ValueError(f"spec: group_size must be {self.group_size} as this observer's, got {spec.group_size}")
         if self.count == 0:
             raise QuantizationError(f"{type(self).__name__} has seen no data: call update(x) first")
         unseen = () if self.nonfinite == "error" else np.flatnonzero(~np.isfinite(self.low))
@@ -193,9 +198,11 @@ class MinMaxObserver(Observer):
     ----------
     axis : int, optional
         One range for each index along this axis; None is one for all.
-    profile : {"default", "torch", "textbook"}, default "default"
+    profile : {"default", "torch", "onnx", "textbook"}, default "default"
     nonfinite : {"error", "ignore"}, default "error"
         What to do with NaN and infinities.
+    group_size : int, optional
+        One range for each run of so many elements along `axis`, by default along the last one.
 
     Examples
     --------
@@ -220,7 +227,7 @@ class MovingAverageMinMaxObserver(Observer):
     ----------
     axis : int, optional
         One range for each index along this axis; None is one for all.
-    profile : {"default", "torch", "textbook"}, default "default"
+    profile : {"default", "torch", "onnx", "textbook"}, default "default"
     nonfinite : {"error", "ignore"}, default "error"
         What to do with NaN and infinities. A batch, or a channel of it, without a finite value does not count.
     averaging_constant : float, default 0.01
@@ -307,7 +314,7 @@ class MovingAverageMinMaxObserver(Observer):
         number = self._next
         in_order = number == self._folded == len(self._numbers)
         is_float32 = x.dtype == _FLOAT32 and (self.dtype is None or self.dtype == _FLOAT32)
-        if not (in_order and is_float32 and self._in_one_call and spec.axis is None):
+        if not (in_order and is_float32 and self._in_one_call and spec.axis is None and spec.is_byte_grid):
             return self._update_then_quantize(x, spec)
         low, high = self._running or (None, None)
         rule = find_profile(self.profile).range_rule
@@ -342,9 +349,11 @@ class HistogramObserver(Observer):
     ----------
     axis : int, optional
         One range for each index along this axis; None is one for all.
-    profile : {"default", "torch", "textbook"}, default "default"
+    profile : {"default", "torch", "onnx", "textbook"}, default "default"
     nonfinite : {"error", "ignore"}, default "error"
         What to do with NaN and infinities.
+    group_size : int, optional
+        One range for each run of so many elements along `axis`, by default along the last one.
 
     Examples
     --------
@@ -365,13 +374,13 @@ class HistogramObserver(Observer):
 
     _METHODS = ("mse", "l2", "entropy", "percentile", "minmax")
 
-    def __init__(self, axis=None, profile="default", nonfinite="error"):
-        super().__init__(axis, profile, nonfinite)
+    def __init__(self, axis=None, profile="default", nonfinite="error", group_size=None):
+        super().__init__(axis, profile, nonfinite, group_size)
         self._histogram = Histogram()
 
     def _take(self, x, low, high, number):
         self._widen(low, high)
-        self._histogram.add(x, self.axis)
+        self._histogram.add(x, self.axis, self.group_size)
 
     def _take_all(self, other):
         self._widen(other.low, other.high)
@@ -393,7 +402,7 @@ class HistogramObserver(Observer):
 
         Returns
         -------
-        low, high : float32 or float64, shape () or (channels,)
+        low, high : float32 or float64, shape () or (channels,) or that of the groups
         """
         self._check(spec)
         if method not in self._METHODS:
@@ -451,7 +460,7 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
     x : array_like of float
         Not empty.
     spec : QuantSpec
-        Per channel if it has an axis.
+        Per channel if it has an axis, per group if it has a group size.
     method : {"minmax", "percentile", "mse", "l2", "entropy"}, default "minmax"
         How the range is chosen:
 
@@ -461,7 +470,7 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
         - "l2": from the extremes inwards, a hundred-thousandth of the values at a time, as long as the squared error falls:
           PyTorch's search, which ends at the first minimum that it meets.
         - "entropy": the threshold that keeps most of the information, as TensorRT's calibration defines it.
-    profile : {"default", "torch", "textbook"}, default "default"
+    profile : {"default", "torch", "onnx", "textbook"}, default "default"
     nonfinite : {"error", "ignore"}, default "error"
         What to do with NaN and infinities.
     percentile : float, default 99.99
@@ -483,6 +492,7 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
     """
     if not isinstance(spec, QuantSpec):
         raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
+    settings = spec.axis, profile, nonfinite, spec.group_size
     if method == "minmax":
-        return MinMaxObserver(spec.axis, profile, nonfinite).update(x).qparams(spec)
-    return HistogramObserver(spec.axis, profile, nonfinite).update(x).qparams(spec, method, percentile, p)
+        return MinMaxObserver(*settings).update(x).qparams(spec)
+    return HistogramObserver(*settings).update(x).qparams(spec, method, percentile, p)

@@ -10,7 +10,14 @@ import numpy as np
 from . import _core
 from .profiles import SMALLEST_SCALE, find_profile
 
-_RULES = {"multiply": _core.MULTIPLY, "textbook": _core.TEXTBOOK}
+#: The rule of the core by rounding and `QuantSpec.zero_aligned`.
+_RULES = {
+    ("multiply", True): _core.MULTIPLY,
+    ("divide", True): _core.DIVIDE,
+    ("textbook", True): _core.TEXTBOOK,
+    ("multiply", False): _core.OFFSET,
+    ("textbook", False): _core.OFFSET_F64,
+}
 
 #: Zero points are kept exactly in float64.
 _LARGEST_ZERO_POINT = 2**53
@@ -23,15 +30,22 @@ class QuantSpec:
     Parameters
     ----------
     bits : int, default 8
-        1 to 8.
+        1 to 32. With more than 16, all is computed in float64 whatever the data are.
     signed : bool, default True
         Codes -2^(bits-1) .. 2^(bits-1)-1, or 0 .. 2^bits-1.
     symmetric : bool, default True
         Ranges are chosen symmetric around 0, with the zero point in the middle of the codes.
     axis : int, optional
         One scale for each index along this axis; None is one for the whole array. May count from the end.
+    group_size : int, optional
+        One scale for each run of so many elements along `axis`, by default along the last one; scales have the shape of
+        the array with that axis divided by `group_size`, as in ONNX's blocked quantization.
     narrow_range : bool, default False
         Leave out the lowest code, so that symmetric codes are -127 .. 127.
+    zero_aligned : bool, default True
+        Whether 0 is a code exactly. If not, a float offset takes the place of the zero point,
+        ``code = clamp(rint((x - offset) / scale))``, and the ends of a range are the lowest and the highest code.
+        Integer layers cannot compute with such codes.
 
     Examples
     --------
@@ -45,24 +59,36 @@ class QuantSpec:
     signed: bool = True
     symmetric: bool = True
     axis: int | None = None
+    group_size: int | None = None
     narrow_range: bool = False
+    zero_aligned: bool = True
 
     def __post_init__(self):
-        for name in ("signed", "symmetric", "narrow_range"):
+        for name in ("signed", "symmetric", "narrow_range", "zero_aligned"):
             value = getattr(self, name)
             if not isinstance(value, (bool, np.bool_)):
                 raise TypeError(f"{name}: must be True or False, got {value!r}")
             object.__setattr__(self, name, bool(value))
         if not _is_int(self.bits):
             raise TypeError(f"bits: must be an int, got {self.bits!r}")
-        if not 1 <= self.bits <= 8:
-            raise ValueError(f"bits: must be 1 to 8, got {self.bits}")
+        if not 1 <= self.bits <= 32:
+            raise ValueError(f"bits: must be 1 to 32, got {self.bits}")
         check_axis(self.axis)
+        if self.group_size is not None:
+            self._check_group_size()
         if self.bits == 1:
             self._check_one_bit()
 
+    def _check_group_size(self):
+        if not _is_int(self.group_size):
+            raise TypeError(f"group_size: must be an int or None, got {self.group_size!r}")
+        if self.group_size < 1:
+            raise ValueError(f"group_size: must be at least 1, got {self.group_size}")
+        if self.axis is None:
+            object.__setattr__(self, "axis", -1)
+
     def _check_one_bit(self):
-        if self.symmetric:
+        if self.symmetric and self.zero_aligned:
             raise ValueError(
                 "bits=1 with symmetric=True has no code on one side of 0: "
                 "that is a binary quantizer (-1, +1), which this grid cannot express; use symmetric=False"
@@ -88,7 +114,30 @@ class QuantSpec:
     @property
     def dtype(self):
         """The smallest NumPy dtype that holds the codes."""
-        return np.dtype(np.int8 if self.signed else np.uint8)
+        size = 8 if self.bits <= 8 else 16 if self.bits <= 16 else 32
+        return np.dtype(f"{'' if self.signed else 'u'}int{size}")
+
+    @property
+    def is_byte_grid(self):
+        """Whether integer layers can take such codes: up to 8 bits, an integer zero point, none per group."""
+        return self.bits <= 8 and self.zero_aligned and self.group_size is None
+
+    def _shape_fits(self, shape):
+        """Whether scales may have this shape: one, one for each channel, or an array that has the axis."""
+        if self.axis is None:
+            return shape == ()
+        if self.group_size is None:
+            return len(shape) == 1
+        return -len(shape) <= self.axis < len(shape)
+
+    @property
+    def _shape_text(self):
+        """Which shapes of scales `_shape_fits` allows, for an error message."""
+        if self.axis is None:
+            return "a single number (spec.axis is None)"
+        if self.group_size is None:
+            return f"1-D, as spec.axis is {self.axis}"
+        return f"an array that has axis {self.axis}, as there is one for each group on it"
 
 
 def check_axis(axis):
@@ -106,13 +155,15 @@ class QParams:
 
     Parameters
     ----------
-    scale : float or array, shape () or (channels,)
+    scale : float or array, shape () or (channels,) or that of the groups
         Finite, at least 2^-126. Keeps its dtype if it is a float32 or float64 of NumPy; numbers of Python are float64.
     zero_point : int or array of int
         The code of 0, of the shape of `scale` or one for all channels. One of the codes, except in profile `textbook`.
+        With ``spec.zero_aligned=False`` a float, kept in the dtype of `scale`: the value of code 0,
+        ``real = scale * code + zero_point``.
     spec : QuantSpec
-        Per channel if `spec.axis` is not None.
-    profile : {"default", "torch", "textbook"}, default "default"
+        Per channel if `spec.axis` is not None, per group if `spec.group_size` is not None.
+    profile : {"default", "torch", "onnx", "textbook"}, default "default"
 
     Examples
     --------
@@ -128,8 +179,10 @@ class QParams:
         if not isinstance(spec, QuantSpec):
             raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
         row = find_profile(profile)
+        row.check_spec(spec)
         scale = _checked_scale(scale, spec)
-        zero_point = _checked_zero_point(zero_point, scale.shape, spec, row)
+        check = _checked_zero_point if spec.zero_aligned else _checked_offset
+        zero_point = check(zero_point, scale, spec, row)
         self.__dict__.update(scale=_frozen(scale), zero_point=_frozen(zero_point), spec=spec, profile=row.name)
 
     @classmethod
@@ -138,10 +191,10 @@ class QParams:
 
         Parameters
         ----------
-        low, high : float or array, shape () or (channels,)
+        low, high : float or array, shape () or (channels,) or that of the groups
             Finite, ``low <= high``. The scale is float32 if both are float32 or float16 of NumPy, else float64.
         spec : QuantSpec
-        profile : {"default", "torch", "textbook"}, default "default"
+        profile : {"default", "torch", "onnx", "textbook"}, default "default"
 
         Returns
         -------
@@ -156,9 +209,8 @@ class QParams:
         if not isinstance(spec, QuantSpec):
             raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
         low, high = _checked_range(low, high)
-        if low.shape != (() if spec.axis is None else (low.size,)):
-            wanted = "numbers (spec.axis is None)" if spec.axis is None else f"1-D, as spec.axis is {spec.axis}"
-            raise ValueError(f"low, high: must be {wanted}, got shape {low.shape}")
+        if not spec._shape_fits(low.shape):
+            raise ValueError(f"low, high: must be {spec._shape_text}, got shape {low.shape}")
         return cls._of_range(low, high, spec, find_profile(profile))
 
     @classmethod
@@ -170,7 +222,9 @@ class QParams:
             limits = f"{low.min():g} to {high.max():g}"
             raise ValueError(f"low, high: the scale of {limits} passes the range of {scale.dtype}")
         qparams = cls.__new__(cls)
-        zero_point = _narrowed(zero_point) if profile.any_zero_point else zero_point.astype(np.int32)
+        if spec.zero_aligned:
+            is_int32 = spec.bits <= 16 and not profile.any_zero_point
+            zero_point = zero_point.astype(np.int32) if is_int32 else _narrowed(zero_point)
         qparams.__dict__.update(scale=_frozen(scale), zero_point=_frozen(zero_point), spec=spec, profile=profile.name)
         return qparams
 
@@ -187,6 +241,8 @@ class QParams:
     def range(self):
         """The smallest and the largest value that codes stand for, each of the shape and dtype of `scale`."""
         kind = self.scale.dtype.type
+        if not self.spec.zero_aligned:
+            return tuple((self.scale * kind(q) + self.zero_point)[()] for q in (self.spec.qmin, self.spec.qmax))
         zero_point = self.zero_point.astype(np.int64)
         steps = (np.asarray(q - zero_point).astype(kind) for q in (self.spec.qmin, self.spec.qmax))
         return tuple((self.scale * n)[()] for n in steps)
@@ -195,9 +251,9 @@ class QParams:
         """Make `_params`, the same for the kernels, when it is first needed."""
         if name != "_params":
             raise AttributeError(f"QParams has no attribute {name!r}")
-        rule = _RULES[find_profile(self.profile).rounding]
         scale, zero_point, spec = np.asarray(self.scale), np.asarray(self.zero_point), self.spec
-        self.__dict__[name] = _core.Params(scale, zero_point, spec.qmin, spec.qmax, spec.axis, 0, rule)
+        rule, group_size = _RULES[find_profile(self.profile).rounding, spec.zero_aligned], spec.group_size or 0
+        self.__dict__[name] = _core.Params(scale, zero_point, spec.qmin, spec.qmax, spec.axis, group_size, rule)
         return self.__dict__[name]
 
     def __setattr__(self, name, value):
@@ -223,10 +279,13 @@ class QParams:
     def __repr__(self):
         kind = f"{'' if self.spec.signed else 'u'}int{self.spec.bits}"
         profile = "" if self.profile == "default" else f", {self.profile}"
-        if self.spec.axis is None:
-            return f"QParams({kind}, scale={self.scale:.6g}, zero_point={self.zero_point}{profile})"
-        scales = f"scale {self.scale.min():.3g}..{self.scale.max():.3g}" if self.scale.size else "no scale"
-        return f"QParams({kind}, axis={self.spec.axis}, {self.scale.size} channels, {scales}{profile})"
+        axis, group_size, n = self.spec.axis, self.spec.group_size, self.scale.size
+        if axis is None:
+            zero_point = f"{self.zero_point:d}" if self.spec.zero_aligned else f"{self.zero_point:.6g}"
+            return f"QParams({kind}, scale={self.scale:.6g}, zero_point={zero_point}{profile})"
+        scales = f"scale {self.scale.min():.3g}..{self.scale.max():.3g}" if n else "no scale"
+        where = f"axis={axis}, {n} channels" if group_size is None else f"{n} groups of {group_size} on axis {axis}"
+        return f"QParams({kind}, {where}, {scales}{profile})"
 
 
 def _restore(scale, zero_point, spec, profile):
@@ -262,9 +321,8 @@ def _first_bad(array, bad, name):
 
 def _checked_scale(scale, spec):
     array = _numbers(scale, "scale", "fiu", "a real number or an array of them").astype(_float_type(scale))
-    if array.ndim != (spec.axis is not None):
-        wanted = "a single number (spec.axis is None)" if spec.axis is None else f"1-D, as spec.axis is {spec.axis}"
-        raise ValueError(f"scale: must be {wanted}, got shape {array.shape}")
+    if not spec._shape_fits(array.shape):
+        raise ValueError(f"scale: must be {spec._shape_text}, got shape {array.shape}")
     bad = ~(np.isfinite(array) & (array >= SMALLEST_SCALE))
     if bad.any():
         name, value = _first_bad(array, bad, "scale")
@@ -272,10 +330,8 @@ def _checked_scale(scale, spec):
     return array
 
 
-def _checked_zero_point(zero_point, shape, spec, profile):
+def _checked_zero_point(zero_point, scale, spec, profile):
     array = _numbers(zero_point, "zero_point", "iu", "an integer or an array of them")
-    if array.ndim and array.shape != shape:
-        raise ValueError(f"zero_point: must have shape {shape} as scale, or be one number, got shape {array.shape}")
     low, high = spec.qmin, spec.qmax
     if profile.any_zero_point:
         low, high = -_LARGEST_ZERO_POINT, _LARGEST_ZERO_POINT
@@ -283,7 +339,26 @@ def _checked_zero_point(zero_point, shape, spec, profile):
     if bad.any():
         name, value = _first_bad(array, bad, "zero_point")
         raise ValueError(f"{name}: must be {low} to {high}, got {value}")
-    return _narrowed(np.broadcast_to(array, shape).astype(np.int64))
+    return _narrowed(_like_scale(array, scale).astype(np.int64))
+
+
+def _checked_offset(offset, scale, spec, profile):
+    with np.errstate(over="ignore"):
+        array = _numbers(offset, "zero_point", "fiu", "a real number or an array of them").astype(scale.dtype)
+    bad = ~np.isfinite(array)
+    if bad.any():
+        name, value = _first_bad(array, bad, "zero_point")
+        raise ValueError(f"{name}: must be a finite {scale.dtype} as scale, got {value}")
+    return _like_scale(array, scale).copy()
+
+
+def _like_scale(zero_point, scale):
+    """Return zero points in the shape of `scale`: one may serve all."""
+    if zero_point.ndim and zero_point.shape != scale.shape:
+        raise ValueError(
+            f"zero_point: must have shape {scale.shape} as scale, or be one number, got shape {zero_point.shape}"
+        )
+    return np.broadcast_to(zero_point, scale.shape)
 
 
 def _narrowed(zero_point):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from dataclasses import fields
 from math import prod
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from .lower import QuantizeEdge, edge_qparams
 from .module import Buffer, Module, Parameter
 
 FORMAT, VERSION = "ndquant graph", 1
-_SPEC_FIELDS = ("bits", "signed", "symmetric", "axis", "narrow_range")
+_SPEC_FIELDS = tuple(field.name for field in fields(QuantSpec))
 
 
 def save(graph, path):
@@ -95,7 +96,7 @@ def _qparams_header(qparams):
         "profile": qparams.profile,
         "dtype": scale.dtype.name,
         "scale": float(scale) if per_tensor else scale,
-        "zero_point": int(zero_point) if per_tensor else zero_point,
+        "zero_point": zero_point.item() if per_tensor else zero_point,
     }
 
 
@@ -261,8 +262,6 @@ def _qparams(header):
         raise ValueError(f"a scale of dtype {header['dtype']!r}")
     spec = QuantSpec(**header["spec"])
     scale = np.asarray(header["scale"], header["dtype"])
-    if scale.ndim != (spec.axis is not None):
-        raise ValueError(f"a scale of shape {scale.shape} for axis {spec.axis}")
     return QParams(scale[()], header["zero_point"], spec, profile=header["profile"])
 
 

@@ -38,7 +38,7 @@ class Quantizer:
         rules = PROFILES[profile]
         by_extremes = is_weight and config.method == "minmax"
         #: Whether `functional.quantize_weight` does for this weight all that there is to do.
-        self.in_one_call = by_extremes and rules.is_fast and rules.bias == "int32"
+        self.in_one_call = by_extremes and rules.is_fast and rules.bias == "int32" and config.spec.is_byte_grid
         #: Whether no weight lies outside its range: a symmetric range of `default` maps the largest one to a code.
         self.holds_all = self.in_one_call and config.spec.symmetric and profile == "default"
         #: Whether integer layers have an output stage of their own for these codes.

@@ -24,7 +24,7 @@ class QConfig:
         The input of the network; by default as `activation`.
     output : "float" or Quantize, default "float"
         The output of the last layer.
-    profile : {"default", "torch", "textbook"}, default "default"
+    profile : {"default", "torch", "onnx", "textbook"}, default "default"
         The rules of arithmetic.
     overrides : dict, default {}
         {node name, pattern, layer class: QConfig or None}; None keeps a layer in float. An exact name beats a
@@ -57,6 +57,7 @@ class QConfig:
         for name, value in (("activation", self.activation), ("input", self.input), ("output", self.output)):
             if isinstance(value, Quantize) and value.spec.axis is not None:
                 raise ValueError(f"{name}: integer layers take one scale per array there, so spec.axis must be None")
+        self._check_grids()
         if self.weight.spec.axis not in (None, 0):
             raise ValueError(f"weight: spec.axis must be None or 0, the output features, not {self.weight.spec.axis}")
         for key, value in self.overrides.items():
@@ -64,6 +65,13 @@ class QConfig:
                 raise TypeError(f"overrides: a key must be a name, a pattern or a class, not {key!r}")
             if value is not None and not isinstance(value, QConfig):
                 raise TypeError(f"overrides[{key!r}] must be a QConfig or None, not {type(value).__name__}")
+
+    def _check_grids(self):
+        for name in ("weight", "activation", "input", "output"):
+            value = getattr(self, name)
+            if isinstance(value, Quantize) and not value.spec.is_byte_grid:
+                wanted = "bits up to 8, group_size=None and zero_aligned=True"
+                raise ValueError(f"{name}: integer layers take a spec with {wanted}, not {value.spec}")
 
     def for_role(self, role):
         """Return the `Quantize` of an "input", "activation", "output" or "weight"."""
