@@ -22,7 +22,12 @@ from .test_gemm import LAYOUTS, in_strides, random_codes
 
 F32 = np.float32
 PER_ROW = nq.QuantSpec(8, axis=0)
-SPECS = (nq.QuantSpec(8), nq.QuantSpec(8, signed=False, symmetric=False), PER_ROW, nq.QuantSpec(4, signed=False, axis=0))
+SPECS = (
+    nq.QuantSpec(8),
+    nq.QuantSpec(8, signed=False, symmetric=False),
+    PER_ROW,
+    nq.QuantSpec(4, signed=False, axis=0),
+)
 
 
 def random_floats(rng, shape):
@@ -142,6 +147,7 @@ def test_other_floats_are_converted(rng):
 
 A, B = np.zeros((3, 4), F32), np.zeros((4, 5), F32)
 CODES, QPARAMS = np.zeros((4, 5), np.int8), nq.QParams(0.5, 0, nq.QuantSpec())
+FIVE = np.ones(5), np.zeros(5, int)
 
 
 @pytest.mark.parametrize(
@@ -154,8 +160,8 @@ CODES, QPARAMS = np.zeros((4, 5), np.int8), nq.QParams(0.5, 0, nq.QuantSpec())
         ((A, B[1:]), ValueError, "a: has 4 columns, b has 3 rows"),
         ((A, CODES.view(np.uint8), QPARAMS), TypeError, "b: expected codes of its QParams, int8, got dtype uint8"),
         ((A, CODES, 0.5), TypeError, "qparams: expected a QParams"),
-        ((A, CODES, nq.QParams(np.ones(5), np.zeros(5, int), nq.QuantSpec(axis=1))), ValueError, "axis must be None or 0"),
-        ((A, CODES, nq.QParams(np.ones(5), np.zeros(5, int), PER_ROW)), ValueError, "b: axis 0 must have 5 elements"),
+        ((A, CODES, nq.QParams(*FIVE, nq.QuantSpec(axis=1))), ValueError, "axis must be None or 0"),
+        ((A, CODES, nq.QParams(*FIVE, PER_ROW)), ValueError, "b: axis 0 must have 5 elements"),
         ((A, B, None, np.zeros((3, 5))), ValueError, "out: dtype must be float32, got float64"),
         ((A, B, None, np.zeros((5, 3), F32)), ValueError, "out: shape must be"),
         ((A, B, None, A), ValueError, "out: shape must be"),

@@ -339,6 +339,67 @@ static void check_large_products(const char *backend, const ndq_gemm_kernel *ker
     report(&g);
 }
 
+/* ---- Float products ---- */
+
+/* A matrix (rows, columns) of elements of `size` bytes, by rows or by columns. */
+static void set_strides(rng *r, size_t rows, size_t columns, ptrdiff_t size, ptrdiff_t *row, ptrdiff_t *column)
+{
+    const bool by_columns = below(r, 2);
+    *row = by_columns ? size : (ptrdiff_t)columns * size;
+    *column = by_columns ? (ptrdiff_t)rows * size : size;
+}
+
+/* Values of very different size, so that every order of adding shows. */
+static float *random_floats(rng *r, size_t n)
+{
+    float *x = must_alloc(n * sizeof(*x));
+    for (size_t i = 0; i < n; i++)
+        x[i] = ((float)below(r, 1 << 24) - (1 << 23)) / (float)(1 << below(r, 24));
+    return x;
+}
+
+static void check_float_product(group *g, rng *r, size_t M, size_t N, size_t K, const ndq_gemm_f32_kernel *kernel)
+{
+    float *a = random_floats(r, M * K), *b = random_floats(r, K * N), *scale = random_floats(r, K + 1);
+    float *zero = random_floats(r, K + 1), *c[2];
+    uint8_t *codes = random_codes(r, K * N, false);
+    ndq_gemm_f32_call call = {.M = M, .N = N, .K = K, .a.data = (const char *)a};
+    call.b = (ndq_terms){.type = (ndq_terms_type)below(r, 3), .scale = scale, .zero_point = zero, .per_row = below(r, 2)};
+    const bool floats = call.b.type == NDQ_TERMS_F32;
+    call.b.data = floats ? (const char *)b : (const char *)codes;
+    set_strides(r, M, K, sizeof(*a), &call.a.stride_m, &call.a.stride_k);
+    set_strides(r, K, N, floats ? sizeof(*b) : 1, &call.b.stride_k, &call.b.stride_n);
+    bool good = true;
+    for (int i = 0; i < 2; i++) {
+        call.kernel = i ? &ndq_gemm_f32_portable : kernel;
+        call.c = c[i] = random_floats(r, M * N);
+        good = good && ndq_gemm_f32(&call) == NDQ_OK;
+    }
+    if (!good || memcmp(c[0], c[1], M * N * sizeof(**c)))
+        FAIL(g, "M %zu N %zu K %zu, type %d", M, N, K, (int)call.b.type);
+    free(a);
+    free(b);
+    free(scale);
+    free(zero);
+    free(codes);
+    free(c[0]);
+    free(c[1]);
+}
+
+static void check_float_products(const char *backend, const ndq_gemm_f32_kernel *kernel)
+{
+    static const size_t large[][3] = {{150, 70, 300}, {3, 1100, 270}, {14, 33, 1024}};
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "float products %s", backend);
+    rng r = {3};
+    for (int i = 0; i < 300; i++)
+        check_float_product(&g, &r, below(&r, 40), below(&r, 70), below(&r, 80), kernel);
+    for (size_t i = 0; i < sizeof(large) / sizeof(large[0]); i++)
+        for (int j = 0; j < 4; j++)
+            check_float_product(&g, &r, large[i][0], large[i][1], large[i][2], kernel);
+    report(&g);
+}
+
 /* ---- Elementwise kernels ---- */
 
 enum { ELEMENTS = 5000, CHANNELS = 7 };
@@ -644,6 +705,7 @@ static void check_backend(const char *name, bool with_threads)
     check_elementwise(name, kernels);
     check_products(name, kernels->gemm);
     check_large_products(name, kernels->gemm);
+    check_float_products(name, kernels->gemm_f32);
     if (with_threads)
         check_threads(name);
 }
