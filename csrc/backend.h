@@ -137,7 +137,7 @@ typedef struct {
 
 #undef NDQ_DECLARE_SLOT
 
-/* One row. A NULL slot inherits from the next row; the last row, portable, is complete. */
+/* One row. A NULL slot inherits from the next row that is available; the last row, portable, is complete. */
 typedef struct {
     const char *name;
     bool (*available)(void);
@@ -146,7 +146,7 @@ typedef struct {
 
 extern const ndq_backend ndq_backend_portable;
 #ifdef NDQ_X86
-extern const ndq_backend ndq_backend_avx2, ndq_backend_avx512, ndq_backend_avx512vnni;
+extern const ndq_backend ndq_backend_avx2, ndq_backend_avx512, ndq_backend_avx512vnni, ndq_backend_avxvnni;
 #endif
 #ifdef NDQ_ARM64
 extern const ndq_backend ndq_backend_neon, ndq_backend_neondot;

@@ -6,6 +6,9 @@
 /* XCR0 bits: 1 SSE, 2 AVX, 5..7 AVX-512 masks and registers (Intel SDM vol. 1, 13.3). */
 enum { XCR0_YMM = 0x6, XCR0_ZMM = 0xe6 };
 
+/* Compilers that do not know it have no name for it (Intel SDM vol. 2, CPUID). */
+enum { LEAF_7_1_EAX_AVXVNNI = 1 << 4 };
+
 static uint32_t xcr0(void)
 {
     uint32_t low, high;
@@ -26,6 +29,11 @@ static ndq_cpu detect(void)
     cpu.avx512 = cpu.avx2 && (saved & XCR0_ZMM) == XCR0_ZMM && (b & bit_AVX512F) && (b & bit_AVX512BW) &&
                  (b & bit_AVX512DQ) && (b & bit_AVX512VL);
     cpu.avx512vnni = cpu.avx512 && (c & bit_AVX512VNNI);
+#ifdef NDQ_EMULATE
+    cpu.avxvnni = cpu.avx2;
+#else
+    cpu.avxvnni = cpu.avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & LEAF_7_1_EAX_AVXVNNI);
+#endif
     return cpu;
 }
 #elif defined(NDQ_ARM64) && defined(__linux__)

@@ -6,6 +6,7 @@ static const ndq_backend *const rows[] = {
 #ifdef NDQ_X86
     &ndq_backend_avx512vnni,
     &ndq_backend_avx512,
+    &ndq_backend_avxvnni,
     &ndq_backend_avx2,
 #endif
 #ifdef NDQ_ARM64
@@ -77,8 +78,9 @@ static size_t capped(size_t best)
 void ndq_dispatch_init(void)
 {
     for (size_t i = 0; i < ROWS; i++)
-        for (size_t j = i; j < ROWS; j++)
-            inherit(&composed[i], &rows[j]->kernels);
+        for (size_t j = i; j < ROWS; j++) /* a processor may have a row without all that stand below */
+            if (rows[j]->available())
+                inherit(&composed[i], &rows[j]->kernels);
     atomic_store(&in_use, capped(best_available()));
 }
 

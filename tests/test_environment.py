@@ -50,7 +50,12 @@ def test_info_names_the_processor_its_instruction_sets_and_the_backends():
 @pytest.mark.skipif(not os.path.exists("/proc/cpuinfo"), reason="this system has no /proc/cpuinfo")
 @pytest.mark.parametrize(
     "feature, flags",
-    (("avx2", {"avx2", "fma", "f16c"}), ("avx512vnni", {"avx512bw", "avx512vnni"}), ("neondot", {"asimddp"})),
+    (
+        ("avx2", {"avx2", "fma", "f16c"}),
+        ("avxvnni", {"avx2", "avx_vnni"}),
+        ("avx512vnni", {"avx512bw", "avx512vnni"}),
+        ("neondot", {"asimddp"}),
+    ),
 )
 def test_features_are_those_that_the_system_lists(feature, flags):
     with open("/proc/cpuinfo") as file:

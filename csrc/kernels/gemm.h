@@ -90,8 +90,8 @@ typedef struct ndq_gemm_kernel {
 
 extern const ndq_gemm_kernel ndq_gemm_portable, ndq_depthwise_portable;
 #ifdef NDQ_X86
-extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avx512vnni, ndq_depthwise_avx2,
-    ndq_depthwise_avx512;
+extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avxvnni, ndq_gemm_avx512vnni;
+extern const ndq_gemm_kernel ndq_depthwise_avx2, ndq_depthwise_avx512;
 #endif
 #ifdef NDQ_ARM64
 extern const ndq_gemm_kernel ndq_gemm_neon, ndq_gemm_neon_small, ndq_gemm_neondot;

@@ -1,0 +1,56 @@
+/* Tiles of the VNNI kernels: up to 12 rows by two vectors, or by one (narrow). vpdpbusd adds four products of u8
+ * activations by s8 weights to an int32, and wraps, so that the sum is exact modulo 2^32 whatever the order.
+ *
+ * Parameters: NAME(x), TARGET; VECTOR, the type of a vector of LANES words; LOAD(p), STORE(p, v), aligned; ZERO; and
+ * ADD_DOT(word, c0, c1), which adds the dot products of the word of a row with w0 and, if `wide`, w1. */
+
+/* DO(row, address of its word, its accumulators) for each row of the tile. */
+#define EACH_ROW(DO)                                                                                         \
+    DO(0, a0, c00, c01);                                                                                     \
+    if (rows > 1) DO(1, a0 + stride, c10, c11);                                                              \
+    if (rows > 2) DO(2, a0 + 2 * stride, c20, c21);                                                          \
+    if (rows > 3) DO(3, a3, c30, c31);                                                                       \
+    if (rows > 4) DO(4, a3 + stride, c40, c41);                                                              \
+    if (rows > 5) DO(5, a3 + 2 * stride, c50, c51);                                                          \
+    if (rows > 6) DO(6, a6, c60, c61);                                                                       \
+    if (rows > 7) DO(7, a6 + stride, c70, c71);                                                              \
+    if (rows > 8) DO(8, a6 + 2 * stride, c80, c81);                                                          \
+    if (rows > 9) DO(9, a9, c90, c91);                                                                       \
+    if (rows > 10) DO(10, a9 + stride, ca0, ca1);                                                            \
+    if (rows > 11) DO(11, a9 + 2 * stride, cb0, cb1)
+
+#define MULTIPLY(row, word, c0, c1) ADD_DOT(word, c0, c1)
+#define SAVE(row, word, c0, c1)                                                                              \
+    (STORE(acc + 2 * LANES * (row), c0), STORE(acc + 2 * LANES * (row) + LANES, c1))
+
+/* The accumulators are named one by one: gcc keeps an array of them in memory. */
+static inline __attribute__((always_inline)) TARGET void
+NAME(tile)(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
+           const void *panel, int32_t *acc)
+{
+    const int32_t *b = panel;
+    VECTOR c00 = ZERO, c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
+    VECTOR c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
+    VECTOR c60 = c00, c61 = c00, c70 = c00, c71 = c00, c80 = c00, c81 = c00;
+    VECTOR c90 = c00, c91 = c00, ca0 = c00, ca1 = c00, cb0 = c00, cb1 = c00;
+    const uint8_t *a0 = a, *a3 = a, *a6 = a, *a9 = a;
+    for (size_t run = 0; run < runs->runs; run++) {
+        a0 = a + runs->offset[run];
+        a3 = rows > 3 ? a0 + 3 * stride : a0;
+        a6 = rows > 6 ? a3 + 3 * stride : a0;
+        a9 = rows > 9 ? a6 + 3 * stride : a0;
+        for (size_t k = 0; k < runs->words; k++, b += 2 * LANES, a0 += 4, a3 += 4, a6 += 4, a9 += 4) {
+            const VECTOR w0 = LOAD(b), w1 = LOAD(b + LANES);
+            EACH_ROW(MULTIPLY);
+        }
+    }
+    EACH_ROW(SAVE);
+}
+
+#define TILE(kind, rows, wide)                                                                               \
+    static TARGET void NAME(kind##_##rows)(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,       \
+                                           const void *panel, int32_t *acc)                                  \
+    {                                                                                                        \
+        NAME(tile)(rows, wide, runs, a, stride, panel, acc);                                                 \
+    }
+#define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
