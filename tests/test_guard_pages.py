@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import ndquant as nq
-from ndquant import _core, functional
+from ndquant import _core, convolution, functional
 
 from .guard import guarded
 
@@ -75,6 +75,21 @@ def exercise_convolutions(side, rng):
                 nq.conv_transpose2d_integer(x.transpose(order), w, 2, groups=groups)
 
 
+def exercise_float_convolutions(side, rng):
+    """The same for convolutions of floats and their gradients, whose results are new arrays."""
+    for channels, outputs, height, width, window, groups in CONVOLUTIONS:
+        for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
+            shape = np.argsort(order)
+            x = guarded(rng.random(np.take((2, channels, height, width), shape), np.float32), side).transpose(order)
+            w = guarded(np.zeros((outputs, channels // groups, window, window), np.float32), side)
+            for stride, padding in ((1, 0), (1, 1), (2, 1), (3, 0)):
+                geometry = stride, padding, 1, groups
+                y = convolution.conv2d_f32(x, w, guarded(np.zeros(outputs, np.float32), side), *geometry)
+                dy = guarded(np.zeros(np.take(y.shape, shape), np.float32), side).transpose(order)
+                convolution.conv2d_f32_input_grad(dy, w, (height, width), *geometry)
+                convolution.conv2d_f32_weight_grad(dy, x, (window, window), *geometry)
+
+
 def call_all(x, dy, y, dx, q, qp):
     nq.quantize(x, qp, out=q)
     nq.dequantize(q, qp, dtype=x.dtype, out=y)
@@ -114,7 +129,8 @@ def test_kernels_stay_inside(backend, side):
 def test_convolutions_stay_inside(backend, side):
     done = run(
         "import numpy as np; from ndquant import _core; from tests import test_guard_pages as t;"
-        f"_core.set_backend({backend!r}); t.exercise_convolutions({side!r}, np.random.default_rng(0)); print('done')"
+        f"_core.set_backend({backend!r}); t.exercise_convolutions({side!r}, np.random.default_rng(0));"
+        f"t.exercise_float_convolutions({side!r}, np.random.default_rng(0)); print('done')"
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 

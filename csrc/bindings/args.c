@@ -178,6 +178,20 @@ static bool has_shape(PyArrayObject *array, int ndim, const npy_intp *shape)
     return PyArray_NDIM(array) == ndim && PyArray_CompareLists(PyArray_DIMS(array), shape, ndim);
 }
 
+PyArrayObject *ndq_floats_in_place(PyObject *object, const char *name, int ndim)
+{
+    PyArrayObject *given = ndq_float_array(object, name);
+    if (!given || ndq_check_ndim(given, name, ndim) < 0) {
+        ndq_release(given);
+        return NULL;
+    }
+    if (PyArray_TYPE(given) == NPY_FLOAT && PyArray_ISBEHAVED_RO(given))
+        return given;
+    PyArrayObject *array = ndq_contiguous(given, NPY_FLOAT);
+    ndq_release(given);
+    return array;
+}
+
 int ndq_check_same_shape(PyArrayObject *a, const char *a_name, PyArrayObject *b, const char *b_name)
 {
     if (has_shape(a, PyArray_NDIM(b), PyArray_DIMS(b)))

@@ -72,6 +72,9 @@ int ndq_type_of_codes(ndq_code_type codes);
 /* C-contiguous, aligned, native, of that type; the array itself if it is so already. */
 PyArrayObject *ndq_contiguous(PyArrayObject *array, int type);
 
+/* Floats of `ndim` dimensions as float32: the array itself, in whatever layout, if it is aligned and native. */
+PyArrayObject *ndq_floats_in_place(PyObject *object, const char *name, int ndim);
+
 /* `ndim` dimensions exactly. */
 int ndq_check_ndim(PyArrayObject *array, const char *name, int ndim);
 

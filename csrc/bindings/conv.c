@@ -1,5 +1,5 @@
 /* Integer convolutions: packed weights as an object, and the functions that convolve. */
-#include "args.h"
+#include "geometry.h"
 #include "module.h"
 
 #include "../kernels/conv.h"
@@ -11,100 +11,6 @@ typedef struct {
     ndq_conv_weights *weights;
 } packed_object;
 
-/* ---- Sizes ---- */
-
-/* What Python passes as (stride, padding, dilation, ...), each (along y, along x). */
-typedef struct {
-    Py_ssize_t stride[2], padding[2], dilation[2], output_padding[2];
-} geometry;
-
-static int check_numbers(const Py_ssize_t *numbers, const char *name, Py_ssize_t least)
-{
-    for (int i = 0; i < 2; i++) {
-        const bool too_small = numbers[i] < least;
-        if (!too_small && numbers[i] <= INT32_MAX)
-            continue;
-        PyErr_Format(PyExc_ValueError, "%s: must be at %s %zd, got %zd", name, too_small ? "least" : "most",
-                     too_small ? least : (Py_ssize_t)INT32_MAX, numbers[i]);
-        return -1;
-    }
-    return 0;
-}
-
-static int take_geometry(PyObject *object, geometry *g)
-{
-    *g = (geometry){{0}, {0}, {0}, {0}};
-    if (!PyArg_ParseTuple(object, "(nn)(nn)(nn)|(nn)", &g->stride[0], &g->stride[1], &g->padding[0], &g->padding[1],
-                          &g->dilation[0], &g->dilation[1], &g->output_padding[0], &g->output_padding[1]))
-        return -1;
-    return check_numbers(g->stride, "stride", 1) < 0 || check_numbers(g->padding, "padding", 0) < 0 ||
-                   check_numbers(g->dilation, "dilation", 1) < 0 ||
-                   check_numbers(g->output_padding, "output_padding", 0) < 0
-               ? -1
-               : 0;
-}
-
-/* in and taps are sizes of arrays, of which broadcasting can make any: too large for all that follows from them. */
-static int check_size(const char *name, Py_ssize_t size)
-{
-    if (size <= INT32_MAX)
-        return 0;
-    PyErr_Format(PyExc_ValueError, "%s: an axis of %zd is too long for a convolution", name, size);
-    return -1;
-}
-
-/* One axis (0: y, 1: x) of a convolution. */
-static int make_axis(const geometry *g, int i, Py_ssize_t in, Py_ssize_t taps, ndq_conv_axis *axis)
-{
-    if (check_size("x", in) < 0 || check_size("w", taps) < 0)
-        return -1;
-    const Py_ssize_t reach = (taps - 1) * g->dilation[i] + 1, padded = in + 2 * g->padding[i];
-    if (taps < 1 || reach > padded) {
-        PyErr_Format(PyExc_ValueError,
-                     "w: a window of %zd %s (%zd with dilation %zd) must have one or more and fit into the %zd of x "
-                     "(%zd with padding %zd)",
-                     taps, i ? "columns" : "rows", reach, g->dilation[i], in, padded, g->padding[i]);
-        return -1;
-    }
-    *axis = (ndq_conv_axis){
-        .in = (size_t)in,
-        .out = (size_t)((padded - reach) / g->stride[i] + 1),
-        .taps = (size_t)taps,
-        .stride = (size_t)g->stride[i],
-        .dilation = (size_t)g->dilation[i],
-        .pad = g->padding[i],
-    };
-    return 0;
-}
-
-/* One axis of a transposed convolution. */
-static int make_transposed_axis(const geometry *g, int i, Py_ssize_t in, Py_ssize_t taps, ndq_conv_axis *axis)
-{
-    if (check_size("x", in) < 0 || check_size("w", taps) < 0)
-        return -1;
-    const Py_ssize_t more = g->output_padding[i];
-    if (more && more >= g->stride[i] && more >= g->dilation[i]) {
-        PyErr_Format(PyExc_ValueError, "output_padding: must be less than stride %zd or dilation %zd, got %zd",
-                     g->stride[i], g->dilation[i], more);
-        return -1;
-    }
-    const Py_ssize_t out = (in - 1) * g->stride[i] - 2 * g->padding[i] + g->dilation[i] * (taps - 1) + more + 1;
-    if (taps < 1 || in < 1 || out < 1) {
-        PyErr_Format(PyExc_ValueError, "x: %zd %s and a window of %zd give an output of %zd", in,
-                     i ? "columns" : "rows", taps, out);
-        return -1;
-    }
-    *axis = (ndq_conv_axis){
-        .in = (size_t)in,
-        .out = (size_t)out,
-        .taps = (size_t)taps,
-        .stride = (size_t)g->stride[i],
-        .dilation = (size_t)g->dilation[i],
-        .pad = g->padding[i],
-    };
-    return 0;
-}
-
 static int check_channels(PyArrayObject *x, const char *name, size_t channels)
 {
     if (ndq_check_ndim(x, name, 4) < 0)
@@ -113,14 +19,6 @@ static int check_channels(PyArrayObject *x, const char *name, size_t channels)
         return 0;
     PyErr_Format(PyExc_ValueError, "%s: axis 1 must have the %zu channels of the weight, got %zd", name, channels,
                  (Py_ssize_t)PyArray_DIM(x, 1));
-    return -1;
-}
-
-static int check_groups(Py_ssize_t groups, Py_ssize_t divided, const char *what)
-{
-    if (groups >= 1 && divided % groups == 0)
-        return 0;
-    PyErr_Format(PyExc_ValueError, "groups: must divide the %zd %s, got %zd", divided, what, groups);
     return -1;
 }
 
@@ -228,7 +126,7 @@ static PyObject *py_pack_conv(PyObject *module, PyObject *args)
     if (!PyArg_ParseTuple(args, "OOOnp:pack_conv", &w_arg, &qparams, &bias_arg, &groups, &merged))
         return NULL;
     if (!(params = ndq_params_of(module, qparams)) || !(w = ndq_codes_of(w_arg, "w", &params->params)) ||
-        ndq_check_weight_params(w, params, 4) < 0 || check_groups(groups, PyArray_DIM(w, 0), "outputs") < 0 ||
+        ndq_check_weight_params(w, params, 4) < 0 || ndq_check_groups(groups, PyArray_DIM(w, 0), "outputs") < 0 ||
         ndq_take_bias(bias_arg, (size_t)PyArray_DIM(w, 0), &bias) < 0 ||
         ndq_take_zero_points(&params->params, (size_t)PyArray_DIM(w, 0), &zero) < 0)
         goto exit;
@@ -328,11 +226,12 @@ static int compute(const ndq_conv_call *call, double macs)
 int ndq_conv_constants(PyObject *module, const ndq_linear_arguments *given, PyObject *sizes, Py_ssize_t H, Py_ssize_t W,
                        ndq_conv_call *call)
 {
-    geometry g;
+    ndq_conv_geometry g;
     const ndq_conv_weights *w = weights_of(module, given->packed);
     *call = (ndq_conv_call){.w = w};
-    if (!w || take_geometry(sizes, &g) < 0 || ndq_product_constants(module, given, &call->product) < 0 ||
-        make_axis(&g, 0, H, (Py_ssize_t)w->KH, &call->y) < 0 || make_axis(&g, 1, W, (Py_ssize_t)w->KW, &call->x) < 0)
+    if (!w || ndq_take_geometry(sizes, &g) < 0 || ndq_product_constants(module, given, &call->product) < 0 ||
+        ndq_make_axis(&g, 0, H, (Py_ssize_t)w->KH, &call->y) < 0 ||
+        ndq_make_axis(&g, 1, W, (Py_ssize_t)w->KW, &call->x) < 0)
         return -1;
     if (w->merged && w->KW > 1 && g.dilation[1] > 1) {
         PyErr_SetString(PyExc_ValueError, "packed: was packed for dilation 1 along x");
@@ -372,7 +271,7 @@ exit:
 typedef struct {
     PyArrayObject *x, *w, *zero, *out;
     size_t groups;
-    geometry g;
+    ndq_conv_geometry g;
     ndq_conv_source source;
     ndq_conv_call call;
 } integer_call;
@@ -394,12 +293,12 @@ static int take_integer(PyObject *const *args, bool transposed, integer_call *c)
         ndq_zero_point(args[2], "x_zero_point", PyArray_TYPE(c->x), &call->product.za) < 0)
         return -1;
     const Py_ssize_t groups = PyLong_AsSsize_t(args[4]);
-    if ((groups == -1 && PyErr_Occurred()) || take_geometry(args[5], &c->g) < 0 ||
-        check_groups(groups, PyArray_DIM(c->w, 0), transposed ? "channels" : "outputs") < 0)
+    if ((groups == -1 && PyErr_Occurred()) || ndq_take_geometry(args[5], &c->g) < 0 ||
+        ndq_check_groups(groups, PyArray_DIM(c->w, 0), transposed ? "channels" : "outputs") < 0)
         return -1;
     c->source = source_of(c->w, (size_t)groups, transposed, NULL);
-    int (*const axis)(const geometry *, int, Py_ssize_t, Py_ssize_t, ndq_conv_axis *) =
-        transposed ? make_transposed_axis : make_axis;
+    int (*const axis)(const ndq_conv_geometry *, int, Py_ssize_t, Py_ssize_t, ndq_conv_axis *) =
+        transposed ? ndq_make_transposed_axis : ndq_make_axis;
     const ndq_conv_source *s = &c->source;
     if (check_channels(c->x, "x", s->C * s->groups) < 0 ||
         !(c->zero = ndq_zero_points(args[3], "w_zero_point", PyArray_TYPE(c->w), (npy_intp)s->O)) ||

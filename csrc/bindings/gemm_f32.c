@@ -7,21 +7,6 @@
 /* Products of fewer multiply-adds keep the GIL: releasing it costs more than they take. */
 #define NDQ_GIL_FROM_MACS 5e4
 
-/* A matrix as float32, in place whatever its strides are. */
-static PyArrayObject *take_floats(PyObject *object, const char *name)
-{
-    PyArrayObject *given = ndq_float_array(object, name);
-    if (!given || ndq_check_ndim(given, name, 2) < 0) {
-        ndq_release(given);
-        return NULL;
-    }
-    if (PyArray_TYPE(given) == NPY_FLOAT && PyArray_ISBEHAVED_RO(given))
-        return given;
-    PyArrayObject *array = ndq_contiguous(given, NPY_FLOAT);
-    ndq_release(given);
-    return array;
-}
-
 /* A matrix of codes, and where their scales and zero points are; those belong to `params`. */
 static PyArrayObject *take_codes(PyObject *object, const ndq_params_object *params, ndq_terms *terms)
 {
@@ -74,8 +59,8 @@ static PyObject *py_matmul_f32(PyObject *module, PyObject *const *args, Py_ssize
     ndq_params_object *params = NULL;
     ndq_gemm_f32_call call = {.kernel = ndq_kernels_in_use()->gemm_f32};
     if (ndq_check_count("matmul_f32", count, 4) < 0 ||
-        (args[2] != Py_None && !(params = ndq_params_of(module, args[2]))) || !(a = take_floats(args[0], "a")) ||
-        !(b = params ? take_codes(args[1], params, &call.b) : take_floats(args[1], "b")) || check_inner(a, b) < 0)
+        (args[2] != Py_None && !(params = ndq_params_of(module, args[2]))) || !(a = ndq_floats_in_place(args[0], "a", 2)) ||
+        !(b = params ? take_codes(args[1], params, &call.b) : ndq_floats_in_place(args[1], "b", 2)) || check_inner(a, b) < 0)
         goto exit;
     const npy_intp shape[] = {PyArray_DIM(a, 0), PyArray_DIM(b, 1)};
     if (!(out = ndq_output(args[3], "out", 2, shape, NPY_FLOAT)) || ndq_check_disjoint(out, "out", a, "a") < 0 ||

@@ -191,6 +191,15 @@ def conv2d_integer(
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
+def conv2d_f32(
+    x: ArrayLike, w: ArrayLike, bias: ArrayLike | None, geometry: Any, groups: int, /
+) -> NDArray[Any]: ...
+def conv2d_f32_input_grad(
+    dy: ArrayLike, w: ArrayLike, size: tuple[int, int], geometry: Any, groups: int, /
+) -> NDArray[Any]: ...
+def conv2d_f32_weight_grad(
+    dy: ArrayLike, x: ArrayLike, size: tuple[int, int], geometry: Any, groups: int, /
+) -> NDArray[Any]: ...
 def conv_transpose2d_integer(
     x: NDArray[Any],
     w: NDArray[Any],

@@ -1,4 +1,4 @@
-"""Integer convolutions: one short function per entry point of the C core.
+"""Convolutions: one short function per entry point of the C core.
 
 Shape letters: N images, C channels, H x W pixels, O outputs, windows of KH x KW taps. A convolution along one axis is
 one of images with a single row.
@@ -54,7 +54,7 @@ def conv2d_integer(x, w, stride=1, padding=0, dilation=1, groups=1, x_zero_point
     array([[[[4, 6, 4],
              [4, 6, 4]]]], dtype=int32)
     """
-    geometry = _pair(stride, "stride"), _pair(padding, "padding"), _pair(dilation, "dilation")
+    geometry = _geometry(stride, padding, dilation)
     try:
         return _core.conv2d_integer(x, w, x_zero_point, w_zero_point, groups, geometry, out)
     except OverflowError as error:
@@ -172,7 +172,7 @@ def conv2d_requantized(
     if not isinstance(weight, PackedWeight):
         raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
     check_qparams(x_qparams, "x_qparams")
-    geometry = _pair(stride, "stride"), _pair(padding, "padding"), _pair(dilation, "dilation")
+    geometry = _geometry(stride, padding, dilation)
     packed = weight._of_conv(groups, merged=geometry[2][1] == 1)
     try:
         return _core.conv2d_requantized(
@@ -180,6 +180,95 @@ def conv2d_requantized(
         )
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
+
+
+def conv2d_f32(x, w, b=None, stride=1, padding=0, dilation=1, groups=1):
+    """Convolution in float32, in which each sum is a chain of fused multiply-adds in a fixed order.
+
+    Results do not depend on the backend, on threads, or on the other images. `conv2d_f32_input_grad` and
+    `conv2d_f32_weight_grad` are its gradients.
+
+    Parameters
+    ----------
+    x : array_like of float, shape (N, C, H, W)
+        In any strides; a channels-last view is the fastest.
+    w : array_like of float, shape (O, C / groups, KH, KW)
+    b : array_like of float, shape (O,), optional
+    stride, padding, dilation : int or tuple of two int
+        Along y and x.
+    groups : int, default 1
+
+    Returns
+    -------
+    ndarray of float32, shape (N, O, OH, OW)
+        Channels-last in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.convolution import conv2d_f32
+    >>> conv2d_f32(np.ones((1, 1, 2, 3)), np.ones((1, 1, 3, 3)), padding=1)
+    array([[[[4., 6., 4.],
+             [4., 6., 4.]]]], dtype=float32)
+    """
+    geometry = _geometry(stride, padding, dilation)
+    return _core.conv2d_f32(x, w, b, geometry, groups).transpose(0, 3, 1, 2)
+
+
+def conv2d_f32_input_grad(dy, w, size, stride=1, padding=0, dilation=1, groups=1):
+    """Gradient of `conv2d_f32` to its input, an image of (H, W) `size`.
+
+    Parameters
+    ----------
+    dy : array_like of float, shape (N, O, OH, OW)
+    w : array_like of float, shape (O, C / groups, KH, KW)
+    size : tuple of two int
+    stride, padding, dilation : int or tuple of two int
+    groups : int, default 1
+
+    Returns
+    -------
+    ndarray of float32, shape (N, C, H, W)
+        Channels-last in memory.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.convolution import conv2d_f32_input_grad
+    >>> conv2d_f32_input_grad(np.ones((1, 1, 1, 2)), np.float32([[[[1, 2]]]]), (1, 4), stride=2)
+    array([[[[1., 2., 1., 2.]]]], dtype=float32)
+    """
+    geometry = _geometry(stride, padding, dilation)
+    return _core.conv2d_f32_input_grad(dy, w, tuple(size), geometry, groups).transpose(0, 3, 1, 2)
+
+
+def conv2d_f32_weight_grad(dy, x, size, stride=1, padding=0, dilation=1, groups=1):
+    """Gradient of `conv2d_f32` to its weight, windows of (KH, KW) `size`.
+
+    Parameters
+    ----------
+    dy : array_like of float, shape (N, O, OH, OW)
+    x : array_like of float, shape (N, C, H, W)
+    size : tuple of two int
+    stride, padding, dilation : int or tuple of two int
+    groups : int, default 1
+
+    Returns
+    -------
+    ndarray of float32, shape (O, C / groups, KH, KW)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.convolution import conv2d_f32_weight_grad
+    >>> conv2d_f32_weight_grad(np.ones((1, 1, 1, 2)), np.float32([[[[1, 2, 3, 4]]]]), (1, 2), stride=2)
+    array([[[[4., 6.]]]], dtype=float32)
+    """
+    return _core.conv2d_f32_weight_grad(dy, x, tuple(size), _geometry(stride, padding, dilation), groups)
+
+
+def _geometry(stride, padding, dilation):
+    return _pair(stride, "stride"), _pair(padding, "padding"), _pair(dilation, "dilation")
 
 
 def _pair(value, name):

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "../../csrc/backend.h"
+#include "../../csrc/kernels/conv_f32.h"
 #include "../../csrc/threads.h"
 
 /* ---- Random and extreme data ---- */
@@ -647,6 +648,87 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
     report(&g);
 }
 
+/* ---- Convolutions of floats ---- */
+
+static ndq_conv_axis random_axis(rng *r)
+{
+    ndq_conv_axis a = {.taps = 1 + below(r, 4), .stride = 1 + below(r, 3), .dilation = 1 + below(r, 2),
+                       .pad = (ptrdiff_t)below(r, 3)};
+    const size_t reach = (a.taps - 1) * a.dilation + 1;
+    a.in = reach + below(r, 15);
+    a.out = (a.in + 2 * (size_t)a.pad - reach) / a.stride + 1;
+    return a;
+}
+
+/* (N, C, H, W) or the same channels last. */
+static ndq_images_f32 laid_out(const float *data, size_t C, size_t H, size_t W, bool last)
+{
+    const ptrdiff_t size = sizeof(float), c = last ? size : (ptrdiff_t)(H * W) * size;
+    const ptrdiff_t x = last ? (ptrdiff_t)C * size : size;
+    return (ndq_images_f32){(const char *)data, (ptrdiff_t)(C * H * W) * size, c, (ptrdiff_t)W * x, x};
+}
+
+typedef ndq_status convolution(const ndq_conv_f32_call *call);
+
+/* Whether a kernel gives the bits of the portable one, and nothing behind them. */
+static bool same_convolution(convolution *function, ndq_conv_f32_call call, const ndq_gemm_f32_kernel *kernel, size_t n)
+{
+    const size_t bytes = n * sizeof(float);
+    const ndq_gemm_f32_kernel *const kernels[] = {kernel, &ndq_gemm_f32_portable};
+    uint8_t *out[2];
+    bool good = true;
+    for (int i = 0; i < 2; i++) {
+        out[i] = must_alloc(bytes + CANARIES);
+        memset(out[i], CANARY, bytes + CANARIES);
+        call.kernel = kernels[i];
+        call.out = (float *)(void *)out[i];
+        good = function(&call) == NDQ_OK && good;
+        for (size_t c = 0; c < CANARIES; c++)
+            good = good && out[i][bytes + c] == CANARY;
+    }
+    good = good && memcmp(out[0], out[1], bytes) == 0;
+    free(out[0]);
+    free(out[1]);
+    return good;
+}
+
+static void check_convolution(group *g, rng *r, const ndq_gemm_f32_kernel *kernel)
+{
+    const size_t groups = 1 + below(r, 3) / 2, C = groups * below(r, 20), O = groups * below(r, 40);
+    ndq_conv_f32_call call = {.N = below(r, 12), .C = C, .O = O, .groups = groups, .y = random_axis(r),
+                              .x = random_axis(r)};
+    const size_t in = call.y.in * call.x.in, out = call.y.out * call.x.out;
+    const size_t weights = O * (C / groups) * call.y.taps * call.x.taps;
+    float *x = random_floats(r, call.N * C * in), *dy = random_floats(r, call.N * O * out);
+    float *w = random_floats(r, weights), *bias = random_floats(r, O);
+    call.w = w;
+    call.bias = below(r, 2) ? bias : NULL;
+    call.in = laid_out(x, C, call.y.in, call.x.in, below(r, 2));
+    call.dy = laid_out(dy, O, call.y.out, call.x.out, below(r, 2));
+    bool same = same_convolution(ndq_conv_f32, call, kernel, call.N * O * out) &&
+                same_convolution(ndq_conv_f32_weight_grad, call, kernel, weights);
+    call.bias = NULL;
+    call.in = call.dy;
+    same = same && same_convolution(ndq_conv_f32_input_grad, call, kernel, call.N * C * in);
+    if (!same)
+        FAIL(g, "N %zu C %zu O %zu groups %zu, %zu x %zu, window %zu x %zu", call.N, C, O, groups, call.y.in,
+             call.x.in, call.y.taps, call.x.taps);
+    free(x);
+    free(dy);
+    free(w);
+    free(bias);
+}
+
+static void check_convolutions(const char *backend, const ndq_gemm_f32_kernel *kernel)
+{
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "float convolutions %s", backend);
+    rng r = {4711};
+    for (int i = 0; i < 150; i++)
+        check_convolution(&g, &r, kernel);
+    report(&g);
+}
+
 /* ---- Threads ---- */
 
 enum { THREADS = 4, REPEATS = 40 };
@@ -706,6 +788,7 @@ static void check_backend(const char *name, bool with_threads)
     check_products(name, kernels->gemm);
     check_large_products(name, kernels->gemm);
     check_float_products(name, kernels->gemm_f32);
+    check_convolutions(name, kernels->gemm_f32);
     if (with_threads)
         check_threads(name);
 }

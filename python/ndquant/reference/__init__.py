@@ -2,6 +2,7 @@
 
 from .clipping import clip_error, entropy_divergence, histogram
 from .conv import conv2d_s32, conv_transpose2d_s32
+from .conv_float import conv2d_float, conv2d_float_input_grad, conv2d_float_weight_grad
 from .elementwise import (
     dequantize,
     fake_quantize,
@@ -27,6 +28,9 @@ __all__ = [
     "adam_step",
     "choose_scale_zero_point",
     "clip_error",
+    "conv2d_float",
+    "conv2d_float_input_grad",
+    "conv2d_float_weight_grad",
     "conv2d_s32",
     "conv_transpose2d_s32",
     "dequantize",
