@@ -104,6 +104,7 @@ typedef struct {
     const ndq_conv_call *call;
     const ndq_gemm_kernel *kernel;
     ndq_gemm_stage stage;
+    size_t size;             /* bytes of an output */
     size_t channels, repeat; /* of a pixel of the band; how often it has each channel of the image */
     size_t pixel;            /* bytes */
     size_t step_x, jump_x;   /* pixels of the image per pixel of the band, and of the band per output */
@@ -257,16 +258,13 @@ static void scatter(const ndq_conv_call *call, size_t rows, size_t columns, size
         }
 }
 
-/* Outputs [x, x + rows) of row y of a chunk, for one panel. */
-static void run_tile(const chunk *c, const panel_of *p, size_t y, size_t x, size_t rows)
+/* `rows` outputs next to each other, whose windows begin at a. */
+static inline void run_tile(const chunk *c, const panel_of *p, size_t rows, const uint8_t *a, uint8_t *out)
 {
     const job *j = c->j;
     const ndq_conv_call *call = j->call;
-    const ndq_gemm_output output = call->product.output;
-    const size_t stride = j->jump_x * j->pixel, nr = j->kernel->nr, size = ndq_gemm_output_bytes(output);
-    const uint8_t *a = c->band + (y * j->jump_y * j->band_cols + x * j->jump_x) * j->pixel + p->offset;
-    uint8_t *out = (uint8_t *)call->out + c->n * call->out_n + p->channel * call->out_c + (c->y + y) * call->out_y +
-                   (c->x + x) * call->out_x;
+    const size_t stride = j->jump_x * j->pixel, nr = j->kernel->nr;
+    ndq_gemm_store *store = j->kernel->store[call->product.output];
     _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
     p->tile[rows - 1](&c->runs, a, stride, p->weights, acc);
     if (p->w->any_zero_point) {
@@ -274,24 +272,30 @@ static void run_tile(const chunk *c, const panel_of *p, size_t y, size_t x, size
         window_sums(c, p, a, stride, rows, sums);
         j->kernel->subtract_row_terms(rows, acc, sums, &p->constants);
     }
-    if (call->out_c == size) {
-        j->kernel->store[output](rows, p->columns, acc, &p->constants, &j->stage, out, call->out_x);
+    if (call->out_c == j->size) {
+        store(rows, p->columns, acc, &p->constants, &j->stage, out, call->out_x);
         return;
     }
     uint32_t tile[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
-    j->kernel->store[output](rows, p->columns, acc, &p->constants, &j->stage, (uint8_t *)tile, nr * size);
+    store(rows, p->columns, acc, &p->constants, &j->stage, (uint8_t *)tile, nr * j->size);
     scatter(call, rows, p->columns, nr, tile, out);
 }
 
-/* Rows [y, y + rows) of a chunk, for one panel. Tiles of about equal size: one of few rows is slow. */
-static void run_panel(const chunk *c, const panel_of *p, size_t y, size_t rows)
+/* Row y of a chunk for one panel, in tiles of about equal size: one of few rows is slow. */
+static void run_row(const chunk *c, const panel_of *p, size_t y)
 {
-    const size_t tiles = ndq_ceil_div(c->cols, c->j->kernel->mr);
-    for (size_t end = y + rows; y < end; y++)
-        for (size_t t = 0; t < tiles; t++) {
-            const size_t x = t * c->cols / tiles;
-            run_tile(c, p, y, x, (t + 1) * c->cols / tiles - x);
-        }
+    const job *j = c->j;
+    const ndq_conv_call *call = j->call;
+    const size_t tiles = ndq_ceil_div(c->cols, j->kernel->mr), least = c->cols / tiles, more = c->cols % tiles;
+    const uint8_t *a = c->band + y * j->jump_y * j->band_cols * j->pixel + p->offset;
+    uint8_t *out = (uint8_t *)call->out + c->n * call->out_n + p->channel * call->out_c + (c->y + y) * call->out_y +
+                   c->x * call->out_x;
+    for (size_t t = 0; t < tiles; t++) {
+        const size_t rows = least + (t < more);
+        run_tile(c, p, rows, a, out);
+        a += rows * j->jump_x * j->pixel;
+        out += rows * call->out_x;
+    }
 }
 
 /* All panels on each row of outputs if depthwise, as panels share no weights and the row stays in the cache; otherwise
@@ -301,9 +305,10 @@ static void run_panels(const chunk *c, panel_of *panels)
     const size_t count = c->end_panel - c->panel, strip = c->j->call->w->depthwise ? 1 : c->rows;
     for (size_t i = 0; i < count; i++)
         panels[i] = make_panel(c->j, c->panel + i);
-    for (size_t y = 0; y < c->rows; y += strip)
+    for (size_t first = 0; first < c->rows; first += strip)
         for (size_t i = 0; i < count; i++)
-            run_panel(c, &panels[i], y, strip);
+            for (size_t y = first; y < first + strip; y++)
+                run_row(c, &panels[i], y);
 }
 
 static chunk find_chunk(const job *j, size_t index)
@@ -423,6 +428,7 @@ static job make_job(const ndq_conv_call *call)
         .call = call,
         .kernel = kernel,
         .stage = ndq_gemm_make_stage(&product),
+        .size = ndq_gemm_output_bytes(product.output),
         .channels = w->depthwise ? w->O : w->C * w->groups,
         .repeat = w->depthwise ? w->O / w->groups : 1,
         .step_x = w->KW == 1 ? call->x.stride : 1,

@@ -7,7 +7,7 @@
 #define NAME(x) avx2_##x
 #define TARGET NDQ_TARGET_AVX2
 #define NR 16
-#include "gemm_plain.inc.h"
+#include "gemm_avx2.inc.h"
 
 #define VECTOR __m256i
 #define ZERO _mm256_setzero_si256()
@@ -21,5 +21,5 @@
      _mm256_store_si256((__m256i *)(acc + NR * (row) + 8), _mm256_permute2x128_si256(low, high, 0x31)))
 #include "depthwise_x86.inc.h"
 
-const ndq_gemm_kernel ndq_depthwise_avx2 = KERNEL(avx2, 7e5);
+const ndq_gemm_kernel ndq_depthwise_avx2 = KERNEL(avx2, 7e5, avx2_store_codes_by_hand);
 #endif

@@ -24,5 +24,5 @@
      _mm512_store_si512(acc + NR * (row) + 16, LANES(low, 2, 3, high)))
 #include "depthwise_x86.inc.h"
 
-const ndq_gemm_kernel ndq_depthwise_avx512 = KERNEL(avx512, 2e6);
+const ndq_gemm_kernel ndq_depthwise_avx512 = KERNEL(avx512, 2e6, avx512_store_codes);
 #endif

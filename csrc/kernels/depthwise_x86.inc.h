@@ -1,4 +1,4 @@
-/* Tile of a depthwise convolution on x86: 4 outputs by NR channels, two taps at a time.
+/* Tile of a depthwise convolution on x86: NR channels of 4 outputs at once, two taps at a time.
  *
  * Parameters: NAME(x) makes the function names; TARGET is the target attribute; VECTOR a register of NR int16; LOAD,
  * LOW, HIGH (unpack 16 bits), MADD, ADD (32 bits) its operations; SAVE(row, low, high) stores one row of sums.
@@ -26,7 +26,7 @@ static void pack(size_t first, size_t count, const ndq_gemm_word *rows, size_t s
     } while (0)
 
 static inline __attribute__((always_inline)) TARGET void
-tile(const int rows, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, int32_t *acc)
+outputs(const int rows, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, int32_t *acc)
 {
     const uint8_t *w = panel;
     VECTOR l0 = ZERO, h0 = ZERO, l1 = ZERO, h1 = ZERO, l2 = ZERO, h2 = ZERO, l3 = ZERO, h3 = ZERO;
@@ -44,21 +44,42 @@ tile(const int rows, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride,
     if (rows > 3) SAVE(3, l3, h3);
 }
 
+#define OUTPUTS(rows)                                                                                        \
+    static __attribute__((noinline)) TARGET void outputs_##rows(const ndq_gemm_runs *taps, const uint8_t *a, \
+                                                                size_t stride, const void *panel, int32_t *acc) \
+    {                                                                                                        \
+        outputs(rows, taps, a, stride, panel, acc);                                                          \
+    }
+OUTPUTS(1)
+OUTPUTS(2)
+OUTPUTS(3)
+OUTPUTS(4)
+
+/* Tiles of more rows than registers hold, so that the output stage has long ones. */
+static inline __attribute__((always_inline)) TARGET void
+tile(const size_t rows, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, int32_t *acc)
+{
+    static ndq_gemm_tile *const rest[] = {outputs_1, outputs_2, outputs_3};
+    for (size_t row = 0; row + ROWS <= rows; row += ROWS)
+        outputs_4(taps, a + row * stride, stride, panel, acc + row * NR);
+    if (rows % ROWS)
+        rest[rows % ROWS - 1](taps, a + rows / ROWS * ROWS * stride, stride, panel, acc + rows / ROWS * ROWS * NR);
+}
+
 #define TILE(rows)                                                                                           \
     static TARGET void tile_##rows(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, \
                                    int32_t *acc)                                                             \
     {                                                                                                        \
         tile(rows, taps, a, stride, panel, acc);                                                             \
     }
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
+NDQ_GEMM_EACH_ROW(TILE)
 
-#define KERNEL(isa, macs)                                                                                    \
+#define NAME_OF(rows) tile_##rows,
+#define KERNEL(isa, macs, codes)                                                                                    \
     {                                                                                                        \
-        .name = #isa "_depthwise", .mr = ROWS, .nr = NR, .codes_per_word = 2, .a_centred = true,             \
+        .name = #isa "_depthwise", .mr = NDQ_GEMM_MAX_MR, .nr = NR, .codes_per_word = 2, .a_centred = true,             \
         .w_centred = true, .k_step = 2, .parallel_macs = macs, .expand_a = NAME(expand_s16),                 \
-        .expand_w = NAME(expand_s16), .sums = NAME(sums), .pack = pack, .tile = {tile_1, tile_2, tile_3, tile_4}, \
-        .store = {NAME(store_s32), NAME(store_f32), NAME(store_codes)},                                      \
+        .expand_w = NAME(expand_s16), .sums = NAME(sums), .pack = pack,                     \
+        .tile = {NDQ_GEMM_EACH_ROW(NAME_OF)},                                                                \
+        .store = {NAME(store_s32), NAME(store_f32), codes},                                      \
     }

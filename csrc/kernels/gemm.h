@@ -20,6 +20,9 @@
 
 enum { NDQ_GEMM_MAX_MR = 12, NDQ_GEMM_MAX_NR = 32 };
 
+/* X(rows) for each number of rows that a tile may have. */
+#define NDQ_GEMM_EACH_ROW(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+
 /* 32 bits of codes, as words, int16 or bytes. */
 typedef uint32_t __attribute__((may_alias)) ndq_gemm_word;
 

@@ -115,6 +115,6 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .pack = avx2_pack_transposed,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
-    .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes},
+    .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes_by_hand},
 };
 #endif

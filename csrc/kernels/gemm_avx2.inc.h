@@ -1,4 +1,4 @@
-/* What the AVX2 kernels do by hand. Parameters as in gemm_plain.inc.h, which this includes; NR is a multiple of 8. */
+/* What the AVX2 kernels do by hand. Parameters as in gemm_plain.inc.h, which this includes; NR is 16. */
 #include "gemm_plain.inc.h"
 
 #define BY_HAND static __attribute__((unused)) NDQ_TARGET_AVX2
@@ -59,6 +59,76 @@ BY_HAND void NAME(pack_transposed)(size_t first, size_t count, const ndq_gemm_wo
         for (size_t n = 0; n < NR; n += 8)
             transpose_8x8(rows + n * stride + i, stride, panel + (first + i) * NR + n);
     NAME(pack_words)(first + whole, count - whole, rows + whole, stride, words, panel);
+}
+
+/* What a stage needs of each output, in registers. */
+typedef struct {
+    __m256 inv, lo, hi;
+    __m256i zero;
+} NAME(stage);
+
+/* Steps from the zero point, as int32, of 8 columns from `first` on. In max and min a NaN gives the bound. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
+NAME(steps)(const bool float_bias, const int32_t *acc, const ndq_gemm_columns *c, size_t first, NAME(stage) stage)
+{
+    const __m256i sum = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + first)),
+                                         _mm256_loadu_si256((const __m256i *)(c->add + first)));
+    __m256 y = _mm256_cvtepi32_ps(sum);
+    if (float_bias)
+        y = _mm256_add_ps(y, _mm256_loadu_ps(c->before + first));
+    y = _mm256_mul_ps(y, _mm256_loadu_ps(c->scale + first));
+    if (float_bias)
+        y = _mm256_add_ps(y, _mm256_loadu_ps(c->after + first));
+    y = _mm256_mul_ps(y, stage.inv);
+    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(y, stage.lo), stage.hi));
+}
+
+/* Codes of one row as int16, in the order in which packing works on 128 bits: columns 0-3, 8-11, 4-7, 12-15. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
+NAME(row_of_codes)(const bool float_bias, const int32_t *acc, const ndq_gemm_columns *c, NAME(stage) stage)
+{
+    const __m256i steps = _mm256_packs_epi32(NAME(steps)(float_bias, acc, c, 0, stage),
+                                             NAME(steps)(float_bias, acc, c, 8, stage));
+    return _mm256_and_si256(_mm256_add_epi16(steps, stage.zero), _mm256_set1_epi16(255));
+}
+
+/* Two rows at a time, 16 bytes each; the second of an odd last row is nothing that is stored. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+NAME(code_rows_by_hand)(const bool float_bias, const bool whole, size_t rows, size_t columns, const int32_t *acc,
+                        const ndq_gemm_columns *c, const ndq_gemm_stage *constants, uint8_t *out, size_t stride)
+{
+    const NAME(stage) stage = {_mm256_set1_ps(constants->inv), _mm256_set1_ps(constants->lo),
+                               _mm256_set1_ps(constants->hi), _mm256_set1_epi16((int16_t)constants->zero)};
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    for (size_t row = 0; row < rows; row += 2, acc += 2 * NR, out += 2 * stride) {
+        const bool both = row + 1 < rows;
+        const __m256i first = NAME(row_of_codes)(float_bias, acc, c, stage);
+        const __m256i second = both ? NAME(row_of_codes)(float_bias, acc + NR, c, stage) : first;
+        const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), in_order);
+        if (whole) {
+            _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(codes));
+            if (both)
+                _mm_storeu_si128((__m128i *)(out + stride), _mm256_extracti128_si256(codes, 1));
+            continue;
+        }
+        uint8_t bytes[2 * NR];
+        _mm256_storeu_si256((__m256i *)bytes, codes);
+        memcpy(out, bytes, columns);
+        if (both)
+            memcpy(out + stride, bytes + NR, columns);
+    }
+}
+
+/* `store_codes` of 16 columns, without a detour of the codes through memory. */
+BY_HAND void NAME(store_codes_by_hand)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
+                                       const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
+{
+    if (stage->float_bias)
+        NAME(code_rows_by_hand)(true, false, rows, columns, acc, c, stage, out, stride);
+    else if (columns == NR)
+        NAME(code_rows_by_hand)(false, true, rows, columns, acc, c, stage, out, stride);
+    else
+        NAME(code_rows_by_hand)(false, false, rows, columns, acc, c, stage, out, stride);
 }
 
 #undef BY_HAND

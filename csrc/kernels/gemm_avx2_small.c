@@ -114,6 +114,6 @@ const ndq_gemm_kernel ndq_gemm_avx2_small = {
     .pack = avx2_small_pack_transposed,
     .tile = {wide_1, wide_2, wide_3},
     .narrow = {narrow_1, narrow_2, narrow_3},
-    .store = {avx2_small_store_s32, avx2_small_store_f32, avx2_small_store_codes},
+    .store = {avx2_small_store_s32, avx2_small_store_f32, avx2_small_store_codes_by_hand},
 };
 #endif
