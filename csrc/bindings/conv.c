@@ -63,11 +63,6 @@ static int check_overflow(const ndq_conv_weights *w, bool is_signed, int32_t za)
     return 0;
 }
 
-static double multiply_adds(const ndq_conv_call *call, size_t O, size_t K)
-{
-    return (double)call->N * (double)call->y.out * (double)call->x.out * (double)O * (double)K;
-}
-
 /* `w` is (O, C / groups, KH, KW), or transposed (C, O / groups, KH, KW). */
 static ndq_conv_source source_of(PyArrayObject *w, size_t groups, bool transposed, PyArrayObject *zero)
 {
@@ -210,10 +205,10 @@ static const ndq_conv_weights *weights_of(PyObject *module, PyObject *object)
 
 /* ---- The functions ---- */
 
-static int compute(const ndq_conv_call *call, double macs)
+static int compute(const ndq_conv_call *call)
 {
     ndq_status status;
-    if (macs < NDQ_GIL_FROM_MACS) {
+    if (ndq_conv_macs(call) < NDQ_GIL_FROM_MACS) {
         status = ndq_conv(call);
     } else {
         Py_BEGIN_ALLOW_THREADS
@@ -259,7 +254,7 @@ static PyObject *py_conv2d_requantized(PyObject *module, PyObject *const *args, 
     const int type = product->output == NDQ_GEMM_F32 ? NPY_FLOAT : product->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
     if (!(out = take_images(x, "xq", w->O, args[7], type, &call)))
         goto exit;
-    if (compute(&call, multiply_adds(&call, w->O, w->C * w->KH * w->KW)) == 0)
+    if (compute(&call) == 0)
         result = (PyObject *)ndq_retain(out);
 exit:
     ndq_release(x);
@@ -323,8 +318,7 @@ static PyObject *py_conv2d_integer(PyObject *module, PyObject *const *args, Py_s
         !(weights = pack(&c.source, false)))
         goto exit;
     c.call.w = weights;
-    if (check_overflow(weights, c.call.product.a_signed, c.call.product.za) == 0 &&
-        compute(&c.call, multiply_adds(&c.call, weights->O, weights->C * weights->KH * weights->KW)) == 0)
+    if (check_overflow(weights, c.call.product.a_signed, c.call.product.za) == 0 && compute(&c.call) == 0)
         result = (PyObject *)ndq_retain(c.out);
 exit:
     ndq_conv_free(weights);

@@ -7,8 +7,8 @@
  *
  * Channels are innermost inside. The part of the image that a block of outputs reads, the band, is brought into the
  * kernel's format once, with its border; windows are read where they lie in it, one run of K for each of their rows, or
- * for each of their positions if the row is not contiguous. A depthwise convolution has a kernel of its own, whose
- * panel holds, for each channel, the taps. A 1 x 1 convolution is a product of matrices. */
+ * for each of their positions if the row is not contiguous. A depthwise convolution has a kernel and a driver of its
+ * own: see depthwise.c. A 1 x 1 convolution is a product of matrices. */
 #ifndef NDQ_CONV_H
 #define NDQ_CONV_H
 
@@ -58,5 +58,11 @@ typedef struct {
 
 /* NDQ_OK or NDQ_NO_MEMORY. The caller has asked ndq_gemm_overflow for each part. */
 ndq_status ndq_conv(const ndq_conv_call *call);
+
+/* The same for depthwise weights and some outputs: what ndq_conv calls for them. */
+ndq_status ndq_conv_depthwise(const ndq_conv_call *call);
+
+/* Multiply-adds of a call. */
+double ndq_conv_macs(const ndq_conv_call *call);
 
 #endif

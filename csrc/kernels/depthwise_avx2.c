@@ -12,13 +12,18 @@
 #define VECTOR __m256i
 #define ZERO _mm256_setzero_si256()
 #define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
-#define LOW _mm256_unpacklo_epi16
-#define HIGH _mm256_unpackhi_epi16
+#define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
+#define SET_S16 _mm256_set1_epi16
 #define MADD _mm256_madd_epi16
 #define ADD _mm256_add_epi32
-#define SAVE(row, low, high)                                                                                 \
-    (_mm256_store_si256((__m256i *)(acc + NR * (row)), _mm256_permute2x128_si256(low, high, 0x20)),          \
-     _mm256_store_si256((__m256i *)(acc + NR * (row) + 8), _mm256_permute2x128_si256(low, high, 0x31)))
+#define SUBTRACT _mm256_sub_epi16
+#define WIDEN(v) (is_signed ? _mm256_cvtepi8_epi16(v) : _mm256_cvtepu8_epi16(v))
+#define PAIRS(a, b, low, high)                                                                               \
+    do {                                                                                                     \
+        const __m128i a_ = _mm_loadu_si128((const __m128i *)(a)), b_ = _mm_loadu_si128((const __m128i *)(b)); \
+        low = WIDEN(_mm_unpacklo_epi8(a_, b_));                                                              \
+        high = WIDEN(_mm_unpackhi_epi8(a_, b_));                                                             \
+    } while (0)
 #include "depthwise_x86.inc.h"
 
 const ndq_gemm_kernel ndq_depthwise_avx2 = KERNEL(avx2, 7e5, avx2_store_codes_by_hand);

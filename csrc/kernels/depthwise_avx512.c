@@ -12,16 +12,20 @@
 #define VECTOR __m512i
 #define ZERO _mm512_setzero_si512()
 #define LOAD(p) _mm512_loadu_si512(p)
-#define LOW _mm512_unpacklo_epi16
-#define HIGH _mm512_unpackhi_epi16
+#define STORE(p, v) _mm512_storeu_si512(p, v)
+#define SET_S16 _mm512_set1_epi16
 #define MADD _mm512_madd_epi16
 #define ADD _mm512_add_epi32
-#define LANES(low, i, j, high)                                                                               \
-    _mm512_permutex2var_epi64(low, _mm512_setr_epi64(2 * (i), 2 * (i) + 1, 8 + 2 * (i), 9 + 2 * (i), 2 * (j), \
-                                                     2 * (j) + 1, 8 + 2 * (j), 9 + 2 * (j)), high)
-#define SAVE(row, low, high)                                                                                 \
-    (_mm512_store_si512(acc + NR * (row), LANES(low, 0, 1, high)),                                           \
-     _mm512_store_si512(acc + NR * (row) + 16, LANES(low, 2, 3, high)))
+#define SUBTRACT _mm512_sub_epi16
+#define WIDEN(v) (is_signed ? _mm512_cvtepi8_epi16(v) : _mm512_cvtepu8_epi16(v))
+/* Unpacking works on 128 bits: the quarters 0 2 1 3 become 0 1 below and 2 3 above. */
+#define QUARTERS(p) _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(p)), 0xd8)
+#define PAIRS(a, b, low, high)                                                                               \
+    do {                                                                                                     \
+        const __m256i a_ = QUARTERS(a), b_ = QUARTERS(b);                                                    \
+        low = WIDEN(_mm256_unpacklo_epi8(a_, b_));                                                           \
+        high = WIDEN(_mm256_unpackhi_epi8(a_, b_));                                                          \
+    } while (0)
 #include "depthwise_x86.inc.h"
 
 const ndq_gemm_kernel ndq_depthwise_avx512 = KERNEL(avx512, 2e6, avx512_store_codes);

@@ -1,85 +1,88 @@
-/* Tile of a depthwise convolution on x86: NR channels of 4 outputs at once, two taps at a time.
+/* Depthwise tile on x86: NR channels of up to 6 outputs at once in registers, and twice as many in a tile, so that the
+ * output stage has long ones.
  *
  * Parameters: NAME(x) makes the function names; TARGET is the target attribute; VECTOR a register of NR int16; LOAD,
- * LOW, HIGH (unpack 16 bits), MADD, ADD (32 bits) its operations; SAVE(row, low, high) stores one row of sums.
- *
- * Unpacking two taps puts their codes of one channel side by side, so that vpmaddwd adds both products. It works on
- * lanes of 128 bits: of the 8 channels in each, 4 go into `low` and 4 into `high`. The panel has this order, a word
- * being the weights of two taps; a SAVE undoes it. */
+ * STORE, ZERO, MADD (int16 by int16, pairs added), ADD and SUBTRACT its operations; WIDEN_S8(p), WIDEN_U8(p) load and
+ * widen; PAIRS(a, b, low, high) interleaves NR bytes at a and b, widened as is_signed says. */
 
-enum { ROWS = 4 };
-
-static void pack(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
-                 ndq_gemm_word *panel)
+static TARGET void expand_pairs(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b,
+                                ptrdiff_t b_stride, bool is_signed, int32_t zero, void *pixels)
 {
-    (void)words;
-    for (size_t i = 0; i < count; i++)
-        for (size_t n = 0; n < NR; n++)
-            panel[(first + i) * NR + n % 8 / 4 * (NR / 2) + n / 8 * 4 + n % 4] = rows[n * stride + i];
+    uint8_t *out = pixels;
+    const VECTOR z = SET_S16((int16_t)zero);
+    for (size_t i = 0; i < count; i++, a += a_stride, b += b_stride, out += 2 * sizeof(VECTOR)) {
+        VECTOR low, high;
+        PAIRS(a, b, low, high);
+        STORE(out, SUBTRACT(low, z));
+        STORE(out + sizeof(VECTOR), SUBTRACT(high, z));
+    }
 }
 
 #define ROW(row, low, high)                                                                                  \
     do {                                                                                                     \
-        const VECTOR x_ = LOAD(a0 + (row) * stride), y_ = LOAD(a1 + (row) * stride);                         \
-        low = ADD(low, MADD(LOW(x_, y_), w0));                                                               \
-        high = ADD(high, MADD(HIGH(x_, y_), w1));                                                            \
+        low = ADD(low, MADD(LOAD(x + (row) * stride), w0));                                                  \
+        high = ADD(high, MADD(LOAD(x + (row) * stride + sizeof(VECTOR)), w1));                               \
     } while (0)
 
+#define SAVE(row, low, high) (STORE(acc + NR * (row), low), STORE(acc + NR * (row) + NR / 2, high))
+
+/* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) TARGET void
 outputs(const int rows, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, int32_t *acc)
 {
     const uint8_t *w = panel;
-    VECTOR l0 = ZERO, h0 = ZERO, l1 = ZERO, h1 = ZERO, l2 = ZERO, h2 = ZERO, l3 = ZERO, h3 = ZERO;
-    for (size_t pair = 0; pair < taps->words; pair++, w += 2 * sizeof(VECTOR)) {
-        const uint8_t *a0 = a + taps->offset[2 * pair], *a1 = a + taps->offset[2 * pair + 1];
+    VECTOR l0 = ZERO, h0 = ZERO, l1 = ZERO, h1 = ZERO, l2 = ZERO, h2 = ZERO;
+    VECTOR l3 = ZERO, h3 = ZERO, l4 = ZERO, h4 = ZERO, l5 = ZERO, h5 = ZERO;
+    for (size_t tap = 0; tap < taps->runs; tap++, w += 2 * sizeof(VECTOR)) {
+        const uint8_t *x = a + taps->offset[tap];
         const VECTOR w0 = LOAD(w), w1 = LOAD(w + sizeof(VECTOR));
         ROW(0, l0, h0);
         if (rows > 1) ROW(1, l1, h1);
         if (rows > 2) ROW(2, l2, h2);
         if (rows > 3) ROW(3, l3, h3);
+        if (rows > 4) ROW(4, l4, h4);
+        if (rows > 5) ROW(5, l5, h5);
     }
     SAVE(0, l0, h0);
     if (rows > 1) SAVE(1, l1, h1);
     if (rows > 2) SAVE(2, l2, h2);
     if (rows > 3) SAVE(3, l3, h3);
-}
-
-#define OUTPUTS(rows)                                                                                        \
-    static __attribute__((noinline)) TARGET void outputs_##rows(const ndq_gemm_runs *taps, const uint8_t *a, \
-                                                                size_t stride, const void *panel, int32_t *acc) \
-    {                                                                                                        \
-        outputs(rows, taps, a, stride, panel, acc);                                                          \
-    }
-OUTPUTS(1)
-OUTPUTS(2)
-OUTPUTS(3)
-OUTPUTS(4)
-
-/* Tiles of more rows than registers hold, so that the output stage has long ones. */
-static inline __attribute__((always_inline)) TARGET void
-tile(const size_t rows, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, int32_t *acc)
-{
-    static ndq_gemm_tile *const rest[] = {outputs_1, outputs_2, outputs_3};
-    for (size_t row = 0; row + ROWS <= rows; row += ROWS)
-        outputs_4(taps, a + row * stride, stride, panel, acc + row * NR);
-    if (rows % ROWS)
-        rest[rows % ROWS - 1](taps, a + rows / ROWS * ROWS * stride, stride, panel, acc + rows / ROWS * ROWS * NR);
+    if (rows > 4) SAVE(4, l4, h4);
+    if (rows > 5) SAVE(5, l5, h5);
 }
 
 #define TILE(rows)                                                                                           \
     static TARGET void tile_##rows(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, \
                                    int32_t *acc)                                                             \
     {                                                                                                        \
-        tile(rows, taps, a, stride, panel, acc);                                                             \
+        outputs(rows, taps, a, stride, panel, acc);                                                          \
     }
-NDQ_GEMM_EACH_ROW(TILE)
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
 
-#define NAME_OF(rows) tile_##rows,
-#define KERNEL(isa, macs, codes)                                                                                    \
+#define TWO_TILES(rows, first, second)                                                                       \
+    static TARGET void tile_##rows(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, \
+                                   int32_t *acc)                                                             \
     {                                                                                                        \
-        .name = #isa "_depthwise", .mr = NDQ_GEMM_MAX_MR, .nr = NR, .codes_per_word = 2, .a_centred = true,             \
-        .w_centred = true, .k_step = 2, .parallel_macs = macs, .expand_a = NAME(expand_s16),                 \
-        .expand_w = NAME(expand_s16), .sums = NAME(sums), .pack = pack,                     \
-        .tile = {NDQ_GEMM_EACH_ROW(NAME_OF)},                                                                \
-        .store = {NAME(store_s32), NAME(store_f32), codes},                                      \
+        tile_##first(taps, a, stride, panel, acc);                                                           \
+        tile_##second(taps, a + (first) * stride, stride, panel, acc + (first) * NR);                        \
+    }
+TWO_TILES(7, 4, 3)
+TWO_TILES(8, 4, 4)
+TWO_TILES(9, 5, 4)
+TWO_TILES(10, 5, 5)
+TWO_TILES(11, 6, 5)
+TWO_TILES(12, 6, 6)
+
+#define KERNEL(isa, macs, codes)                                                                             \
+    {                                                                                                        \
+        .name = #isa "_depthwise", .mr = 12, .nr = NR, .codes_per_word = 2, .a_centred = true,               \
+        .w_centred = true, .k_step = 2, .parallel_macs = macs, .expand_pairs = expand_pairs,                 \
+        .expand_w = NAME(expand_s16), .sums = NAME(sums), .pack = NAME(pack_words),                          \
+        .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6, tile_7, tile_8, tile_9, tile_10, tile_11, tile_12}, \
+        .store = {NAME(store_s32), NAME(store_f32), codes},                                                  \
     }

@@ -20,9 +20,6 @@
 
 enum { NDQ_GEMM_MAX_MR = 12, NDQ_GEMM_MAX_NR = 32 };
 
-/* X(rows) for each number of rows that a tile may have. */
-#define NDQ_GEMM_EACH_ROW(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
-
 /* 32 bits of codes, as words, int16 or bytes. */
 typedef uint32_t __attribute__((may_alias)) ndq_gemm_word;
 
@@ -75,6 +72,9 @@ typedef struct ndq_gemm_kernel {
 
     /* Brings K codes of one row into the format above; zero matters to centred operands only. */
     void (*expand_a)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
+    /* Of a depthwise kernel instead: nr channels of `count` pixels of two rows, side by side or as the kernel wants. */
+    void (*expand_pairs)(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b, ptrdiff_t b_stride,
+                         bool is_signed, int32_t zero, void *pixels);
     void (*expand_w)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
     /* sums[0] += sum of (code - zero), sums[1] += sum of |code - zero|; zero is a code of that sign. */
     void (*sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums);

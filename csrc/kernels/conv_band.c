@@ -1,0 +1,146 @@
+#include "conv_band.h"
+
+/* ---- Blocks ---- */
+
+static size_t common_divisor(size_t a, size_t b)
+{
+    while (b) {
+        const size_t rest = a % b;
+        a = b;
+        b = rest;
+    }
+    return a;
+}
+
+static ndq_conv_walk walk_of(const ndq_conv_axis *a)
+{
+    const size_t step = a->taps == 1 ? a->stride : common_divisor(a->stride, a->dilation), tap = a->dilation / step;
+    return (ndq_conv_walk){.step = step, .jump = a->stride / step, .tap = tap, .reach = (a->taps - 1) * tap + 1};
+}
+
+static size_t band_cols(const ndq_conv_walk *x, size_t cols)
+{
+    return (cols - 1) * x->jump + x->reach;
+}
+
+size_t ndq_conv_rows_read(const ndq_conv_blocks *b, const ndq_conv_axis *y, size_t rows)
+{
+    return b->apart ? b->rows * (y->taps - 1) + rows : (rows - 1) * b->y.jump + b->y.reach;
+}
+
+void ndq_conv_cut_rows(ndq_conv_blocks *b, const ndq_conv_axis *y, size_t rows)
+{
+    b->rows = ndq_min_size(b->rows, rows);
+    b->band_rows = ndq_conv_rows_read(b, y, b->rows);
+    b->row_blocks = ndq_ceil_div(y->out, b->rows);
+    if (b->apart)
+        b->y.tap = b->rows;
+}
+
+ndq_conv_blocks ndq_conv_cut(const ndq_conv_axis *y, const ndq_conv_axis *x, size_t pixels, size_t least_cols)
+{
+    ndq_conv_blocks b = {.y = walk_of(y), .x = walk_of(x), .cols = x->out};
+    const size_t for_one_row = ndq_min_size(y->taps, b.y.reach);
+    while (b.cols > least_cols && band_cols(&b.x, b.cols) > pixels / for_one_row)
+        b.cols = ndq_ceil_div(b.cols, 2);
+    b.band_cols = band_cols(&b.x, b.cols);
+    b.col_blocks = ndq_ceil_div(x->out, b.cols);
+
+    const size_t rows = pixels / b.band_cols, apart = rows / y->taps;
+    const size_t together = rows < b.y.reach ? 0 : (rows - b.y.reach) / b.y.jump + 1;
+    b.apart = apart > together || (!together && y->taps < b.y.reach);
+    b.rows = b.apart ? apart : together;
+    b.rows = ndq_min_size(b.rows ? b.rows : 1, y->out);
+    if (b.apart)
+        b.y.jump = 1;
+    ndq_conv_cut_rows(&b, y, b.rows);
+    return b;
+}
+
+ptrdiff_t ndq_conv_row_at(const ndq_conv_blocks *b, const ndq_conv_axis *y, size_t first, size_t row)
+{
+    const size_t down = b->apart ? row % b->rows * y->stride + row / b->rows * y->dilation : row * b->y.step;
+    return (ptrdiff_t)(first * y->stride + down) - y->pad;
+}
+
+void ndq_conv_inside(const ndq_conv_blocks *b, const ndq_conv_axis *x, size_t first, size_t *begin, size_t *end,
+                     ptrdiff_t *at)
+{
+    const ptrdiff_t step = (ptrdiff_t)b->x.step, left = (ptrdiff_t)(first * x->stride) - x->pad;
+    const ptrdiff_t right = (ptrdiff_t)x->in - left;
+    *end = right > 0 ? ndq_min_size((size_t)((right + step - 1) / step), b->band_cols) : 0;
+    *begin = left < 0 ? ndq_min_size((size_t)((step - 1 - left) / step), *end) : 0;
+    *at = left + (ptrdiff_t)*begin * step;
+}
+
+/* ---- Layouts ---- */
+
+typedef uint64_t __attribute__((may_alias, aligned(1))) eight_bytes;
+
+/* Swaps the upper `bits` bits of a with the lower ones of b, in each group of twice as many. */
+#define SWAP(a, b, bits, mask)                                                                               \
+    do {                                                                                                     \
+        const uint64_t different_ = ((a >> (bits)) ^ b) & (mask);                                            \
+        b ^= different_;                                                                                     \
+        a ^= different_ << (bits);                                                                           \
+    } while (0)
+
+/* Byte i of row j goes to byte j of row i, in three exchanges of ever larger halves. On little-endian machines. */
+static void transpose_8x8(const uint8_t *in, ptrdiff_t in_row, uint8_t *out, size_t out_row)
+{
+    uint64_t r[8];
+    for (int i = 0; i < 8; i++)
+        r[i] = *(const eight_bytes *)(in + i * in_row);
+    for (int i = 0; i < 8; i += 2)
+        SWAP(r[i], r[i + 1], 8, 0x00ff00ff00ff00ffULL);
+    for (int i = 0; i < 8; i += i % 2 ? 3 : 1)
+        SWAP(r[i], r[i + 2], 16, 0x0000ffff0000ffffULL);
+    for (int i = 0; i < 4; i++)
+        SWAP(r[i], r[i + 4], 32, 0x00000000ffffffffULL);
+    for (size_t i = 0; i < 8; i++)
+        *(eight_bytes *)(out + i * out_row) = r[i];
+}
+
+/* out[j * out_row + i] = in[i * in_row + j] for `rows` rows of `columns` bytes. */
+static void transpose_bytes(const uint8_t *in, ptrdiff_t in_row, size_t rows, size_t columns, uint8_t *out,
+                            size_t out_row)
+{
+    const bool is_little = __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__;
+    const size_t whole_rows = is_little ? rows / 8 * 8 : 0, whole_columns = columns / 8 * 8;
+    for (size_t i = 0; i < whole_rows; i += 8)
+        for (size_t j = 0; j < whole_columns; j += 8)
+            transpose_8x8(in + (ptrdiff_t)i * in_row + j, in_row, out + j * out_row + i, out_row);
+    for (size_t i = 0; i < rows; i++)
+        for (size_t j = i < whole_rows ? whole_columns : 0; j < columns; j++)
+            out[j * out_row + i] = in[(ptrdiff_t)i * in_row + (ptrdiff_t)j];
+}
+
+void ndq_conv_gather(const uint8_t *in, ptrdiff_t in_c, ptrdiff_t in_x, size_t channels, size_t count, uint8_t *out,
+                     size_t out_x)
+{
+    if (in_x == 1) {
+        transpose_bytes(in, in_c, channels, count, out, out_x);
+        return;
+    }
+    for (size_t x = 0; x < count; x++, in += in_x, out += out_x)
+        for (size_t c = 0; c < channels; c++)
+            out[c] = in[(ptrdiff_t)c * in_c];
+}
+
+void ndq_conv_scatter(const void *in, size_t stride, size_t channels, size_t count, size_t size, uint8_t *out,
+                      size_t out_c, size_t out_x)
+{
+    if (size == 1 && out_x == 1) {
+        transpose_bytes(in, (ptrdiff_t)stride, count, channels, out, out_c);
+        return;
+    }
+    const uint8_t *bytes = in;
+    for (size_t c = 0; c < channels; c++)
+        for (size_t x = 0; x < count; x++) {
+            uint8_t *at = out + c * out_c + x * out_x;
+            if (size == 1)
+                *at = bytes[x * stride + c];
+            else
+                memcpy(at, bytes + (x * stride + c) * 4, 4);
+        }
+}

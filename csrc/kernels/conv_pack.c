@@ -1,0 +1,111 @@
+#include "conv.h"
+
+static uint8_t *new_codes(size_t rows, size_t columns)
+{
+    size_t bytes;
+    return __builtin_mul_overflow(rows, columns, &bytes) ? NULL : ndq_alloc(bytes);
+}
+
+static const uint8_t *codes_of(const ndq_conv_source *s, size_t o)
+{
+    const size_t part = s->O / s->groups;
+    return s->codes + (ptrdiff_t)(o / part) * s->stride_g + (ptrdiff_t)(o % part) * s->stride_o;
+}
+
+/* Codes in the order in which tiles of products read them: (O, KH, KW, C). */
+static uint8_t *channels_last(const ndq_conv_source *s)
+{
+    uint8_t *codes = new_codes(s->O * s->KH, s->KW * s->C), *out = codes;
+    for (size_t o = 0; codes && o < s->O; o++) {
+        const uint8_t *in = codes_of(s, o);
+        for (size_t ky = 0; ky < s->KH; ky++)
+            for (size_t kx = 0; kx < s->KW; kx++)
+                for (size_t c = 0; c < s->C; c++)
+                    *out++ = in[(ptrdiff_t)c * s->stride_c + (ptrdiff_t)ky * s->stride_y + (ptrdiff_t)kx * s->stride_x];
+    }
+    return codes;
+}
+
+/* Codes as depthwise tiles read them: (O, KH / 2, KW, 2), the last row of an odd KH beside zero points. */
+static uint8_t *rows_in_pairs(const ndq_conv_source *s)
+{
+    const size_t KH = ndq_round_up(s->KH, 2);
+    uint8_t *codes = new_codes(s->O * KH, s->KW), *out = codes;
+    for (size_t o = 0; codes && o < s->O; o++) {
+        const uint8_t *in = codes_of(s, o), zero = (uint8_t)(s->zero_point ? s->zero_point[o] : 0);
+        for (size_t ky = 0; ky < KH; ky += 2)
+            for (size_t kx = 0; kx < s->KW; kx++) {
+                const uint8_t *first = in + (ptrdiff_t)ky * s->stride_y + (ptrdiff_t)kx * s->stride_x;
+                *out++ = *first;
+                *out++ = ky + 1 < s->KH ? first[s->stride_y] : zero;
+            }
+    }
+    return codes;
+}
+
+static bool pack_parts(ndq_conv_weights *w, const ndq_gemm_kernel *kernel, const ndq_conv_source *s,
+                       const uint8_t *codes, int32_t largest, bool with_float_bias)
+{
+    const size_t N = s->O / w->parts, K = (w->depthwise ? ndq_round_up(s->KH, 2) : s->KH) * s->KW * s->C;
+    for (size_t part = 0; part < w->parts; part++) {
+        const ndq_weights matrix = {
+            .N = N,
+            .K = K,
+            .runs = w->depthwise ? 1 : w->merged ? s->KH : s->KH * s->KW,
+            .codes = codes + part * N * K,
+            .stride_n = (ptrdiff_t)K,
+            .stride_k = 1,
+            .is_signed = s->is_signed,
+            .zero_point = s->zero_point ? s->zero_point + part * N : NULL,
+            .largest = largest,
+        };
+        ndq_gemm_free(w->part[part]);
+        if (!(w->part[part] = ndq_gemm_pack(kernel, &matrix, with_float_bias)))
+            return false;
+    }
+    return true;
+}
+
+static bool have_one_kernel(const ndq_conv_weights *w)
+{
+    size_t part = 1;
+    while (part < w->parts && w->part[part]->kernel == w->part[0]->kernel)
+        part++;
+    return part == w->parts;
+}
+
+/* All parts read the same band, so they need the same kernel: the one for any weights if some are not small. */
+static bool pack_alike(ndq_conv_weights *w, const ndq_gemm_kernel *kernel, const ndq_conv_source *s,
+                       const uint8_t *codes, bool with_float_bias)
+{
+    enum { UNKNOWN = 0, LARGEST = 255 };
+    return pack_parts(w, kernel, s, codes, UNKNOWN, with_float_bias) &&
+           (have_one_kernel(w) || pack_parts(w, kernel, s, codes, LARGEST, with_float_bias));
+}
+
+ndq_conv_weights *ndq_conv_pack(const ndq_gemm_kernel *gemm, const ndq_gemm_kernel *depthwise,
+                                const ndq_conv_source *s, bool with_float_bias)
+{
+    const bool is_depthwise = s->C == 1 && s->groups > 1;
+    const size_t parts = is_depthwise ? 1 : s->groups;
+    ndq_conv_weights *w = ndq_alloc(sizeof(*w) + parts * sizeof(w->part[0]));
+    uint8_t *codes = !w ? NULL : is_depthwise ? rows_in_pairs(s) : channels_last(s);
+    if (w)
+        *w = (ndq_conv_weights){.O = s->O, .C = s->C, .KH = s->KH, .KW = s->KW, .groups = s->groups,
+                                .merged = s->merged && s->groups == 1, .depthwise = is_depthwise, .parts = parts};
+    for (size_t part = 0; w && part < parts; part++)
+        w->part[part] = NULL;
+    if (!codes || !pack_alike(w, is_depthwise ? depthwise : gemm, s, codes, with_float_bias)) {
+        ndq_conv_free(w);
+        w = NULL;
+    }
+    ndq_free(codes);
+    return w;
+}
+
+void ndq_conv_free(ndq_conv_weights *w)
+{
+    for (size_t part = 0; w && part < w->parts; part++)
+        ndq_gemm_free(w->part[part]);
+    ndq_free(w);
+}

@@ -1,0 +1,206 @@
+/* Depthwise convolution: each output sees one channel. Its kernel takes nr channels at a time and two taps of a
+ * column of the window at once, so the band of one panel holds pairs of codes: of a row of the image, and of the
+ * row `dilation` below. A window is then half as many taps, twice as far apart, as the axis below says. */
+#include "conv_band.h"
+
+#include "../threads.h"
+
+enum { CHUNKS_PER_THREAD = 4 };
+
+typedef struct {
+    const ndq_conv_call *call;
+    const ndq_gemm_kernel *kernel;
+    const ndq_packed *w;
+    ndq_gemm_stage stage;
+    ndq_conv_axis y; /* of pairs of rows */
+    ndq_conv_blocks blocks;
+    size_t pixel, size; /* bytes of a pixel of the band, and of an output */
+    size_t repeat;      /* outputs for each channel of the image */
+    size_t panels;
+    int no_memory; /* set by any thread */
+} job;
+
+/* One chunk: outputs [y, y + rows) x [x, x + cols) of image n, `channels` of them from `channel` on; and its memory. */
+typedef struct {
+    const job *j;
+    size_t n, y, x, rows, cols, channel, channels;
+    uint8_t *band, *staging;
+    ndq_gemm_runs taps;
+} chunk;
+
+/* Codes of some pixels: nr channels side by side, from pixel to pixel `stride` bytes. */
+typedef struct {
+    const uint8_t *codes;
+    ptrdiff_t stride;
+} pixels;
+
+/* Each channel of the image as often as it has outputs. */
+static void repeat_channels(const chunk *c, const uint8_t *in, ptrdiff_t in_x, size_t count, uint8_t *out)
+{
+    const size_t repeat = c->j->repeat, phase = c->channel % repeat;
+    for (size_t x = 0; x < count; x++, in += in_x, out += c->j->kernel->nr)
+        for (size_t i = 0; i < c->channels; i++)
+            out[i] = in[(ptrdiff_t)((phase + i) / repeat) * c->j->call->in_c];
+}
+
+/* `count` pixels of row y of the image from pixel x on, in place if there is a whole panel of channels to read, and
+ * else in `staging`. Rows outside the image are one pixel of zero points, again and again. */
+static pixels row_of(const chunk *c, ptrdiff_t y, ptrdiff_t x, size_t count, uint8_t *staging)
+{
+    const job *j = c->j;
+    const ndq_conv_call *call = j->call;
+    const size_t nr = j->kernel->nr;
+    if (y < 0 || y >= (ptrdiff_t)call->y.in) {
+        memset(staging, call->product.za, nr);
+        return (pixels){staging, 0};
+    }
+    const uint8_t *in = call->in + (ptrdiff_t)c->n * call->in_n + y * call->in_y + x * call->in_x +
+                        (ptrdiff_t)(c->channel / j->repeat) * call->in_c;
+    const ptrdiff_t in_x = call->in_x * (ptrdiff_t)j->blocks.x.step;
+    if (call->in_c == 1 && j->repeat == 1 && c->channels == nr)
+        return (pixels){in, in_x};
+    if (j->repeat == 1)
+        ndq_conv_gather(in, call->in_c, in_x, c->channels, count, staging, nr);
+    else
+        repeat_channels(c, in, in_x, count, staging);
+    return (pixels){staging, (ptrdiff_t)nr};
+}
+
+static void make_band(const chunk *c)
+{
+    const job *j = c->j;
+    const ndq_conv_blocks *b = &j->blocks;
+    const ndq_gemm_call *product = &j->call->product;
+    const size_t rows = ndq_conv_rows_read(b, &j->y, c->rows);
+    size_t begin, end;
+    ptrdiff_t x;
+    ndq_conv_inside(b, &j->call->x, c->x, &begin, &end, &x);
+    uint8_t *out = c->band, *other = c->staging + b->band_cols * j->kernel->nr;
+    for (size_t row = 0; row < rows; row++, out += b->band_cols * j->pixel) {
+        const ptrdiff_t y = ndq_conv_row_at(b, &j->y, c->y, row), below = y + (ptrdiff_t)j->call->y.dilation;
+        const pixels first = row_of(c, y, x, end - begin, c->staging), second = row_of(c, below, x, end - begin, other);
+        memset(out, 0, begin * j->pixel);
+        j->kernel->expand_pairs(end - begin, first.codes, first.stride, second.codes, second.stride,
+                                product->a_signed, product->za, out + begin * j->pixel);
+        memset(out + end * j->pixel, 0, (b->band_cols - end) * j->pixel);
+    }
+}
+
+static void make_taps(const job *j, ptrdiff_t *offset, ndq_gemm_runs *taps)
+{
+    const ndq_conv_blocks *b = &j->blocks;
+    const size_t across = j->call->x.taps, count = j->y.taps * across;
+    for (size_t i = 0; i < count; i++)
+        offset[i] = (ptrdiff_t)((i / across * b->y.tap * b->band_cols + i % across * b->x.tap) * j->pixel);
+    *taps = (ndq_gemm_runs){count, 1, offset};
+}
+
+/* All rows of a chunk, in tiles of about equal size. */
+static void run_rows(const chunk *c)
+{
+    const job *j = c->j;
+    const ndq_conv_call *call = j->call;
+    const ndq_gemm_kernel *kernel = j->kernel;
+    const size_t stride = j->blocks.x.jump * j->pixel, nr = kernel->nr;
+    const size_t tiles = ndq_ceil_div(c->cols, kernel->mr), least = c->cols / tiles, more = c->cols % tiles;
+    const ndq_gemm_word *weights = j->w->panels + c->channel * j->w->words;
+    ndq_gemm_store *store = kernel->store[call->product.output];
+    const bool in_place = call->out_c == j->size;
+    const size_t out_x = in_place ? call->out_x : nr * j->size;
+    uint8_t *row_out = (uint8_t *)call->out + c->n * call->out_n + c->channel * call->out_c + c->y * call->out_y +
+                       c->x * call->out_x;
+    _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
+    ndq_gemm_call product = call->product;
+    ndq_gemm_columns constants;
+    product.w = j->w;
+    ndq_gemm_make_columns(&product, c->channel, &constants);
+    for (size_t y = 0; y < c->rows; y++, row_out += call->out_y) {
+        const uint8_t *a = c->band + y * j->blocks.y.jump * j->blocks.band_cols * j->pixel;
+        uint8_t *out = in_place ? row_out : c->staging;
+        for (size_t t = 0; t < tiles; t++) {
+            const size_t rows = least + (t < more);
+            kernel->tile[rows - 1](&c->taps, a, stride, weights, acc);
+            store(rows, c->channels, acc, &constants, &j->stage, out, out_x);
+            a += rows * stride;
+            out += rows * out_x;
+        }
+        if (!in_place)
+            ndq_conv_scatter(c->staging, nr, c->channels, c->cols, j->size, row_out, call->out_c, call->out_x);
+    }
+}
+
+static chunk find_chunk(const job *j, size_t index)
+{
+    const ndq_conv_call *call = j->call;
+    const ndq_conv_blocks *b = &j->blocks;
+    const size_t channel = index % j->panels * j->kernel->nr, block = index / j->panels;
+    const size_t x = block % b->col_blocks * b->cols, y = block / b->col_blocks % b->row_blocks * b->rows;
+    return (chunk){
+        .j = j,
+        .n = block / b->col_blocks / b->row_blocks,
+        .y = y,
+        .x = x,
+        .rows = ndq_min_size(b->rows, call->y.out - y),
+        .cols = ndq_min_size(b->cols, call->x.out - x),
+        .channel = channel,
+        .channels = ndq_min_size(j->kernel->nr, j->w->N - channel),
+    };
+}
+
+/* Lays out the memory of a chunk from `base` on; its bytes. Staging is two rows of codes, or one of outputs. */
+static size_t lay_out(const job *j, uint8_t *base, chunk *c)
+{
+    const ndq_conv_blocks *b = &j->blocks;
+    const size_t nr = j->kernel->nr, rows_in = 2 * b->band_cols * nr, row_out = b->cols * nr * j->size;
+    size_t used = ndq_round_up(j->y.taps * j->call->x.taps * sizeof(ptrdiff_t), NDQ_ALIGN);
+    c->staging = base + used;
+    used += ndq_round_up(rows_in > row_out ? rows_in : row_out, NDQ_ALIGN);
+    c->band = base + used;
+    return used + b->band_rows * b->band_cols * j->pixel;
+}
+
+static void run_chunk(void *ctx, size_t index)
+{
+    job *j = ctx;
+    chunk c = find_chunk(j, index);
+    uint8_t *scratch = ndq_scratch(lay_out(j, NULL, &c));
+    if (!scratch) {
+        __atomic_store_n(&j->no_memory, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    lay_out(j, scratch, &c);
+    make_taps(j, (ptrdiff_t *)scratch, &c.taps);
+    make_band(&c);
+    run_rows(&c);
+}
+
+ndq_status ndq_conv_depthwise(const ndq_conv_call *call)
+{
+    ndq_gemm_call product = call->product;
+    product.w = call->w->part[0];
+    job j = {.call = call,
+             .kernel = product.w->kernel,
+             .w = product.w,
+             .stage = ndq_gemm_make_stage(&product),
+             .y = call->y,
+             .size = ndq_gemm_output_bytes(product.output),
+             .repeat = call->w->O / call->w->groups};
+    j.pixel = j.kernel->nr * 2 * ndq_gemm_code_bytes(j.kernel);
+    j.panels = ndq_ceil_div(j.w->N, j.kernel->nr);
+    j.y.taps = ndq_ceil_div(call->y.taps, 2);
+    j.y.dilation *= 2;
+    j.blocks = ndq_conv_cut(&j.y, &call->x, NDQ_BAND_BYTES / j.pixel, 2 * j.kernel->mr);
+    const size_t threads = ndq_gemm_threads(ndq_conv_macs(call), j.kernel->parallel_macs);
+    if (threads > 1)
+        ndq_conv_cut_rows(&j.blocks, &j.y, ndq_ceil_div(call->N * call->y.out * j.blocks.col_blocks * j.panels,
+                                                        CHUNKS_PER_THREAD * threads));
+    size_t band;
+    if (__builtin_mul_overflow(j.blocks.band_rows, j.blocks.band_cols, &band) || band > SIZE_MAX / 4 / j.pixel)
+        return NDQ_NO_MEMORY;
+    const size_t chunks = call->N * j.blocks.row_blocks * j.blocks.col_blocks * j.panels;
+    if (chunks > 1)
+        ndq_parallel_for(chunks, run_chunk, &j);
+    else
+        run_chunk(&j, 0);
+    return j.no_memory ? NDQ_NO_MEMORY : NDQ_OK;
+}
