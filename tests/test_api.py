@@ -11,14 +11,15 @@ from ndquant import nn
 
 NAMES = """
     HistogramObserver MinMaxObserver MovingAverageMinMaxObserver PackedWeight QConfig QParams QuantSpec
-    QuantizationError QuantizationWarning Quantize backend calibrate choose_qparams conv2d_integer conv2d_requantized
-    conv_transpose2d_integer convert datasets dequantize evaluate fake_quantize fake_quantize_backward
-    fake_quantize_learnable_backward fake_quantize_with_grad get_num_threads linear linear_backward linear_integer
-    load matmul_integer mse nn prepare prepare_qat quantize quantize_static set_num_threads show_config sqnr
+    QuantizationError QuantizationWarning Quantize backend calibrate choose_qparams conv2d conv2d_backward
+    conv2d_integer conv2d_requantized conv_transpose2d_integer convert datasets dequantize evaluate fake_quantize
+    fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad get_num_threads linear
+    linear_backward linear_integer load matmul_integer mse nn prepare prepare_qat quantize quantize_static
+    set_num_threads show_config sqnr
 """.split()
 
 NN_NAMES = """
-    Adam AdaptiveAvgPool2d AvgPool2d Buffer Dropout Flatten Hardswish Identity LeakyReLU Linear MaxPool2d Module
+    Adam AdaptiveAvgPool2d AvgPool2d Buffer Conv2d Dropout Flatten Hardswish Identity LeakyReLU Linear MaxPool2d Module
     Parameter ReLU ReLU6 SGD Sequential Sigmoid Tanh adaptive_avg_pool2d avg_pool2d batches cross_entropy flatten
     hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
 """.split()

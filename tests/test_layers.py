@@ -59,7 +59,7 @@ def test_gradients_are_those_of_finite_differences(case):
     rng = np.random.default_rng(case.number)
     shape = case.array("x").shape
     x = rng.permutation(np.arange(np.prod(shape)) / 50 - 0.5 * np.prod(shape) / 50 + 1e-3).reshape(shape)
-    assert_gradients(case.layer.graph(x), x[:1, :2] if x.ndim == 4 else x[:2])
+    assert_gradients(case.layer.graph(x), x[:1] if x.ndim == 4 else x[:2])
 
 
 def test_channels_last_arrays_give_the_same_numbers_channels_last(case):

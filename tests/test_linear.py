@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import reference
 from ndquant.functional import quantize_bias
-from ndquant.ops.linear import quantize_parameters
+from ndquant.ops.layer import quantize_parameters
 
 F32 = np.float32
 X_SPEC = nq.QuantSpec(8, signed=False, symmetric=False)

@@ -9,7 +9,7 @@ from hypothesis.extra import numpy as hnp
 import ndquant as nq
 from ndquant import _core
 from ndquant.functional import quantize_weight
-from ndquant.ops.linear import quantize_parameters
+from ndquant.ops.layer import quantize_parameters
 
 F32 = np.float32
 ACTIVATION = nq.QuantSpec(8, signed=False, symmetric=False)

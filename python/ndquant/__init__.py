@@ -17,6 +17,7 @@ from .functional import (
 from .graph.files import load
 from .metrics import mse, sqnr
 from .observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, choose_qparams
+from .ops.conv import conv2d, conv2d_backward
 from .ops.linear import linear, linear_backward
 from .qparams import QParams, QuantSpec
 from .quantizers import Quantize
@@ -37,6 +38,8 @@ __all__ = [
     "backend",
     "calibrate",
     "choose_qparams",
+    "conv2d",
+    "conv2d_backward",
     "conv2d_integer",
     "conv2d_requantized",
     "conv_transpose2d_integer",

@@ -32,7 +32,27 @@ POOLING = [
     ("AdaptiveAvgPool2d", {"output_size": [None, 9]}, IMAGE),
 ]
 
-CASES = POINTWISE + POOLING
+CONVOLUTION = [
+    ("Conv2d", {"in_channels": 3, "out_channels": 4, "kernel_size": 3, "padding": 1}, IMAGE),
+    ("Conv2d", {"in_channels": 3, "out_channels": 4, "kernel_size": 3, "stride": 2, "bias": False}, IMAGE),
+    ("Conv2d", {"in_channels": 3, "out_channels": 20, "kernel_size": 1}, IMAGE),
+    (
+        "Conv2d",
+        {
+            "in_channels": 6,
+            "out_channels": 4,
+            "kernel_size": [3, 2],
+            "stride": [1, 3],
+            "padding": [2, 1],
+            "dilation": [2, 1],
+            "groups": 2,
+        },
+        (2, 6, 9, 7),
+    ),
+    ("Conv2d", {"in_channels": 5, "out_channels": 10, "kernel_size": 3, "padding": 1, "groups": 5}, (2, 5, 8, 8)),
+]
+
+CASES = POINTWISE + POOLING + CONVOLUTION
 
 
 def name_of(number):

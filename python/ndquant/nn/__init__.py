@@ -15,7 +15,7 @@ from .functional import (
     sigmoid,
     tanh,
 )
-from .layers import Dropout, Flatten, Identity, Linear, Sequential
+from .layers import Conv2d, Dropout, Flatten, Identity, Linear, Sequential
 from .losses import cross_entropy
 from .optimizers import SGD, Adam
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
@@ -26,6 +26,7 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AvgPool2d",
     "Buffer",
+    "Conv2d",
     "Dropout",
     "Flatten",
     "Hardswish",

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 
 from ..graph.module import Module, Parameter
 from ..graph.tracing import apply
+from ..ops.conv import conv2d_attributes
 from ..ops.pointwise import dropout_attributes
+from ..ops.pool import pair
+from ..ops.record import whole_number
 from .functional import flattened
 
 
@@ -52,7 +55,74 @@ class Linear(Module):
 
     def extra_repr(self):
         """Return the features and whether there is a bias."""
-        return f"{self.in_features}, {self.out_features}, bias={self.bias is not None}"
+        return f"{self.in_features}, {self.out_features}, bias={'bias' in self._parameters}"
+
+
+class Conv2d(Module):
+    """Convolution of images with windows of weights.
+
+    Parameters
+    ----------
+    in_channels, out_channels : int
+    kernel_size : int or tuple of int
+        Rows and columns of the window.
+    stride, padding, dilation : int or tuple of int, default 1, 0 and 1
+        Along y and x. Padding is with zeros.
+    groups : int, default 1
+        Divides both numbers of channels; an output sees the channels of its group.
+    bias : bool, default True
+    rng : None, int or numpy.random.Generator, default None
+        For the initial weights: uniform in +-1/sqrt(inputs of a window), as in PyTorch. None takes fresh entropy.
+
+    Attributes
+    ----------
+    weight : ndarray of float32, shape (out_channels, in_channels / groups, rows, columns)
+    bias : ndarray of float32, shape (out_channels,), or None
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import nn
+    >>> layer = nn.Conv2d(3, 16, 3, stride=2, padding=1, rng=0)
+    >>> layer(np.zeros((5, 3, 32, 32))).shape
+    (5, 16, 16, 16)
+    """
+
+    def __init__(
+        self,
+        in_channels,
+        out_channels,
+        kernel_size,
+        stride=1,
+        padding=0,
+        dilation=1,
+        groups=1,
+        bias=True,
+        *,
+        rng=None,
+    ):
+        self.in_channels = whole_number(in_channels, "in_channels", least=1)
+        self.out_channels = whole_number(out_channels, "out_channels", least=1)
+        self.kernel_size = pair(kernel_size, "kernel_size", least=1)
+        self.attributes = conv2d_attributes(stride, padding, dilation, groups)
+        if in_channels % groups or out_channels % groups:
+            channels = f"{in_channels} and {out_channels}"
+            raise ValueError(f"groups must divide in_channels and out_channels, {channels}, not be {groups}")
+        shape = (self.out_channels, self.in_channels // groups, *self.kernel_size)
+        limit = 1 / sqrt(prod(shape[1:]))
+        rng = np.random.default_rng(rng)
+        self.weight = Parameter(rng.uniform(-limit, limit, shape))
+        self.bias = Parameter(rng.uniform(-limit, limit, out_channels)) if bias else None
+
+    def forward(self, x):
+        """Record the layer."""
+        return apply("conv2d", x, module=self, attributes=self.attributes)
+
+    def extra_repr(self):
+        """Return channels, window, steps and whether there is a bias."""
+        steps = ", ".join(f"{name}={value}" for name, value in self.attributes.items())
+        bias = "bias" in self._parameters
+        return f"{self.in_channels}, {self.out_channels}, kernel_size={self.kernel_size}, {steps}, bias={bias}"
 
 
 class Dropout(Module):

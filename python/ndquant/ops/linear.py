@@ -5,67 +5,23 @@ Shape letters: N examples, K input features, O output features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
-from ..functional import (
-    PackedWeight,
-    fake_quantize_backward,
-    linear_integer,
-    matmul_f32,
-    quantize,
-    quantize_bias,
-    quantize_weight,
-    relu_backward,
-)
+from ..functional import PackedWeight, fake_quantize_backward, linear_integer, matmul_f32, quantize, relu_backward
 from ..profiles import PROFILES
-from ..qparams import QParams
 from .integer_layer import IntegerLayer
+from .layer import (
+    LayerSaved,
+    check_floats,
+    check_layer_qparams,
+    fused_attributes,
+    parameters_of,
+    quantize_parameters,
+    quantized_weight,
+)
 from .record import Codes, array_of, real, register
-
-
-def quantize_parameters(w, b, x_qparams, w_qparams):
-    """Quantize weight and bias of a layer whose input is quantized by `x_qparams`; see `quantize_bias`.
-
-    The one place where training and conversion get a layer's integers from.
-
-    Parameters
-    ----------
-    w : ndarray of float, shape (O, K)
-    b : ndarray of float, shape (O,), or None
-    x_qparams, w_qparams : QParams
-
-    Returns
-    -------
-    codes : ndarray of int8 or uint8, shape (O, K)
-    w_qparams : QParams
-        With the scale that was used.
-    bias : ndarray of int32, shape (O,), or None
-        float32 in a profile that keeps the bias in float.
-    """
-    if PROFILES[w_qparams.profile].bias == "float":
-        return quantize(w, w_qparams), w_qparams, None if b is None else np.asarray(b, np.float32)
-    bias, raised = quantize_bias(b, x_qparams.scale, w_qparams.scale)
-    if raised is not None:
-        w_qparams = QParams(raised[()], w_qparams.zero_point, w_qparams.spec, profile=w_qparams.profile)
-    return quantize(w, w_qparams), w_qparams, bias
-
-
-@dataclass(slots=True)
-class LinearSaved:
-    """What `linear_backward` needs of a forward pass; of the integer form also its operands."""
-
-    x: np.ndarray | None  # None where the input came as codes: the quantizer in front masks the gradient
-    w: np.ndarray
-    has_bias: bool
-    activation: str | None = None
-    y: np.ndarray | None = None
-    x_codes: Codes | None = None
-    w_codes: Codes | None = None
-    packed: PackedWeight | None = None
-    w_is_inside: bool = False  # no weight lies outside the range of its codes, so all of its gradient passes
 
 
 def linear(x, w, b=None, x_qparams=None, w_qparams=None):
@@ -85,7 +41,7 @@ def linear(x, w, b=None, x_qparams=None, w_qparams=None):
     Returns
     -------
     y : ndarray of float, shape (N, O)
-    saved : LinearSaved
+    saved : LayerSaved
         For `linear_backward`.
 
     Raises
@@ -108,10 +64,10 @@ def linear(x, w, b=None, x_qparams=None, w_qparams=None):
     array([[ 8., 10.]], dtype=float32)
     """
     check_operands(x, w, b)
-    check_layer_qparams(x_qparams, w_qparams)
+    check_layer_qparams("linear", x_qparams, w_qparams, rank=2)
     if x_qparams is None:
         y = x @ w.T
-        return (y if b is None else np.add(y, b, out=y)), LinearSaved(x, w, b is not None)
+        return (y if b is None else np.add(y, b, out=y)), LayerSaved(x, w, b is not None)
     y, saved = linear_on_codes(Codes(quantize(x, x_qparams), x_qparams), w, b, w_qparams)
     saved.x = x
     return y, saved
@@ -126,7 +82,7 @@ def linear_on_codes(x, w, b, w_qparams):
 def _multiply(x, w, b, w_codes, packed, activation=None, w_is_inside=False):
     y = linear_integer(x.codes, x.qparams, packed, activation=activation)
     w_codes = Codes(w_codes, packed.w_qparams)
-    return y, LinearSaved(None, w, b is not None, activation, y, x, w_codes, packed, w_is_inside)
+    return y, LayerSaved(None, w, b is not None, activation, y, x, w_codes, packed, w_is_inside)
 
 
 def linear_backward(dy, saved, *, need_dx=True):
@@ -135,7 +91,7 @@ def linear_backward(dy, saved, *, need_dx=True):
     Parameters
     ----------
     dy : ndarray of float, shape (N, O)
-    saved : LinearSaved
+    saved : LayerSaved
         Second result of `linear`.
     need_dx : bool, default True
         False skips the gradient of the input, which the first layer of a network does not need.
@@ -171,53 +127,20 @@ def linear_backward(dy, saved, *, need_dx=True):
 
 def check_operands(x, w, b):
     """Raise unless x, w and b are float arrays of shapes (N, K), (O, K) and (O,)."""
-    for name, array, rank in (("x", x, 2), ("w", w, 2), ("b", b, 1)):
-        if array is None and name == "b":
-            continue
-        if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
-            got = array.dtype if isinstance(array, np.ndarray) else type(array).__name__
-            raise TypeError(f"linear: {name} must be an ndarray of floats, not {got}")
-        if array.ndim != rank:
-            raise ValueError(f"linear: {name} must have {rank} axes, not shape {array.shape}")
+    check_floats("linear", x=(x, 2), w=(w, 2), b=(b, 1))
     if x.shape[1] != w.shape[1]:
         raise ValueError(f"linear: x of shape {x.shape} does not fit w of shape {w.shape}: expected (N, K), (O, K)")
     if b is not None and b.shape != w.shape[:1]:
         raise ValueError(f"linear: b must have shape {w.shape[:1]} for w of shape {w.shape}, not {b.shape}")
 
 
-def check_layer_qparams(x_qparams, w_qparams):
-    """Raise unless both are given, per tensor and per tensor or output, or neither."""
-    if (x_qparams is None) != (w_qparams is None):
-        missing = "x_qparams" if x_qparams is None else "w_qparams"
-        raise TypeError(f"linear: {missing} is missing; give both x_qparams and w_qparams, or neither")
-    for name, qparams, axes in (("x_qparams", x_qparams, (None,)), ("w_qparams", w_qparams, (None, -2, 0))):
-        if qparams is not None and not isinstance(qparams, QParams):
-            raise TypeError(f"linear: {name} must be a QParams, not {type(qparams).__name__}")
-        if qparams is not None and qparams.spec.axis not in axes:
-            raise ValueError(f"linear: {name} must have spec.axis in {axes}, not {qparams.spec.axis}")
-
-
-def _quantized_weight(quantizer, w, b, x_qparams, training):
-    if quantizer.in_one_call:
-        return quantize_weight(w, b, x_qparams.scale, quantizer.config.spec, quantizer.profile)
-    codes, w_qparams, bias = quantize_parameters(w, b, x_qparams, quantizer.qparams_for(w, training))
-    return codes, PackedWeight(codes, w_qparams, bias)
-
-
-def _parameters(node):
-    """Weight and bias of a node, past the attribute protocols of Node and Module: training reads them often."""
-    parameters = node.module._parameters
-    bias = parameters.get("bias")
-    return parameters["weight"].data, None if bias is None else bias.data
-
-
 def _forward(node, inputs, run):
     (x,) = inputs
     activation = node.attributes.get("activation")
-    w, b = _parameters(node)
+    w, b = parameters_of(node)
     if isinstance(x, Codes) and node.weight_quantizer is not None:
         quantizer = node.weight_quantizer
-        w_codes, packed = _quantized_weight(quantizer, w, b, x.qparams, run.training)
+        w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, run.training)
         return _multiply(x, w, b, w_codes, packed, activation, quantizer.holds_all)
     y, saved = linear(real(x), w, b)
     if activation == "relu":
@@ -229,13 +152,6 @@ def _forward(node, inputs, run):
 def _backward(node, dy, saved, need_input):
     dx, dw, db = linear_backward(dy, saved, need_dx=need_input[0])
     return (dx,), {"weight": dw} if db is None else {"weight": dw, "bias": db}
-
-
-def fused_attributes(activation=None):
-    """Return the attributes of a layer: the activation that is part of it, if there is one."""
-    if activation not in (None, "relu"):
-        raise ValueError(f"activation must be 'relu', not {activation!r}")
-    return {} if activation is None else {"activation": activation}
 
 
 def _shape(node, shapes):

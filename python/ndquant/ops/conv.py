@@ -1,0 +1,216 @@
+"""Two-dimensional convolution: in float, and fake-quantized on integers.
+
+Shape letters: N images, C channels, H x W pixels, O outputs, windows of KH x KW taps.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import reference
+from ..convolution import conv2d_f32, conv2d_f32_input_grad, conv2d_f32_weight_grad, conv2d_requantized
+from ..functional import PackedWeight, fake_quantize_backward, quantize, relu_backward
+from .layer import (
+    LayerSaved,
+    check_floats,
+    check_layer_qparams,
+    fused_attributes,
+    parameters_of,
+    quantize_parameters,
+    quantized_weight,
+)
+from .layout import in_memory_order, to_channels_last
+from .pool import output_length, pair
+from .record import Codes, array_of, real, register, whole_number
+
+
+def conv2d_attributes(stride=1, padding=0, dilation=1, groups=1, activation=None):
+    """Return the attributes of a convolution, checked and completed."""
+    return {
+        "stride": pair(stride, "stride", least=1),
+        "padding": pair(padding, "padding"),
+        "dilation": pair(dilation, "dilation", least=1),
+        "groups": whole_number(groups, "groups", least=1),
+        **fused_attributes(activation),
+    }
+
+
+def conv2d(x, w, b=None, stride=1, padding=0, dilation=1, groups=1, x_qparams=None, w_qparams=None):
+    """Convolution of images with windows of weights, in float or exactly on integers.
+
+    With both `QParams` the operands are quantized, multiplied and summed as integers, and the exact sums are scaled
+    to float32: what a converted layer computes, so that a loop which trains with this function trains what will run.
+
+    Parameters
+    ----------
+    x : ndarray of float, shape (N, C, H, W)
+        In any memory layout; channels-last, as the result is, is the fastest.
+    w : ndarray of float, shape (O, C / groups, KH, KW)
+    b : ndarray of float, shape (O,), optional
+    stride, padding, dilation : int or tuple of two int, default 1, 0 and 1
+        Along y and x. Padding is with zeros, on both sides.
+    groups : int, default 1
+        Outputs and channels are divided into so many groups; an output sees the channels of its group.
+    x_qparams, w_qparams : QParams, optional
+        Both or neither. `x_qparams` per tensor; `w_qparams` per tensor or per channel on axis 0.
+
+    Returns
+    -------
+    y : ndarray of float, shape (N, O, OH, OW)
+    saved : LayerSaved
+        For `conv2d_backward`.
+
+    Raises
+    ------
+    TypeError
+        If an operand is no array of floats, or only one of the two `QParams` is given.
+    ValueError
+        If shapes do not fit.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> x, w = np.ones((1, 1, 2, 3), np.float32), np.ones((1, 1, 3, 3), np.float32)
+    >>> y, saved = nq.conv2d(x, w, np.float32([0.5]), padding=1)
+    >>> y
+    array([[[[4.5, 6.5, 4.5],
+             [4.5, 6.5, 4.5]]]], dtype=float32)
+    >>> dx, dw, db = nq.conv2d_backward(np.ones_like(y), saved)
+    >>> db
+    array([6.], dtype=float32)
+    """
+    check_layer_qparams("conv2d", x_qparams, w_qparams, rank=4)
+    check_floats("conv2d", x=(x, 4), w=(w, 4), b=(b, 1))
+    attributes = conv2d_attributes(stride, padding, dilation, groups)
+    output_shape("conv2d", x.shape[1:], w, b, attributes)
+    if x_qparams is None:
+        return _convolve(x, w, b, attributes)
+    codes, w_qparams, bias = quantize_parameters(w, b, x_qparams, w_qparams)
+    x_codes = Codes(quantize(x, x_qparams), x_qparams)
+    y, saved = _convolve_codes(x_codes, w, b, codes, PackedWeight(codes, w_qparams, bias), attributes)
+    saved.x = x
+    return y, saved
+
+
+def output_shape(name, shape, w, b, attributes):
+    """Return (O, OH, OW) for images of `shape`, (C, H, W); raise ValueError where the arrays do not fit."""
+    groups = attributes["groups"]
+    if len(shape) != 3:
+        raise ValueError(f"{name}: takes (batch, C, H, W), not (batch, {', '.join(map(str, shape))})")
+    outputs, channels, *window = w.shape
+    if outputs % groups:
+        raise ValueError(f"{name}: groups must divide the {outputs} outputs of the weight, not be {groups}")
+    if shape[0] != channels * groups:
+        wanted = f"takes {channels * groups} channels, not {shape[0]}"
+        raise ValueError(f"{name}: a weight of shape {w.shape} in {groups} groups {wanted}")
+    if b is not None and b.shape != (outputs,):
+        raise ValueError(f"{name}: the bias must have shape {(outputs,)}, not {b.shape}")
+    steps = (attributes[step] for step in ("stride", "padding", "dilation"))
+    try:
+        return (outputs, *(output_length(*axis) for axis in zip(shape[1:], window, *steps, strict=True)))
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
+
+
+def _steps(attributes):
+    return tuple(attributes[name] for name in ("stride", "padding", "dilation", "groups"))
+
+
+def _functions(*arrays):
+    """Return the convolution and its gradients for these arrays; for dtypes wider than float32, the definition."""
+    if np.result_type(*arrays).itemsize <= np.dtype(np.float32).itemsize:
+        return conv2d_f32, conv2d_f32_input_grad, conv2d_f32_weight_grad
+    return reference.conv2d_float, reference.conv2d_float_input_grad, reference.conv2d_float_weight_grad
+
+
+def _convolve(x, w, b, attributes):
+    forward, _, _ = _functions(x, w)
+    y = forward(x, w, b, *_steps(attributes)).astype(np.result_type(x, w), copy=False)
+    return y, LayerSaved(x, w, b is not None, attributes=attributes)
+
+
+def _convolve_codes(x, w, b, w_codes, packed, attributes, activation=None, w_is_inside=False):
+    y = conv2d_requantized(x.codes, x.qparams, packed, None, *_steps(attributes), activation=activation)
+    w_codes = Codes(w_codes, packed.w_qparams)
+    return y, LayerSaved(None, w, b is not None, activation, y, x, w_codes, packed, w_is_inside, attributes)
+
+
+def conv2d_backward(dy, saved, *, need_dx=True):
+    """Gradients of `conv2d`; straight-through where the forward pass was quantized.
+
+    Parameters
+    ----------
+    dy : ndarray of float, shape (N, O, OH, OW)
+    saved : LayerSaved
+        Second result of `conv2d`.
+    need_dx : bool, default True
+        False skips the gradient of the input, which the first layer of a network does not need.
+
+    Returns
+    -------
+    dx : ndarray of float, shape (N, C, H, W), or None
+    dw : ndarray of float, shape (O, C / groups, KH, KW)
+    db : ndarray of float, shape (O,), or None where there was no bias
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> y, saved = nq.conv2d(np.float32([[[[1, 2]]]]), np.float32([[[[3]]]]))
+    >>> dx, dw, db = nq.conv2d_backward(np.float32([[[[1, 1]]]]), saved)
+    >>> dx, dw, db
+    (array([[[[3., 3.]]]], dtype=float32), array([[[[3.]]]], dtype=float32), None)
+    """
+    if saved.activation == "relu":
+        dy = in_memory_order(relu_backward, dy, saved.y)
+    db = _sum_to_channels(dy) if saved.has_bias else None
+    x, w = (saved.x, saved.w) if saved.packed is None else (saved.x_codes.dequantize(), saved.w_codes.dequantize())
+    _, input_grad, weight_grad = _functions(dy, x, w)
+    steps = _steps(saved.attributes)
+    dw = weight_grad(dy, x, w.shape[2:], *steps).astype(saved.w.dtype, copy=False)
+    dx = input_grad(dy, w, x.shape[2:], *steps).astype(dy.dtype, copy=False) if need_dx else None
+    if saved.packed is not None:
+        if not saved.w_is_inside:
+            fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
+        if dx is not None and saved.x is not None:
+            dx = in_memory_order(lambda d, a: fake_quantize_backward(d, a, saved.x_codes.qparams), dx, saved.x)
+    return dx, dw, db
+
+
+def _sum_to_channels(dy):
+    return to_channels_last(dy).sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
+
+
+def _forward(node, inputs, run):
+    (x,) = inputs
+    activation = node.attributes.get("activation")
+    w, b = parameters_of(node)
+    if isinstance(x, Codes) and node.weight_quantizer is not None:
+        quantizer = node.weight_quantizer
+        w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, run.training)
+        return _convolve_codes(x, w, b, w_codes, packed, node.attributes, activation, quantizer.holds_all)
+    y, saved = _convolve(real(x), w, b, node.attributes)
+    if activation == "relu":
+        y = np.maximum(y, y.dtype.type(0), out=y)
+        saved.activation, saved.y = activation, y
+    return y, saved
+
+
+def _backward(node, dy, saved, need_input):
+    dx, dw, db = conv2d_backward(dy, saved, need_dx=need_input[0])
+    return (dx,), {"weight": dw} if db is None else {"weight": dw, "bias": db}
+
+
+def _shape(node, shapes):
+    return output_shape(node.name, shapes[0], array_of(node, "weight", 4), node.bias, node.attributes)
+
+
+CONV2D = register(
+    name="conv2d",
+    forward=_forward,
+    backward=_backward,
+    shape=_shape,
+    attributes=conv2d_attributes,
+    parameters=("weight", "bias"),
+)
