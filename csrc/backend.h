@@ -63,6 +63,9 @@ typedef struct {
  *   fake_quantize_learnable  one block of n <= NDQ_BLOCK elements of one channel: dx as above, and in sums[0], sums[1]
  *                            the gradients of scale and zero point without their factor g, added in a fixed order:
  *                            16 partial sums by index mod 16, then these in order 0..15
+ *   errors                   one such block: in sums, in the same order, the squared error of x[i] against
+ *                            fake_quantize(x[i]) outside the range and inside it, x[i]^2, and how many are outside
+ *   squares                  one such block: in sums (x[i] - y[i])^2 and x[i]^2
  *   minmax                   extremes of n elements; merges into *e
  *   clip_error               sum of weight[i] * |x[i] - the level nearest to it|^p, in units of the scale: 16 partial sums by
  *                            index mod 16, then these in order 0..15
@@ -88,7 +91,8 @@ enum { NDQ_BLOCK = 4096 };
     X(fake_quantize_backward_##s, (NDQ_SPAN(A), const T *dy, const T *x, T *dx))                             \
     X(fake_quantize_with_grad_##s, (NDQ_SPAN(A), const T *dy, const T *x, T *y, T *dx))                      \
     X(fake_quantize_learnable_##s,                                                                           \
-      (const A *p, size_t channel, size_t n, const T *dy, const T *x, T *dx, double *sums))
+      (const A *p, size_t channel, size_t n, const T *dy, const T *x, T *dx, double *sums))                  \
+    X(errors_##s, (const A *p, size_t channel, size_t n, const T *x, double *sums))
 
 #define NDQ_SLOTS_OF_CODES(X, A, T, s)                                                                       \
     X(dequantize_s8_##s, (NDQ_SPAN(A), const int8_t *q, T *y))                                               \
@@ -102,6 +106,7 @@ enum { NDQ_BLOCK = 4096 };
     X(dequantize_u32_##s, (NDQ_SPAN(ndq_affine_f64), const uint32_t *q, double *y))
 
 #define NDQ_SLOTS_OF_TYPE(X, T, s)                                                                           \
+    X(squares_##s, (size_t n, const T *x, const T *y, double *sums))                                         \
     X(minmax_##s, (size_t n, const T *x, ndq_extremes *e))                                                   \
     X(relu_backward_##s, (size_t begin, size_t end, const T *dy, const T *y, T *dx))                         \
     X(sgd_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *w))                          \

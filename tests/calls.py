@@ -11,6 +11,8 @@ HALF = X.astype(np.float16)
 QP = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False))
 QP3 = nq.QParams(np.full(3, 0.1, np.float32), 3, nq.QuantSpec(8, symmetric=False, axis=0))
 TEXTBOOK = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False), profile="textbook")
+GROUPS = nq.QParams(np.full((3, 5), 0.1, np.float32), -1.0, nq.QuantSpec(16, group_size=20, zero_aligned=False))
+INNER = nq.QParams(np.full((1, 100), 0.1), 3, nq.QuantSpec(32, symmetric=False, axis=0, group_size=3), profile="onnx")
 Q = nq.quantize(X, QP)
 OUT, CODES = np.zeros_like(X), np.zeros(X.shape, np.int8)
 MOMENTS = np.zeros_like(X), np.zeros_like(X)
@@ -56,6 +58,15 @@ GOOD = {
     "dequantize": lambda: nq.dequantize(Q, QP),
     "dequantize dtype": lambda: nq.dequantize(Q, QP3, dtype=np.float16),
     "dequantize wide": lambda: nq.dequantize(Q.astype(np.int64), QP, dtype="f8"),
+    "dequantize groups": lambda: nq.dequantize(Q, GROUPS),
+    "requantize": lambda: nq.requantize(Q, QP, QP3),
+    "requantize groups": lambda: nq.requantize(Q, INNER, GROUPS),
+    "quantize groups": lambda: (nq.quantize(X, GROUPS), nq.quantize(HALF, INNER)),
+    "with_grad groups": lambda: nq.fake_quantize_with_grad(X, X, INNER),
+    "learnable groups": lambda: nq.fake_quantize_learnable_backward(X, X, INNER),
+    "quantization_error": lambda: nq.quantization_error(HALF, GROUPS),
+    "square_sums": lambda: _core.square_sums(HALF, X),
+    "minmax groups": lambda: (_core.minmax(X, 1, 20), _core.histogram(X, 0, 3)),
     "fake_quantize": lambda: nq.fake_quantize(X, QP),
     "fake_quantize float16": lambda: nq.fake_quantize(HALF, TEXTBOOK),
     "backward": lambda: nq.fake_quantize_backward(WIDE, X, QP, out=OUT),
@@ -114,6 +125,13 @@ BAD = {
     "object qparams": lambda: nq.quantize(X, object()),
     "axis": lambda: nq.quantize(np.ones((), np.float32), QP3),
     "channels": lambda: nq.fake_quantize(X.T, QP3),
+    "group_size": lambda: nq.quantize(X[:, :30], GROUPS),
+    "groups shape": lambda: nq.quantize(X[:, :20], GROUPS),
+    "requantize dtype": lambda: nq.requantize(X, QP, QP),
+    "requantize axis": lambda: nq.requantize(Q[:2], QP, QP3),
+    "requantize out": lambda: nq.requantize(Q, QP, INNER, out=CODES),
+    "quantization_error dtype": lambda: nq.quantization_error(Q, QP),
+    "square_sums shape": lambda: _core.square_sums(X, X[0]),
     "out dtype": lambda: nq.quantize(X, QP, out=OUT),
     "out shape": lambda: nq.fake_quantize(X, QP, out=OUT[0]),
     "out overlap": lambda: nq.fake_quantize(X[:2], QP, out=X[1:]),

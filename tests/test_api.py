@@ -14,8 +14,8 @@ NAMES = """
     QuantizationError QuantizationWarning Quantize backend calibrate choose_qparams conv2d conv2d_backward
     conv2d_integer conv2d_requantized conv_transpose2d_integer convert datasets dequantize evaluate fake_quantize
     fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad get_num_threads linear
-    linear_backward linear_integer load matmul_integer mse nn prepare prepare_qat quantize quantize_static
-    set_num_threads show_config sqnr
+    linear_backward linear_integer load matmul_integer mse nn prepare prepare_qat quantization_error quantize
+    quantize_static requantize set_num_threads show_config sqnr
 """.split()
 
 NN_NAMES = """

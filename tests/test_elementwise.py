@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import ndquant as nq
-from ndquant import reference
+from ndquant import _core, reference
 
 from . import cases
 from .cases import assert_same_bits
@@ -28,6 +28,7 @@ def check_all(x, dy, qp):
     assert_same_bits(both[0], real)
     assert_same_bits(both[1], dx)
     check_learnable(x, dy, qp)
+    np.testing.assert_array_equal(_core.quantization_error(x, qp), reference.quantization_error(x, *arguments))
 
 
 def check_learnable(x, dy, qp):
@@ -390,3 +391,55 @@ def test_the_largest_and_the_smallest_scale_of_float32(backend, scale):
     x = np.float32([0, scale, -scale, np.finfo(np.float32).max])
     expected = [0, 1, 0, 255 if scale < 1 else 1]
     np.testing.assert_array_equal(nq.quantize(x, qp), expected)
+
+
+ALL_SPECS = cases.SPECS + cases.WIDE_SPECS + cases.OFFSET_SPECS
+
+
+@WITH_BACKEND
+@given(data=st.data())
+def test_requantize_is_quantize_of_dequantize(backend, data):
+    shape = data.draw(st.sampled_from([(), (0,), (7,), (6, 4), (3, 8, 5), (2, 3000), (70, 1030)]))
+    rng, pair = np.random.default_rng(data.draw(st.integers(0, 1000))), []
+    for name in ("from", "to"):
+        axis = data.draw(st.sampled_from([None, *range(len(shape))]), label=f"axis {name}")
+        size = data.draw(st.sampled_from([None, 2]), label=f"groups {name}")
+        if axis is None or shape[axis] % 2:
+            size = None
+        spec = cases.with_axis(data.draw(st.sampled_from(ALL_SPECS), label=name), axis, size)
+        profile = data.draw(st.sampled_from(cases.PROFILES if spec.zero_aligned else cases.OFFSET_PROFILES))
+        dtype = data.draw(st.sampled_from([np.float32, np.float64]))
+        pair.append(cases.random_qparams(rng, spec, shape, profile, dtype))
+    x = np.asarray(cases.values(rng, shape, np.float64))
+    q = nq.quantize(x, pair[0])
+    expected = nq.quantize(nq.dequantize(q, pair[0]), pair[1])
+    assert_same_bits(nq.requantize(q, *pair), expected)
+    out = np.zeros(shape, pair[1].spec.dtype)
+    assert nq.requantize(np.asarray(q)[::-1].copy()[::-1] if q.ndim else q, *pair, out=out) is out
+    assert_same_bits(out, expected)
+
+
+def test_requantize_in_place():
+    eight, four = nq.QParams(0.5, 10, nq.QuantSpec(symmetric=False)), nq.QParams(2.0, 0, nq.QuantSpec(4))
+    q = np.int8([6, 10, 14, 127])
+    assert nq.requantize(q, eight, four, out=q) is q
+    np.testing.assert_array_equal(q, [-1, 0, 1, 7])
+    with pytest.raises(ValueError, match="out overlaps q"):
+        nq.requantize(q[:2], eight, four, out=q[1:3])
+    with pytest.raises(ValueError, match="out: dtype must be int8, got int16"):
+        nq.requantize(q, eight, four, out=q.astype(np.int16))
+
+
+def test_requantize_names_its_arguments():
+    qp = nq.QParams(0.5, 0, nq.QuantSpec())
+    with pytest.raises(TypeError, match="from_qparams: expected a QParams, got int"):
+        nq.requantize(np.int8([1]), 3, qp)
+    with pytest.raises(TypeError, match="to_qparams: expected a QParams, got str"):
+        nq.requantize(np.int8([1]), qp, "qp")
+    with pytest.raises(TypeError, match="q: expected integers, got dtype float64"):
+        nq.requantize(np.ones(3), qp, qp)
+    with pytest.raises(ValueError, match="q: axis 0 must have 2 elements"):
+        nq.requantize(np.int8([1, 2, 3]), qp, nq.QParams([0.5, 0.5], 0, nq.QuantSpec(axis=0)))
+    too_large = nq.QParams(1e300, 0, nq.QuantSpec())
+    with pytest.raises(ValueError, match="outside the range of float32"):
+        nq.requantize(np.int8([1]), nq.QParams(np.float32(0.5), 0, nq.QuantSpec()), too_large)

@@ -5,6 +5,7 @@ The work is done in a process of its own, so that a crash is a failed assertion.
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ def exercise(side, rng):
             training_step(x, dy, y, dx, guarded(np.zeros(n, dtype), side))
             if n < 71:
                 per_channel(x, dy, y, dx, q, dtype)
+                other_codes(x, dy, y, dx, side)
 
 
 def per_channel(x, dy, y, dx, q, dtype):
@@ -38,6 +40,19 @@ def per_channel(x, dy, y, dx, q, dtype):
     for shape, axis in (((1, n), 1), ((n, 1), 0), ((1, n, 1), -2)):
         qp = nq.QParams(scale, 3, nq.QuantSpec(8, symmetric=False, axis=axis))
         call_all(*(a.reshape(shape) for a in (x, dy, y, dx, q)), qp)
+
+
+def other_codes(x, dy, y, dx, side):
+    """Codes of 2 and 4 bytes, true division, float offsets, and groups along either axis."""
+    n, dtype = x.size, x.dtype.type
+    for bits, size in ((16, np.int16), (32, np.int32)):
+        q = guarded(np.zeros(n, size), side)
+        spec = nq.QuantSpec(bits, symmetric=False)
+        call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 3, spec, profile="onnx"))
+        call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 0.5, nq.QuantSpec(bits, zero_aligned=False)))
+        arrays = [a.reshape(1, n) for a in (x, dy, y, dx, q)]
+        call_all(*arrays, nq.QParams(np.full((1, 1), 0.1, dtype), 3, replace(spec, group_size=n)))
+        call_all(*arrays, nq.QParams(np.full((1, n), 0.1, dtype), 3, replace(spec, axis=0, group_size=1)))
 
 
 def training_step(x, dy, y, dx, v):
@@ -93,7 +108,10 @@ def exercise_float_convolutions(side, rng):
 def call_all(x, dy, y, dx, q, qp):
     nq.quantize(x, qp, out=q)
     nq.dequantize(q, qp, dtype=x.dtype, out=y)
-    nq.dequantize(q.view(np.uint8), qp, dtype=x.dtype, out=y)
+    nq.dequantize(q.view(f"u{q.itemsize}"), qp, dtype=x.dtype, out=y)
+    nq.requantize(q, qp, qp, out=q)
+    nq.quantization_error(x, qp)
+    _core.square_sums(x, y)
     nq.fake_quantize(x, qp, out=y)
     nq.fake_quantize_backward(dy, x, qp, out=dx)
     nq.fake_quantize_with_grad(x, dy, qp, out=(y, dx))

@@ -14,27 +14,36 @@ from . import cases
 from .cases import assert_same_bits
 
 SHAPES = (((300_007,), None), ((7, 40_000), 0), ((70_001, 5), 1), ((20, 3, 5_000), 1))
+SPEC = nq.QuantSpec(8, signed=False, symmetric=False)
+
+#: (shape, specs) whose parts of an array do not end where chunks of threads do.
+OTHERS = (
+    ((77, 4_001), nq.QuantSpec(16, axis=0, group_size=7)),
+    ((110, 3_000), nq.QuantSpec(32, symmetric=False, group_size=1_000)),
+    ((300_007,), nq.QuantSpec(12, signed=False, zero_aligned=False)),
+)
 
 
-def everything(rng, shape, axis, dtype):
+def everything(rng, shape, spec, dtype):
     """Return the results of all functions on the same random data."""
-    qp = cases.random_qparams(rng, nq.QuantSpec(8, signed=False, symmetric=False, axis=axis), shape)
+    qp, axis = cases.random_qparams(rng, spec, shape), spec.axis
     x, dy = (rng.standard_normal(shape).astype(dtype) * 3 for _ in range(2))
     results = [nq.quantize(x, qp), nq.fake_quantize(x, qp), nq.fake_quantize_backward(dy, x, qp)]
     results += nq.fake_quantize_with_grad(x, dy, qp)
     results += nq.fake_quantize_learnable_backward(dy, x, qp)
     results.append(nq.dequantize(results[0], qp))
-    results += [np.asarray(a) for a in _core.minmax(x, axis)]
+    results += [np.asarray(a) for a in _core.minmax(x, axis, spec.group_size)]
+    results.append(nq.requantize(results[0], qp, nq.QParams(0.1, 3, SPEC)))
     return results
 
 
 @pytest.mark.parametrize("dtype", (np.float32, np.float64))
-@pytest.mark.parametrize("shape, axis", SHAPES)
-def test_any_number_of_threads_gives_the_same_bits(backend, threads, shape, axis, dtype):
+@pytest.mark.parametrize("shape, spec", [(shape, cases.with_axis(SPEC, axis)) for shape, axis in SHAPES] + [*OTHERS])
+def test_any_number_of_threads_gives_the_same_bits(backend, threads, shape, spec, dtype):
     expected = None
     for n in (1, 2, 4, 2):
         threads(n)
-        found = everything(np.random.default_rng(3), shape, axis, dtype)
+        found = everything(np.random.default_rng(3), shape, spec, dtype)
         expected = expected or found
         for a, b in zip(found, expected, strict=True):
             assert_same_bits(a, b)
@@ -54,13 +63,13 @@ def test_backends_add_up_in_the_same_order():
 
 def test_several_python_threads_at_once(threads):
     threads(2)
-    expected = everything(np.random.default_rng(7), (200_003,), None, np.float32)
+    expected = everything(np.random.default_rng(7), (200_003,), SPEC, np.float32)
     failures = []
 
     def work():
         try:
             for _ in range(10):
-                found = everything(np.random.default_rng(7), (200_003,), None, np.float32)
+                found = everything(np.random.default_rng(7), (200_003,), SPEC, np.float32)
                 for a, b in zip(found, expected, strict=True):
                     assert_same_bits(a, b)
         except BaseException as error:
@@ -95,10 +104,10 @@ def fork_and_wait(child):
 def test_a_forked_child_computes_and_so_does_the_parent(threads):
     threads(4)
     shape = (300_000,)
-    expected = everything(np.random.default_rng(9), shape, None, np.float32)
+    expected = everything(np.random.default_rng(9), shape, SPEC, np.float32)
 
     def child():
-        for a, b in zip(everything(np.random.default_rng(9), shape, None, np.float32), expected, strict=True):
+        for a, b in zip(everything(np.random.default_rng(9), shape, SPEC, np.float32), expected, strict=True):
             assert_same_bits(a, b)
 
     for _ in range(3):

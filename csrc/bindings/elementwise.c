@@ -155,28 +155,66 @@ static int output_type(PyObject *dtype, const ndq_params_object *params)
     return type;
 }
 
+/* Takes codes and their Params into a job that dequantizes them to the type `dtype`, None for the scale's; returns that
+ * type, or -1. */
+static int take_codes(call_state *call, PyObject *module, PyObject *q, PyObject *qparams, PyObject *dtype)
+{
+    ndq_elementwise *job = &call->job;
+    if (!(call->params = ndq_params_of(module, qparams)) ||
+        !(call->x = ndq_codes_array(q, "q", call->params->params.codes, &job->codes)))
+        return -1;
+    job->kernels = ndq_kernels_in_use();
+    job->params = &call->params->params;
+    job->n = (size_t)PyArray_SIZE(call->x);
+    const int type = output_type(dtype, call->params);
+    if (type < 0 || choose_arithmetic(job, type) < 0 ||
+        ndq_geometry_of(call->x, "q", call->params, &job->geometry) < 0 ||
+        !(call->x_work = ndq_contiguous(call->x, PyArray_TYPE(call->x))))
+        return -1;
+    job->x = PyArray_DATA(call->x_work);
+    return type;
+}
+
 static PyObject *py_dequantize(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     call_state call = {0};
     PyObject *result = NULL;
-    ndq_elementwise *job = &call.job;
-    if (ndq_check_count("dequantize", count, 4) < 0 || !(call.params = ndq_params_of(module, args[1])) ||
-        !(call.x = ndq_codes_array(args[0], "q", call.params->params.codes, &job->codes)))
+    int type;
+    if (ndq_check_count("dequantize", count, 4) < 0 ||
+        (type = take_codes(&call, module, args[0], args[1], args[2])) < 0 ||
+        take_output(&call, 0, args[3], "out", type, work_type(&call.job)) < 0)
         goto exit;
-    job->kernels = ndq_kernels_in_use();
-    job->params = &call.params->params;
-    job->n = (size_t)PyArray_SIZE(call.x);
-    const int type = output_type(args[2], call.params);
-    if (type < 0 || choose_arithmetic(job, type) < 0 ||
-        ndq_geometry_of(call.x, "q", call.params, &job->geometry) < 0 ||
-        !(call.x_work = ndq_contiguous(call.x, PyArray_TYPE(call.x))) ||
-        take_output(&call, 0, args[3], "out", type, work_type(job)) < 0)
-        goto exit;
-    job->x = PyArray_DATA(call.x_work);
-    job->y = PyArray_DATA(call.out_work[0]);
-    compute(job, ndq_dequantize);
+    call.job.y = PyArray_DATA(call.out_work[0]);
+    compute(&call.job, ndq_dequantize);
     result = give_output(&call, 0, args[3]);
 exit:
+    clear(&call);
+    return result;
+}
+
+static PyObject *py_requantize(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    call_state call = {0};
+    ndq_params_object *to_params = NULL;
+    PyObject *result = NULL;
+    int type;
+    if (ndq_check_count("requantize", count, 4) < 0 ||
+        (type = take_codes(&call, module, args[0], args[1], Py_None)) < 0 ||
+        !(to_params = ndq_params_of(module, args[2])))
+        goto exit;
+    ndq_elementwise to = {.kernels = call.job.kernels, .params = &to_params->params, .n = call.job.n,
+                          .codes = to_params->params.codes};
+    const int out_type = ndq_type_of_codes(to.codes);
+    if (choose_arithmetic(&to, type) < 0 || ndq_geometry_of(call.x, "q", to_params, &to.geometry) < 0 ||
+        take_output(&call, 0, args[3], "out", out_type, out_type) < 0)
+        goto exit;
+    to.q = PyArray_DATA(call.out_work[0]);
+    Py_BEGIN_ALLOW_THREADS
+    ndq_requantize(&call.job, &to, type == NPY_FLOAT);
+    Py_END_ALLOW_THREADS
+    result = give_output(&call, 0, args[3]);
+exit:
+    Py_XDECREF((PyObject *)to_params);
     clear(&call);
     return result;
 }
@@ -301,16 +339,70 @@ exit:
     return result;
 }
 
+/* quantization_error(x, qparams): the sums of ndq_errors. */
+static PyObject *py_quantization_error(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    call_state call = {0};
+    PyObject *result = NULL;
+    double sums[NDQ_ERRORS];
+    if (ndq_check_count("quantization_error", count, 2) < 0 || !(call.x = ndq_float_array(args[0], "x")) ||
+        take_inputs(&call, module, args[1]) < 0)
+        goto exit;
+    ndq_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = ndq_errors(&call.job, sums);
+    Py_END_ALLOW_THREADS
+    if (ndq_check_status(status) == 0)
+        result = Py_BuildValue("dddd", sums[0], sums[1], sums[2], sums[3]);
+exit:
+    clear(&call);
+    return result;
+}
+
+/* square_sums(x, y): the sums of ndq_squares, in float64. */
+static PyObject *py_square_sums(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    call_state call = {0};
+    PyObject *result = NULL;
+    double sums[2];
+    if (ndq_check_count("square_sums", count, 2) < 0 || !(call.x = ndq_float_array(args[0], "x")) ||
+        !(call.dy = ndq_float_array(args[1], "y")) || ndq_check_same_shape(call.dy, "y", call.x, "x") < 0)
+        goto exit;
+    const bool narrow = PyArray_TYPE(call.x) == NPY_FLOAT && PyArray_TYPE(call.dy) == NPY_FLOAT;
+    const size_t n = (size_t)PyArray_SIZE(call.x);
+    call.job = (ndq_elementwise){.kernels = ndq_kernels_in_use(), .arithmetic = narrow ? NDQ_F32 : NDQ_F64, .n = n,
+                                 .geometry = {.channels = 1, .inner = n}};
+    if (!(call.x_work = ndq_contiguous(call.x, work_type(&call.job))) ||
+        !(call.dy_work = ndq_contiguous(call.dy, work_type(&call.job))))
+        goto exit;
+    call.job.x = PyArray_DATA(call.x_work);
+    call.job.y = PyArray_DATA(call.dy_work);
+    ndq_status status;
+    Py_BEGIN_ALLOW_THREADS
+    status = ndq_squares(&call.job, sums);
+    Py_END_ALLOW_THREADS
+    if (ndq_check_status(status) == 0)
+        result = Py_BuildValue("dd", sums[0], sums[1]);
+exit:
+    clear(&call);
+    return result;
+}
+
 #define METHOD(name, signature, doc) \
     {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, #name signature "\n--\n\n" doc}
 
 PyMethodDef ndq_elementwise_methods[] = {
     METHOD(quantize, "(x, qparams, out, /)", "Codes of x."),
     METHOD(dequantize, "(q, qparams, dtype, out, /)", "Values that the codes q stand for."),
+    METHOD(requantize, "(q, from_qparams, to_qparams, out, /)", "Codes of the values that the codes q stand for."),
     METHOD(fake_quantize, "(x, qparams, out, /)", "x rounded to what its codes stand for."),
     METHOD(fake_quantize_backward, "(dy, x, qparams, out, /)", "The straight-through gradient."),
     METHOD(fake_quantize_with_grad, "(x, dy, qparams, out, /)", "fake_quantize and its gradient in one pass."),
     METHOD(fake_quantize_learnable_backward, "(dy, x, qparams, grad_factor, out, /)",
            "Gradients with respect to x, scale and zero point."),
+    METHOD(quantization_error, "(x, qparams, /)",
+           "Squared errors outside and inside the range, the sum of squares, and how many values are outside."),
+    METHOD(square_sums, "(x, y, /)", "Sums of (x - y)^2 and of x^2."),
     {NULL, NULL, 0, NULL},
 };

@@ -90,8 +90,8 @@ typedef struct {
 #define SHIFTED(p, first)                                                                                     \
     {p.scale + first, p.inv + first, p.zp + first, p.lo + first, p.hi + first, p.offset + first, p.float_offset}
 
-/* Elements [begin, end) of an array that has several parts. */
-static void run_parts(const task *t, size_t begin, size_t end)
+/* Elements [begin, end) of an array that has several parts; see run_span. */
+static void run_parts(const task *t, size_t begin, size_t end, size_t origin)
 {
     const ndq_params *params = t->job->params;
     const size_t part = t->job->geometry.part, channels = t->job->geometry.channels;
@@ -100,19 +100,25 @@ static void run_parts(const task *t, size_t begin, size_t end)
         last = ndq_min_size(end, first + (part - position));
         const ndq_affine_f32 f32 = SHIFTED(params->f32, channel);
         const ndq_affine_f64 f64 = SHIFTED(params->f64, channel);
-        t->body(t->job, &(stretch){first, position, last - first, &f32, &f64});
+        t->body(t->job, &(stretch){first - origin, position, last - first, &f32, &f64});
     }
+}
+
+/* Elements [begin, end) of an array; what the job points to begins at its element `origin`. */
+static void run_span(const task *t, size_t begin, size_t end, size_t origin)
+{
+    const ndq_elementwise *job = t->job;
+    if (job->geometry.part)
+        run_parts(t, begin, end, origin);
+    else
+        t->body(job, &(stretch){begin - origin, begin, end - begin, &job->params->f32, &job->params->f64});
 }
 
 static void run_chunk(void *ctx, size_t chunk)
 {
     const task *t = ctx;
-    const ndq_elementwise *job = t->job;
-    const size_t begin = chunk * CHUNK, end = ndq_min_size(job->n, begin + CHUNK);
-    if (job->geometry.part)
-        run_parts(t, begin, end);
-    else
-        t->body(job, &(stretch){begin, begin, end - begin, &job->params->f32, &job->params->f64});
+    const size_t begin = chunk * CHUNK;
+    run_span(t, begin, ndq_min_size(t->job->n, begin + CHUNK), 0);
 }
 
 static void run(const ndq_elementwise *job, stretch_body *body)
@@ -225,4 +231,55 @@ void ndq_fake_quantize_backward(const ndq_elementwise *job)
 void ndq_fake_quantize_with_grad(const ndq_elementwise *job)
 {
     run(job, fake_quantize_with_grad);
+}
+
+typedef struct {
+    const ndq_elementwise *from, *to;
+    bool by_f32;
+} requantization;
+
+enum { REQUANTIZE_BLOCK = 1024 };
+
+/* The values of one block, in the type that the next step reads. */
+typedef struct {
+    float f32[REQUANTIZE_BLOCK];
+    double f64[REQUANTIZE_BLOCK];
+} block_values;
+
+static void *values_of(block_values *v, ndq_arithmetic arithmetic)
+{
+    return ndq_is_f32(arithmetic) ? (void *)v->f32 : (void *)v->f64;
+}
+
+static void requantize_block(const requantization *r, size_t begin, size_t end)
+{
+    block_values v;
+    const size_t n = end - begin;
+    ndq_elementwise from = *r->from, to = *r->to;
+    from.x = (const char *)from.x + begin * ndq_code_bytes(from.codes);
+    from.y = values_of(&v, from.arithmetic);
+    run_span(&(task){&from, dequantize}, begin, end, begin);
+    if (r->by_f32 && !ndq_is_f32(from.arithmetic))
+        for (size_t i = 0; i < n; i++)
+            v.f32[i] = (float)v.f64[i];
+    if (r->by_f32 && !ndq_is_f32(to.arithmetic))
+        for (size_t i = 0; i < n; i++)
+            v.f64[i] = v.f32[i];
+    to.x = values_of(&v, to.arithmetic);
+    to.q = (char *)to.q + begin * ndq_code_bytes(to.codes);
+    run_span(&(task){&to, quantize}, begin, end, begin);
+}
+
+static void requantize_chunk(void *ctx, size_t chunk)
+{
+    const requantization *r = ctx;
+    const size_t end = ndq_min_size(r->from->n, (chunk + 1) * CHUNK);
+    for (size_t begin = chunk * CHUNK; begin < end; begin += REQUANTIZE_BLOCK)
+        requantize_block(r, begin, ndq_min_size(end, begin + REQUANTIZE_BLOCK));
+}
+
+void ndq_requantize(const ndq_elementwise *from, const ndq_elementwise *to, bool by_f32)
+{
+    requantization r = {from, to, by_f32};
+    ndq_for_chunks(from->n, ndq_ceil_div(from->n, CHUNK), requantize_chunk, &r);
 }

@@ -66,4 +66,7 @@ void ndq_fake_quantize(const ndq_elementwise *job);
 void ndq_fake_quantize_backward(const ndq_elementwise *job);
 void ndq_fake_quantize_with_grad(const ndq_elementwise *job);
 
+/* Codes from->x to codes to->q, by way of float32 or else float64 values, a block at a time that stays in the cache. */
+void ndq_requantize(const ndq_elementwise *from, const ndq_elementwise *to, bool by_f32);
+
 #endif

@@ -226,6 +226,32 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size
     }
 }
 
+/* A value is outside where its gradient is 0; NaN counts as that, and makes the error NaN. */
+NDQ_TARGET static void NDQ_FN(errors)(const NDQ_AFFINE *p, size_t channel, size_t n, const T *x, double *sums)
+{
+    enum { LANES = 16, SUMS = 4 };
+    assert(n <= NDQ_BLOCK);
+    const COEF k = NDQ_FN(coef_of)(p, channel);
+    double outside[LANES] = {0}, inside[LANES] = {0}, squares[LANES] = {0}, count[LANES] = {0};
+#define ONE(at, lane)                                                                   \
+    const T t = NDQ_FN(scaled)(x[at], k) + NDQ_MAGIC;                                   \
+    const T r = NDQ_FN(clamp)(t, k.lo + NDQ_MAGIC, k.hi + NDQ_MAGIC), y = NDQ_FN(real)(r - NDQ_MAGIC, k); \
+    const double v = (double)x[at], error = (double)y - v, square = error * error;      \
+    const bool in = t == r;                                                             \
+    outside[lane] += in ? 0.0 : square;                                                 \
+    inside[lane] += in ? square : 0.0;                                                  \
+    squares[lane] += v * v;                                                             \
+    count[lane] += in ? 0.0 : 1.0;
+    NDQ_LANES(LANES, n, ONE)
+#undef ONE
+    const double *const lanes[SUMS] = {outside, inside, squares, count};
+    for (size_t s = 0; s < SUMS; s++) {
+        sums[s] = 0;
+        for (size_t j = 0; j < LANES; j++)
+            sums[s] += lanes[s][j];
+    }
+}
+
 #undef QUANTIZED_RUN
 #undef QUANTIZED_ROWS
 #undef DEQUANTIZED_RUN

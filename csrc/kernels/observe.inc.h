@@ -49,3 +49,21 @@ NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
     e->min = (double)low[0] < e->min ? (double)low[0] : e->min;
     e->max = (double)high[0] > e->max ? (double)high[0] : e->max;
 }
+
+NDQ_TARGET static void NDQ_FN(squares)(size_t n, const T *x, const T *y, double *sums)
+{
+    enum { LANES = 16 };
+    assert(n <= NDQ_BLOCK);
+    double noise[LANES] = {0}, signal[LANES] = {0};
+#define ONE(at, lane)                                                                   \
+    const double v = (double)x[at], difference = v - (double)y[at];                     \
+    noise[lane] += difference * difference;                                             \
+    signal[lane] += v * v;
+    NDQ_LANES(LANES, n, ONE)
+#undef ONE
+    sums[0] = sums[1] = 0;
+    for (size_t j = 0; j < LANES; j++) {
+        sums[0] += noise[j];
+        sums[1] += signal[j];
+    }
+}

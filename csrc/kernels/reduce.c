@@ -169,6 +169,66 @@ ndq_status ndq_fake_quantize_learnable(const ndq_elementwise *job, double grad_f
     return NDQ_OK;
 }
 
+static void errors_chunk(void *ctx, size_t chunk)
+{
+    const reduction *r = ctx;
+    const ndq_elementwise *job = r->job;
+    const size_t end = ndq_min_size(r->blocks, (chunk + 1) * r->per_chunk);
+    for (size_t number = chunk * r->per_chunk; number < end; number++) {
+        double buffer[NDQ_BLOCK];
+        const block b = block_of(r, number);
+        const void *x = contiguous(r, b, job->x, buffer);
+        BLOCK_CALL(errors, x, (double *)r->partial + NDQ_ERRORS * number);
+    }
+}
+
+static void squares_chunk(void *ctx, size_t chunk)
+{
+    const reduction *r = ctx;
+    const ndq_elementwise *job = r->job;
+    const size_t end = ndq_min_size(r->blocks, (chunk + 1) * r->per_chunk);
+    for (size_t number = chunk * r->per_chunk; number < end; number++) {
+        const block b = block_of(r, number);
+        double *sums = (double *)r->partial + 2 * number;
+        if (ndq_is_f32(job->arithmetic))
+            job->kernels->squares_f32(b.count, (const float *)job->x + b.start, (const float *)job->y + b.start, sums);
+        else
+            job->kernels->squares_f64(b.count, (const double *)job->x + b.start, (const double *)job->y + b.start, sums);
+    }
+}
+
+/* Adds up what `body` leaves of each block, `count` sums a block: blocks in order, then channels. */
+static ndq_status add_up(const ndq_elementwise *job, void (*body)(void *, size_t), size_t count, double *sums)
+{
+    reduction r = cut(job);
+    double *of_block = r.partial = ndq_alloc(r.blocks * count * sizeof(double));
+    if (!of_block)
+        return NDQ_NO_MEMORY;
+    run(&r, body);
+    for (size_t s = 0; s < count; s++)
+        sums[s] = 0;
+    for (size_t c = 0; c < r.channels; c++) {
+        double channel[NDQ_ERRORS] = {0};
+        for (size_t b = 0; b < r.per_channel; b++, of_block += count)
+            for (size_t s = 0; s < count; s++)
+                channel[s] += of_block[s];
+        for (size_t s = 0; s < count; s++)
+            sums[s] += channel[s];
+    }
+    ndq_free(r.partial);
+    return NDQ_OK;
+}
+
+ndq_status ndq_errors(const ndq_elementwise *job, double sums[NDQ_ERRORS])
+{
+    return add_up(job, errors_chunk, NDQ_ERRORS, sums);
+}
+
+ndq_status ndq_squares(const ndq_elementwise *job, double sums[2])
+{
+    return add_up(job, squares_chunk, 2, sums);
+}
+
 static const ndq_extremes nothing_seen = {.min = INFINITY, .max = -INFINITY};
 
 static void minmax_chunk(void *ctx, size_t chunk)

@@ -13,9 +13,10 @@ from .functional import (
     linear_integer,
     matmul_integer,
     quantize,
+    requantize,
 )
 from .graph.files import load
-from .metrics import mse, sqnr
+from .metrics import mse, quantization_error, sqnr
 from .observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, choose_qparams
 from .ops.conv import conv2d, conv2d_backward
 from .ops.linear import linear, linear_backward
@@ -61,8 +62,10 @@ __all__ = [
     "nn",
     "prepare",
     "prepare_qat",
+    "quantization_error",
     "quantize",
     "quantize_static",
+    "requantize",
     "set_num_threads",
     "show_config",
     "sqnr",

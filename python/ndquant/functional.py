@@ -72,6 +72,38 @@ def dequantize(q, qparams, dtype=None, out=None):
     return _core.dequantize(q, qparams, dtype, out)
 
 
+def requantize(q, from_qparams, to_qparams, out=None):
+    """Turn codes into codes of another grid, in one pass: ``quantize(dequantize(q, from_qparams), to_qparams)``.
+
+    Parameters
+    ----------
+    q : array_like of int
+        Codes of `from_qparams`; see `dequantize`.
+    from_qparams, to_qparams : QParams
+        Values between the two have the dtype of the scale of `from_qparams`; they are rounded by the profile of
+        `to_qparams`.
+    out : ndarray, optional
+        Filled and returned: C-contiguous, of the shape of `q` and the dtype of ``to_qparams.spec``. It may be `q`
+        itself if the itemsizes agree.
+
+    Returns
+    -------
+    ndarray of int, shape of `q`
+        Of ``to_qparams.spec.dtype``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> eight, four = nq.QParams(0.5, 10, nq.QuantSpec(symmetric=False)), nq.QParams(2.0, 0, nq.QuantSpec(bits=4))
+    >>> nq.requantize(np.int8([6, 10, 14, 127]), eight, four)
+    array([-1,  0,  1,  7], dtype=int8)
+    """
+    check_qparams(from_qparams, "from_qparams")
+    check_qparams(to_qparams, "to_qparams")
+    return _core.requantize(q, from_qparams, to_qparams, out)
+
+
 def fake_quantize(x, qparams, out=None):
     """Round floats to the values of their codes, in one pass: ``dequantize(quantize(x))`` in the dtype of `x`.
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+
+from . import _core
 
 
 def mse(x, y):
-    """Mean squared difference of two arrays, in float64.
+    """Mean squared difference of two arrays, added up in float64 and in an order that is fixed.
 
     Parameters
     ----------
@@ -23,8 +27,8 @@ def mse(x, y):
     >>> nq.mse([1.0, 2.0], [1.0, 4.0])
     2.0
     """
-    x, y = _pair(x, y)
-    return float(np.mean(np.square(x - y))) if x.size else 0.0
+    noise, _, n = _sums(x, y)
+    return noise / n if n else 0.0
 
 
 def sqnr(x, y):
@@ -45,15 +49,91 @@ def sqnr(x, y):
     >>> round(nq.sqnr([3.0, 4.0], [3.0, 4.5]), 6)
     20.0
     """
-    x, y = _pair(x, y)
-    noise, signal = float(np.sum(np.square(x - y))), float(np.sum(np.square(x)))
+    noise, signal, _ = _sums(x, y)
+    return _decibels(signal, noise)
+
+
+@dataclass(frozen=True)
+class ErrorParts:
+    """What `quantization_error` found; squared errors are means over all values, and ``mse = clipping + rounding``.
+
+    Attributes
+    ----------
+    mse : float
+        Mean squared error.
+    clipping : float
+        What values outside the range of the codes add to it.
+    rounding : float
+        What values inside add.
+    clipped : float
+        The share of values outside, 0 to 1.
+    sqnr : float
+        Signal to noise ratio in dB; see `sqnr`.
+    """
+
+    mse: float
+    clipping: float
+    rounding: float
+    clipped: float
+    sqnr: float
+
+    def __repr__(self):
+        return (
+            f"ErrorParts(mse={self.mse:.4g}, clipping={self.clipping:.4g}, rounding={self.rounding:.4g}, "
+            f"clipped={self.clipped:.3%}, sqnr={self.sqnr:.2f} dB)"
+        )
+
+
+def quantization_error(x, qparams):
+    """Squared error of ``fake_quantize(x, qparams)``, with clipping and rounding apart.
+
+    A value is clipped if it rounds to beyond the lowest or the highest code, where `fake_quantize_backward` is 0. All
+    is added up in float64, in an order that depends neither on the backend nor on the number of threads.
+
+    Parameters
+    ----------
+    x : array_like of float
+        NaN and infinities make the errors NaN and infinite.
+    qparams : QParams
+
+    Returns
+    -------
+    ErrorParts
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> qp = nq.QParams(1.0, 0, nq.QuantSpec(bits=4))
+    >>> nq.quantization_error(np.array([1.0, 2.5, 9.0, 3.0]), qp)
+    ErrorParts(mse=1.062, clipping=1, rounding=0.0625, clipped=25.000%, sqnr=13.60 dB)
+    """
+    x = np.asanyarray(x)
+    outside, inside, signal, clipped = _core.quantization_error(x, qparams)
+    n = max(x.size, 1)
+    noise = outside + inside
+    return ErrorParts(noise / n, outside / n, inside / n, clipped / n, _decibels(signal, noise))
+
+
+def _decibels(signal, noise):
     if noise == 0:
         return float("inf")
-    return float(10 * np.log10(signal / noise)) if signal else float("-inf")
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return float(10 * np.log10(np.float64(signal) / noise))
 
 
-def _pair(x, y):
-    x, y = np.asarray(x, np.float64), np.asarray(y, np.float64)
+def _sums(x, y):
+    """Return ``sum((x - y)^2)``, ``sum(x^2)`` and the number of values."""
+    x, y = _numbers(x, "x"), _numbers(y, "y")
     if x.shape != y.shape:
         raise ValueError(f"x and y must have one shape, not {x.shape} and {y.shape}")
-    return x, y
+    return *_core.square_sums(x, y), x.size
+
+
+def _numbers(value, name):
+    array = np.asanyarray(value)
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{name}: masked arrays are not supported; fill or compress it first")
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"{name}: expected real numbers, got dtype {array.dtype}")
+    return array if array.dtype == np.float32 else array.astype(np.float64)

@@ -459,7 +459,7 @@ static span random_span(rng *r)
         const span s = random_span(r);                                                                       \
         BUFFERS(T)                                                                                           \
         COEFFICIENTS(A, C, textbook)                                                                         \
-        double sums[2][2] = {{0}};                                                                           \
+        double sums[2][2] = {{0}}, errors[2][4] = {{0}};                                                     \
         for (int i = 0; i < 2; i++)                                                                          \
             k[i]->quantize_##suffix(&p, &s.geometry, s.position, s.n, x, (uint8_t *)q[i]);                   \
         SAME("quantize_" #suffix, q[0], q[1]);                                                               \
@@ -485,6 +485,9 @@ static span random_span(rng *r)
                                                    dy, x, dx[i], sums[i]);                                   \
         SAME("fake_quantize_learnable_" #suffix " dx", dx[0], dx[1]);                                        \
         SAME("fake_quantize_learnable_" #suffix " sums", sums[0], sums[1]);                                  \
+        for (int i = 0; i < 2; i++)                                                                          \
+            k[i]->errors_##suffix(&p, 1, s.n < NDQ_BLOCK ? s.n : NDQ_BLOCK, x, errors[i]);                   \
+        SAME("errors_" #suffix, errors[0], errors[1]);                                                       \
     }
 
 CHECK_RULE(f32, ndq_affine_f32, float, float, false)

@@ -8,6 +8,7 @@ from .elementwise import (
     fake_quantize,
     fake_quantize_backward,
     fake_quantize_learnable_backward,
+    quantization_error,
     quantize,
     sum_in_blocks,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "matmul_f32",
     "minmax",
     "product_scale",
+    "quantization_error",
     "quantize",
     "quantize_bias",
     "raise_weight_scale",

@@ -197,6 +197,29 @@ def _learnable_terms(dy, x, scale, zero_point, qmin, qmax, axis, profile, group_
         return np.where(inside, in_range, dy * bound), np.where(inside, 0.0, of_zero)
 
 
+def quantization_error(x, scale, zero_point, qmin, qmax, axis=None, profile="default", group_size=None):
+    """Return squared errors of values outside the range and inside it, the sum of squares, and how many are outside.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.quantization_error(np.array([1.0, 2.5, 9.0]), 1.0, 0, -8, 7)
+    (4.0, 0.25, 88.25, 1.0)
+    """
+    grid = scale, zero_point, qmin, qmax, axis, profile, group_size
+    codes = _unclamped(x, *grid)
+    inside = (codes >= qmin) & (codes <= qmax)
+    work, wide = codes.dtype, _is_wide(qmin, qmax)
+    y = dequantize(quantize(x, *grid), scale, zero_point, axis, work, profile, group_size, wide)
+    with np.errstate(over="ignore", invalid="ignore"):
+        x = np.asarray(x).astype(work).astype(np.float64)
+        square = np.square(y.astype(np.float64) - x)
+        terms = np.where(inside, 0.0, square), np.where(inside, square, 0.0), np.square(x), np.where(inside, 0.0, 1.0)
+        totals = [np.atleast_1d(sum_in_blocks(term, axis, group_size)).reshape(-1) for term in terms]
+        return tuple(float(sum(total.tolist())) for total in totals)
+
+
 def _rows(terms, axis, group_size):
     """Return terms as rows of one channel or group each, and the shape in which these lie in an array."""
     if axis is None:
