@@ -67,8 +67,8 @@ typedef struct {
  *                            fake_quantize(x[i]) outside the range and inside it, x[i]^2, and how many are outside
  *   squares                  one such block: in sums (x[i] - y[i])^2 and x[i]^2
  *   minmax                   extremes of n elements; merges into *e
- *   clip_error               sum of weight[i] * |x[i] - the level nearest to it|^p, in units of the scale: 16 partial sums by
- *                            index mod 16, then these in order 0..15
+ *   clip_error               sum of weight[i] * |x[i] - the level nearest to it|^p, in units of the scale: 16 partial
+ *                            sums by index mod 16, then these in order 0..15
  *   relu_backward            dx[i] = dy[i] if y[i] > 0, else +0
  *   sgd_step                 w[i] -= lr * g[i]
  *   sgd_momentum_step        v[i] = momentum * v[i] + g[i]; w[i] -= lr * v[i]

@@ -13,6 +13,9 @@ import pytest
 
 import ndquant as nq
 from ndquant import reference
+from ndquant.torch_histogram import TorchHistogram
+
+from .golden.histogram_cases import many_values
 
 FOLDER = Path(__file__).parent / "golden"
 TIE_SCALE, TIE_X = np.float32(0.00214854861), np.float32(0.273939937)
@@ -198,7 +201,8 @@ class TestTwins:
     def test_learnable_sums(self):
         for case in CASES:
             dy = np.where(case.learnable_agrees, case.dy, np.float32(0))
-            found = reference.fake_quantize_learnable_backward(dy, case.x, *case.grid, float(case.grad_factor))
+            factor = float(case.grad_factor)
+            found = reference.fake_quantize_learnable_backward(dy, case.x, *case.grid, grad_factor=factor)
             assert_sum_agrees(found[1], case.learnable_dscale, case.learnable_dscale_each, case)
             assert_sum_agrees(found[2], case.learnable_dzp, case.learnable_dzp_each, case)
 
@@ -338,6 +342,73 @@ def assert_observed(observer, setting, axis, kind, index):
     message = f"{OBSERVED['names'][index[0]]}, batch {index[1]}"
     np.testing.assert_array_equal(np.ravel(qp.scale), scale, err_msg=message)
     np.testing.assert_array_equal(np.ravel(qp.zero_point), zero_point, err_msg=message)
+
+
+HISTOGRAMS = read("histograms.npz")
+SEQUENCES = {"data": HISTOGRAMS["data"], "large": many_values()}
+
+
+@pytest.mark.parametrize("name", SEQUENCES)
+class TestHistogramObserver:
+    """PyTorch's HistogramObserver, bit for bit."""
+
+    def test_after_every_batch(self, name):
+        spec = nq.QuantSpec(**SPECS["u8_affine"])
+        for number, batches in enumerate(SEQUENCES[name]):
+            observer = nq.HistogramObserver(profile="torch")
+            for seen, batch in enumerate(batches):
+                assert_histogram(observer.update(batch).qparams(spec), name, "u8_affine", (number, seen))
+
+    def test_every_setting(self, name):
+        for number, batches in enumerate(SEQUENCES[name]):
+            observer = nq.HistogramObserver(profile="torch")
+            for batch in batches:
+                observer.update(batch)
+            low, high = observer.range(nq.QuantSpec())
+            for setting, options in SPECS.items():
+                qp = nq.QParams.from_range(low, high, nq.QuantSpec(**options), profile="torch")
+                assert_histogram(qp, name, setting, (number, -1))
+
+    def test_counts_and_range(self, name):
+        for number, batches in enumerate(SEQUENCES[name]):
+            histogram = TorchHistogram()
+            for batch in batches:
+                histogram.add(batch, batch.min(), batch.max())
+            np.testing.assert_array_equal(histogram.counts, HISTOGRAMS[f"{name}/counts"][number])
+            np.testing.assert_array_equal(histogram.range(256), HISTOGRAMS[f"{name}/range"][number])
+
+    def test_one_array(self, name):
+        qp = nq.choose_qparams(SEQUENCES[name][0, 0], nq.QuantSpec(**SPECS["s8_affine"]), "l2", "torch")
+        assert_histogram(qp, name, "s8_affine", (0, 0))
+
+
+def assert_histogram(qp, name, setting, index):
+    assert qp.scale.dtype == np.float32
+    expected = (HISTOGRAMS[f"{name}/{setting}/{part}"][index] for part in ("scale", "zero_point"))
+    assert (qp.scale, qp.zero_point) == tuple(expected), f"{name} {index}"
+
+
+def test_the_order_of_batches_matters_to_pytorchs_histogram():
+    counts = []
+    for order in (1, -1):
+        histogram = TorchHistogram()
+        for batch in SEQUENCES["large"][0][::order]:
+            histogram.add(batch, batch.min(), batch.max())
+        counts.append(histogram.counts)
+    assert counts[0].sum() == counts[1].sum()
+    assert (counts[0] != counts[1]).any()
+
+
+def test_the_searches_of_pytorch_go_many_steps(monkeypatch):
+    errors, find = [], TorchHistogram._error
+    monkeypatch.setattr(TorchHistogram, "_error", lambda *args: errors.append(find(*args)) or errors[-1])
+    for batches in SEQUENCES["large"]:
+        histogram = TorchHistogram()
+        for batch in batches:
+            histogram.add(batch, batch.min(), batch.max())
+        errors.clear()
+        histogram.range(256)
+        assert len(errors) > 3
 
 
 def test_observed_data_cover_ranges_of_every_kind():

@@ -237,6 +237,34 @@ def test_what_merging_refuses(make):
     assert observer.merge(make(axis=0)).count == 1
 
 
+def test_histograms_of_profile_torch_do_not_merge(rng):
+    x = rng.standard_normal((3, 50))
+    observers = [nq.HistogramObserver(profile="torch").update(x) for _ in range(2)]
+    with pytest.raises(nq.QuantizationError, match="depends on the order of batches"):
+        observers[0].merge(observers[1])
+    assert observers[0].qparams(AFFINE) == observers[1].qparams(AFFINE)
+    # PyTorch has none per channel.
+    whole = nq.HistogramObserver(0, "torch").update(x).update(x)
+    part = nq.HistogramObserver(0, "torch").update(x).merge(nq.HistogramObserver(0, "torch").update(x))
+    spec = cases.with_axis(AFFINE, 0)
+    for method in (None, "l2", "mse"):
+        assert part.qparams(spec, method) == whole.qparams(spec, method)
+    skipping = nq.HistogramObserver(profile="torch", nonfinite="ignore").update(np.array([np.nan]))
+    skipping.update(np.append(x, [np.inf, np.nan]))
+    assert skipping.qparams(AFFINE) == nq.HistogramObserver(profile="torch").update(x).qparams(AFFINE)
+
+
+def test_ranges_that_are_too_wide_or_too_narrow_for_pytorchs_histogram():
+    observer = nq.HistogramObserver(profile="torch").update(np.array([1.0, 2.0]))
+    before = observer.range(AFFINE)
+    for x in ([-1e38, 1e38], [1e300, 0.0]):
+        with pytest.raises(ValueError, match="too wide for PyTorch's histogram"):
+            observer.update(np.array(x))
+    assert (observer.count, observer.range(AFFINE), observer.range(AFFINE, "minmax")) == (1, before, (1, 2))
+    narrow = nq.HistogramObserver(profile="torch").update(np.array([1e-45, 2e-44]))
+    assert narrow.qparams(AFFINE).scale == np.finfo(np.float32).eps
+
+
 def test_a_batch_counts_once_in_a_moving_average():
     observer = nq.MovingAverageMinMaxObserver().update(np.ones(3), number=4)
     with pytest.raises(ValueError, match="number: batch 4 was seen before"):

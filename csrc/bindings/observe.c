@@ -181,10 +181,11 @@ static int64_t *checked_starts(PyArrayObject *start, npy_intp values)
     return NULL;
 }
 
-/* A histogram as the functions above give it: arrays that it borrows in `arrays`, and its own copy of the starts. */
+/* A histogram as the functions above give it: arrays that it borrows from `arrays`, and its own copy of the starts. */
 static int histogram_of_python(PyObject *const *args, PyArrayObject **arrays, ndq_histogram *h)
 {
-    if (!(arrays[0] = exactly(args[0], "start", NPY_INT64, 1)) || !(arrays[1] = exactly(args[1], "bins", NPY_INT32, 1)) ||
+    if (!(arrays[0] = exactly(args[0], "start", NPY_INT64, 1)) ||
+        !(arrays[1] = exactly(args[1], "bins", NPY_INT32, 1)) ||
         !(arrays[2] = exactly(args[2], "counts", NPY_INT64, 1)) ||
         ndq_check_same_shape(arrays[2], "counts", arrays[1], "bins") < 0 ||
         !(h->start = checked_starts(arrays[0], PyArray_DIM(arrays[1], 0))))
@@ -271,7 +272,7 @@ PyMethodDef ndq_observe_methods[] = {
     {"minmax", (PyCFunction)(void (*)(void))py_minmax, METH_FASTCALL,
      "minmax(x, axis, group_size=None, /)\n--\n\nSmallest and largest finite value, number of NaNs, number of infinities."},
     {"histogram", (PyCFunction)(void (*)(void))py_histogram, METH_FASTCALL,
-     "histogram(x, axis, group_size=None, /)\n--\n\nWhere each channel begins, its bins that are not empty, their counts."},
+     "histogram(x, axis, group_size=None, /)\n--\n\nWhere channels begin, the bins that are not empty, their counts."},
     {"add_histograms", (PyCFunction)(void (*)(void))py_add_histograms, METH_FASTCALL,
      "add_histograms(start_a, bins_a, counts_a, start_b, bins_b, counts_b, /)\n--\n\nThe sum of two histograms."},
     {"clip_errors", (PyCFunction)(void (*)(void))py_clip_errors, METH_FASTCALL,

@@ -1,4 +1,4 @@
-/* What the search for a clip range computes for each range it tries. Parameters as in elementwise.inc.h; T is double. */
+/* What the search for a clip range computes for each range. Parameters as in elementwise.inc.h; T is double. */
 
 /* The bounds are integers, so clamping before rounding gives the same as after it. powf is one function for every
  * backend; it is three times as fast as pow, and the errors differ by less than 1e-6. */

@@ -8,7 +8,7 @@ enum { SHARE = 128 * 1024, MOST_SHARES = 64 };
 /* Binades of either sign, by the leading bits of a value. Float32 has the first 512 of them. */
 enum { BINADES = 4096, ROWS_F32 = 512, ROWS_F64 = 2304 };
 
-/* Rows of counters that always exist: values that are as good as zero, and NaN and infinities, which nobody asks for. */
+/* Rows of counters that always exist: values as good as zero, and NaN and infinities, which nobody asks for. */
 enum { ZERO, NONFINITE, FIXED_ROWS, NO_ROW = -1 };
 
 typedef int64_t counters[NDQ_BINS_PER_BINADE];
@@ -52,8 +52,8 @@ static int32_t new_row(tally *t, size_t binade)
     return t->row[binade] = t->used++;
 }
 
-/* Counts n elements, each `step` after the one before. It is bound by the counters, not by arithmetic, and no instruction
- * set adds anything to it: about 1 ns per element. */
+/* Counts n elements, each `step` after the one before. It is bound by the counters, not by arithmetic, and no
+ * instruction set adds anything to it: about 1 ns per element. */
 #define COUNT(name, T, BITS, SHIFT)                                                     \
     static void name(tally *t, const T *x, size_t n, size_t step)                       \
     {                                                                                   \
@@ -153,7 +153,7 @@ static const int64_t *summed(const tally *tallies, size_t shares, int binade)
     return sum;
 }
 
-/* The bins of one binade that are not empty. Few of them are filled where channels are short: eight are skipped at once. */
+/* The bins of one binade that are not empty. Few are filled where channels are short: eight are skipped at once. */
 static void put_binade(ndq_histogram *h, const tally *tallies, size_t shares, int binade, bool negative)
 {
     enum { LAST = NDQ_BINS_PER_BINADE - 1, STEP = 8 };

@@ -1,7 +1,7 @@
 """The search for the clip range whose error is smallest, in all channels at once.
 
-An error is a function ``error(low, high)`` of ranges, arrays (channels, tries) of the dtype of the data, that gives an array of
-their shape. `HistogramError` is the one that histograms give.
+An error is a function ``error(low, high)`` of ranges, arrays (channels, tries) of the dtype of the data, that gives an
+array of their shape. `HistogramError` is the one that histograms give.
 """
 
 from __future__ import annotations
@@ -122,9 +122,9 @@ def percentile_range(histogram, low, high, fraction, symmetric):
 def greedy_range(error, quantiles, low, high):
     """Return the range of one channel from which no further step lowers the error.
 
-    A step takes a hundred-thousandth of the values, one at least, off the end where that shortens the range more: the search
-    of PyTorch's HistogramObserver (``_non_linear_param_search``, from Caffe2's norm_minimization.cc), which counts bins of
-    equal width where this one measures the distance.
+    A step takes a hundred-thousandth of the values, one at least, off the end where that shortens the range more: the
+    search of PyTorch's HistogramObserver (``_non_linear_param_search``, from Caffe2's norm_minimization.cc), which
+    counts bins of equal width where this one measures the distance.
 
     Parameters
     ----------
@@ -174,7 +174,7 @@ class _Best:
         self.least = error(low[:, None], high[:, None])[:, 0]
 
     def try_shrunk(self, factors):
-        """Try ranges shrunk on both sides; return the distance of the best factor from its neighbours, relative to it."""
+        """Try ranges shrunk on both sides; return how far the best factor is from its neighbours, relative to it."""
         i = self.try_widths(factors, factors)
         around = factors[np.maximum(i - 1, 0)] - factors[np.minimum(i + 1, len(factors) - 1)]
         return around / 2 / factors[i]

@@ -1,12 +1,12 @@
 """The clip range that keeps most of the information: entropy calibration as TensorRT defines it.
 
-S. Migacz, "8-bit Inference with TensorRT" (GTC 2017): the values are counted in 2,048 bins of equal width; for each number of
-bins that could be kept, P are these bins with the rest added to the outermost one, Q the same bins quantized, that is, with
-the counts of each code spread evenly over its bins that are not empty, and the range is that with the least relative entropy
-KL(P || Q).
+S. Migacz, "8-bit Inference with TensorRT" (GTC 2017): the values are counted in 2,048 bins of equal width; for each
+number of bins that could be kept, P are these bins with the rest added to the outermost one, Q the same bins quantized,
+that is, with the counts of each code spread evenly over its bins that are not empty, and the range is that with the
+least relative entropy KL(P || Q).
 
-Zeros are left out, as NVIDIA's pytorch-quantization leaves them out: 0 is always a code, and the zeros of a ReLU would outweigh
-all other values.
+Zeros are left out, as NVIDIA's pytorch-quantization leaves them out: 0 is always a code, and the zeros of a ReLU would
+outweigh all other values.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ def divergences(below, above, levels):
     Parameters
     ----------
     below, above : ndarray of float64
-        Counts of equal bins from 0 outwards, of one length; `below` may be empty. A side that has no values in its outer
-        bins keeps no more than it needs.
+        Counts of equal bins from 0 outwards, of one length; `below` may be empty. A side that has no values in its
+        outer bins keeps no more than it needs.
     levels : int
         How many codes the bins that are kept are quantized to; it is infinite for less bins than that.
     """

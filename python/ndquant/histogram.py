@@ -1,8 +1,8 @@
 """Histograms with fixed edges, one for each channel. As the edges never move, merging is adding.
 
-Bins are those of the core: 0 holds what is as good as zero, ``i > 0`` the positive values whose float64 exponent and first
-9 bits of mantissa are ``i + 459263``, ``-i`` their negatives. So a bin is 2^-9 of the lower end of its binade wide, and the
-order of bins is that of values.
+Bins are those of the core: 0 holds what is as good as zero, ``i > 0`` the positive values whose float64 exponent and
+first 9 bits of mantissa are ``i + 459263``, ``-i`` their negatives. So a bin is 2^-9 of the lower end of its binade
+wide, and the order of bins is that of values.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from .functional import quantize
 from .histogram import Histogram
 from .profiles import find_profile
 from .qparams import QParams, QuantSpec, check_axis
+from .torch_histogram import TorchHistogram
 
 _NONFINITE = ("error", "ignore")
 #: Channels whose ranges are searched at a time: this bounds the memory of the search.
@@ -345,6 +346,10 @@ class HistogramObserver(Observer):
 
     Bins have a relative width of 2^-9, so results are those of the data to within that.
 
+    In profile "torch", unless there is an axis, PyTorch's histogram is kept besides, for the method "l2": to the bit
+    that of its HistogramObserver. Its bins move as the range grows; so it depends on the order of the batches, and
+    `merge` raises.
+
     Parameters
     ----------
     axis : int, optional
@@ -377,24 +382,31 @@ class HistogramObserver(Observer):
     def __init__(self, axis=None, profile="default", nonfinite="error", group_size=None):
         super().__init__(axis, profile, nonfinite, group_size)
         self._histogram = Histogram()
+        self._torch = TorchHistogram() if profile == "torch" and axis is None else None
 
     def _take(self, x, low, high, number):
+        if self._torch and low <= high:
+            self._torch.add(x if self.nonfinite == "error" else x[np.isfinite(x)], low, high)
         self._widen(low, high)
         self._histogram.add(x, self.axis, self.group_size)
 
     def _take_all(self, other):
+        if self._torch:
+            raise QuantizationError(
+                "other: PyTorch's histogram depends on the order of batches, so in profile 'torch' it cannot merge"
+            )
         self._widen(other.low, other.high)
         self._histogram.merge(other._histogram)
 
-    def range(self, spec, method="mse", percentile=99.99, p=2.0):
+    def range(self, spec, method=None, percentile=99.99, p=2.0):
         """Return the range of values that `qparams` lays the codes of `spec` over.
 
         Parameters
         ----------
         spec : QuantSpec
             With the axis of this observer.
-        method : {"mse", "l2", "entropy", "percentile", "minmax"}, default "mse"
-            See `choose_qparams`.
+        method : {"mse", "l2", "entropy", "percentile", "minmax"}, optional
+            See `choose_qparams`; by default "mse", but "l2" where PyTorch's histogram is kept.
         percentile : float, default 99.99
             For the method of that name.
         p : float, default 2
@@ -405,6 +417,7 @@ class HistogramObserver(Observer):
         low, high : float32 or float64, shape () or (channels,) or that of the groups
         """
         self._check(spec)
+        method = method or ("l2" if self._torch else "mse")
         if method not in self._METHODS:
             raise ValueError(f"method: must be one of {', '.join(self._METHODS)}, got {method!r}")
         if not 50 <= percentile <= 100:
@@ -414,6 +427,9 @@ class HistogramObserver(Observer):
         low, high = self._typed(self.low, self.high)
         if method == "minmax":
             return low, high
+        if method == "l2" and self._torch:
+            # PyTorch lays as many codes over the range as the dtype has, whatever the bits.
+            return self._typed(*self._torch.range(2 ** (8 * spec.dtype.itemsize)))
         ends = np.reshape(low, -1), np.reshape(high, -1)
         found = [self._range_of(c, *ends, spec, method, percentile, p) for c in range(0, ends[0].size, _CHANNELS)]
         return tuple(np.concatenate(end).reshape(low.shape)[()] for end in zip(*found, strict=True))
@@ -429,7 +445,9 @@ class HistogramObserver(Observer):
         profile = find_profile(self.profile)
         if method == "l2":
             return self._greedy_ranges(histogram, low, high, spec, profile)
-        centre = np.clip(histogram.quantiles()(0.5) if profile.any_zero_point else 0, low, high)
+        # What ranges shrink towards: 0 where they hold it whatever the data are.
+        holds_zero = spec.zero_aligned and not profile.any_zero_point
+        centre = np.clip(0 if holds_zero else histogram.quantiles()(0.5), low, high)
         error = HistogramError(histogram, low, high, spec, profile, p)
         return least_error_range(error, low, high, centre, spec.symmetric)
 
@@ -441,7 +459,7 @@ class HistogramObserver(Observer):
             ranges.append(greedy_range(HistogramError(part, *ends, spec, profile, 2.0), part.quantiles(), *ends))
         return tuple(np.concatenate(end) for end in zip(*ranges, strict=True))
 
-    def qparams(self, spec, method="mse", percentile=99.99, p=2.0):
+    def qparams(self, spec, method=None, percentile=99.99, p=2.0):
         """Return scale and zero point for the data seen; for the arguments see `range`.
 
         Returns
@@ -467,8 +485,9 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
         - "minmax": the extremes.
         - "percentile": what leaves the same part of the values out at both ends; of magnitudes if `spec` is symmetric.
         - "mse": the range with the least ``sum |x - fake_quantize(x)|^p``, found by trying many.
-        - "l2": from the extremes inwards, a hundred-thousandth of the values at a time, as long as the squared error falls:
-          PyTorch's search, which ends at the first minimum that it meets.
+        - "l2": from the extremes inwards, a hundred-thousandth of the values at a time, as long as the squared error
+          falls: PyTorch's search, which ends at the first minimum that it meets. In profile "torch" it reads PyTorch's
+          own histogram, too, unless `spec` has an axis.
         - "entropy": the threshold that keeps most of the information, as TensorRT's calibration defines it.
     profile : {"default", "torch", "onnx", "textbook"}, default "default"
     nonfinite : {"error", "ignore"}, default "error"

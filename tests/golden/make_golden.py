@@ -9,6 +9,7 @@ Letters: S settings (scale, zero point, bits, signed), V values per setting, C c
 per_tensor.npz    arrays (S, V): x, dy, and y, dx, q, learnable_* of each setting
 per_channel.npz   the same for blocks of channels; keys "<block>/<name>", the channel axis is "<block>/axis"
 observers.npz     data, and scale and zero point of each observer that saw them; keys "<observer>/<setting>/<name>"
+histograms.npz    batches of growing ranges; HistogramObserver's counts and range after the last, its answers after each
 
 A fifth of the values or more are boundary values: halfway points and range ends, plus and minus one ulp.
 """
@@ -17,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from histogram_cases import many_values
 from torch.ao.quantization import observer as tobs
 
 FOLDER = Path(__file__).parent
@@ -257,6 +259,45 @@ def observers():
     return files
 
 
+def histogram_batches(rng):
+    """Sequences of batches (4, 250): ranges that grow, stay and are points; outliers, zeros, values of one sign."""
+    normal = rng.normal(size=(4, 250)).astype(np.float32)
+    growth = np.float32([0.5, 1, 2, 40])[:, None]
+    point = np.full((1, 250), 1.5, np.float32)
+    batches = {
+        "normal": normal,
+        "growing": normal * growth,
+        "shrinking": normal * growth[::-1],
+        "relu": np.maximum(normal, 0),
+        "negative": -np.abs(normal) - np.float32(1),
+        "tiny": normal * growth * 1e-9,
+        "heavy": rng.standard_t(2, (4, 250)),
+        "laplace": rng.laplace(size=(4, 250)) * growth[::-1] * 100,
+        "point": np.concatenate([point, point, normal[:2]]),
+        "points": point * np.float32([[1], [1], [-2], [0]]),
+        "zero": 0 * normal,
+        "codes": rng.integers(0, 7, (4, 250)) / 6 - 0.4242,
+    }
+    return {name: batch.astype(np.float32) for name, batch in batches.items()}
+
+
+def histograms():
+    """Arrays (sequence), and for each setting (sequence, batch); on one thread, as sums of floats depend on it."""
+    torch.set_num_threads(1)
+    sequences = histogram_batches(np.random.default_rng(SEED + 3))
+    files = {"names": np.array(list(sequences)), "data": np.stack(list(sequences.values()))}
+    for name, data in (("data", files["data"]), ("large", many_values())):
+        for setting, options in OBSERVERS.items():
+            made = [tobs.HistogramObserver(**options) for _ in data]
+            found = [run(observer, batches) for observer, batches in zip(made, data, strict=True)]
+            scale, zero_point = (np.stack(column)[..., 0] for column in zip(*found, strict=True))
+            files[f"{name}/{setting}/scale"] = scale.astype(np.float32)
+            files[f"{name}/{setting}/zero_point"] = zero_point.astype(np.int32)
+        files[f"{name}/counts"] = np.stack([array(observer.histogram) for observer in made])
+        files[f"{name}/range"] = np.stack([[float(end) for end in o._non_linear_param_search()] for o in made])
+    return files
+
+
 def print_differences(name, files):
     """The two counts whose sums over the files tests/test_golden.py states."""
     blocks = [key.removesuffix("learnable_agrees") for key in files if key.endswith("learnable_agrees")]
@@ -277,11 +318,11 @@ def differs_from_fake_quantize(files, block):
 def main():
     if not torch.__version__.startswith("2.13."):
         raise SystemExit(f"the golden files are those of PyTorch 2.13; this is {torch.__version__}")
-    for make in (per_tensor, per_channel, observers):
+    for make in (per_tensor, per_channel, observers, histograms):
         path, files = FOLDER / f"{make.__name__}.npz", make()
         np.savez_compressed(path, **files)
         print(path.name, path.stat().st_size, "bytes")
-        if make is not observers:
+        if make in (per_tensor, per_channel):
             print_differences(path.name, files)
 
 

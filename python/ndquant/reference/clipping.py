@@ -8,8 +8,8 @@ import numpy as np
 def histogram(x):
     """Return {bin: count} of the finite values.
 
-    Values below 2^-126 in magnitude are in bin 0. Each binade 2^e .. 2^(e+1) above has 512 bins of equal width, numbered
-    from 1 at 2^-126 on; those of negative values have the negative numbers.
+    Values below 2^-126 in magnitude are in bin 0. Each binade 2^e .. 2^(e+1) above has 512 bins of equal width,
+    numbered from 1 at 2^-126 on; those of negative values have the negative numbers.
 
     Examples
     --------
