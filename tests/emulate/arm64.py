@@ -2,10 +2,9 @@
 
     python tests/emulate/arm64.py [--cpu cortex-a53] [--folder build/arm64] -m pytest -q tests/test_gemm.py
 
-The arguments are those of Python: Debian's for arm64, with NumPy's wheel and this repository, cross-compiled. The folder
-keeps what was downloaded (60 MB) and built for the next run; nothing else is touched, and nothing is installed. The exit
-status is that of the emulated Python; 77 means that a tool, a package or the network is missing. `qemu-aarch64 -cpu help`
-lists the processors.
+The arguments are those of Python: Debian's for arm64, with NumPy's wheel and this repository, cross-compiled. The
+folder keeps what was downloaded (60 MB) and built for the next run; nothing else is touched, nothing is installed. The
+exit status is that of the emulated Python; 77 means that a tool, a package or the network is missing.
 """
 
 import argparse
