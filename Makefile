@@ -3,6 +3,7 @@
 
 PYTHON ?= python3
 CC ?= cc
+CLANG ?= clang-19
 VENV := .venv
 BIN := $(VENV)/bin
 CORE := $(shell find csrc -name '*.c' -not -path '*/bindings/*')
@@ -13,7 +14,9 @@ CFLAGS := -std=c11 -O3 -ffp-contract=off -fno-trapping-math -fno-math-errno -pth
 STRESS := $(CFLAGS) tests/c/stress.c $(CORE) -lm
 PYTEST := $(BIN)/python -m pytest -q
 
-.PHONY: demo test test-all test-c sanitize emulate lint bench clean
+EMULATED := emulate-arm64 emulate-x86 emulate-avx512 emulate-avx512vnni
+
+.PHONY: demo test test-all test-c sanitize emulate $(EMULATED) lint bench clean
 
 # The main job: a network trained, quantized two ways, run and verified, on the digits that ship.
 demo: $(VENV)/installed
@@ -21,7 +24,7 @@ demo: $(VENV)/installed
 
 # BLAS threads wait for each other by spinning: on a machine that does something else besides, small products take a
 # hundred times as long. The tests need none; results do not depend on it.
-test test-all sanitize emulate: export OPENBLAS_NUM_THREADS ?= 1
+test test-all sanitize emulate $(EMULATED): export OPENBLAS_NUM_THREADS ?= 1
 
 # The whole suite, with the kernels on every backend that this machine has.
 test: $(VENV)/installed-test
@@ -31,10 +34,13 @@ test: $(VENV)/installed-test
 test-all: lint test-c sanitize emulate $(VENV)/installed-test
 	NDQUANT_TEST_ALL=1 $(PYTEST) tests python/ndquant
 
-# The core without Python: every backend against the portable one, then several threads under the thread sanitizer.
+# The core without Python: every backend against the portable one, then several threads under the thread sanitizer, then
+# the sanitizer of uninitialised memory, which only clang has.
 test-c: build/stress build/stress-tsan
 	build/stress
 	build/stress-tsan
+	@if command -v $(CLANG) >/dev/null; then $(MAKE) --no-print-directory build/stress-msan && build/stress-msan; \
+	else echo "skipped: no $(CLANG) (Debian package of that name) for the sanitizer of uninitialised memory"; fi
 
 build/stress: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
@@ -44,6 +50,14 @@ build/stress-tsan: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
 	$(CC) -g -fsanitize=thread $(STRESS) -o $@
 
+build/stress-msan: tests/c/stress.c $(CORE) $(HEADERS)
+	@mkdir -p build
+	$(CLANG) -g -fsanitize=memory $(STRESS) -O1 -o $@
+
+build/stress-arm64: tests/c/stress.c $(CORE) $(HEADERS)
+	@mkdir -p build
+	aarch64-linux-gnu-gcc -g $(STRESS) -static -o $@
+
 build/stress-emulated: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
 	$(CC) -g -DNDQ_EMULATE $(STRESS) -o $@
@@ -52,22 +66,46 @@ build/stress-emulated: tests/c/stress.c $(CORE) $(HEADERS)
 sanitize: $(VENV)/installed-test
 	NDQUANT_SANITIZE=1 $(BIN)/python setup.py -q build --build-base build/sanitize --build-lib build/sanitize/lib
 	PYTHONPATH=build/sanitize/lib PYTHONMALLOC=malloc UBSAN_OPTIONS=halt_on_error=1 \
-	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1 \
+	ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:handle_segv=0 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
 	$(PYTEST) -s -p no:cacheprovider $(ARRAY_TESTS)
 
-ARRAY_TESTS := tests/test_elementwise.py tests/test_training_kernels.py tests/test_qparams.py tests/test_observers.py \
-	tests/test_gemm.py tests/test_linear_integer.py tests/test_golden.py tests/test_tutorials.py tests/test_verify.py
+ARRAY_TESTS := $(patsubst %,tests/test_%.py,elementwise training_kernels qparams observers ranges golden tutorials \
+	bad_arrays gemm gemm_f32 linear_integer conv plan verify one_call threads guard_pages)
 
-# AVX-512 and VNNI in an emulator; AVX-VNNI, which it does not know, in a build that computes it by other instructions; the
-# array tests on a processor without AVX2. tests/emulate/README.md says what it needs.
+# Processors that this machine is not, two at a time. tests/emulate/README.md says what that needs; what is missing is
+# skipped with a line that names it.
 emulate: build/stress build/stress-emulated $(VENV)/installed-test
 	if grep -qw avx2 /proc/cpuinfo; then build/stress-emulated avxvnni; else echo "skipped: no AVX2"; fi
-	$(BIN)/python tests/emulate/run.py --cpu tigerlake build/stress --no-threads avx512vnni || test $$? = 77
-	$(BIN)/python tests/emulate/run.py --cpu corei7_skylake_x build/stress --no-threads avx512 || test $$? = 77
+	$(MAKE) --no-print-directory -j2 --output-sync $(EMULATED)
+
+emulate-avx512 emulate-avx512vnni: emulate-%: build/stress $(VENV)/installed-test
+	$(BIN)/python tests/emulate/run.py --cpu $(BOCHS_$*) build/stress --no-threads $* || test $$? = 77
+
+BOCHS_avx512 := corei7_skylake_x
+BOCHS_avx512vnni := tigerlake
+
+# qemu cannot fork while another of its threads runs, and has threads of its own. Each backend is tested on the processor
+# that needs it.
+EMULATED_PYTEST := -m pytest -q -p no:cacheprovider
+EMULATED_TESTS := not fork_while_another_thread and not small_work and not concurrent_futures
+
+emulate-x86: $(VENV)/installed-test
 	@if command -v qemu-x86_64 >/dev/null; then \
-	    qemu-x86_64 -cpu SandyBridge $(BIN)/python -m pytest -q -p no:cacheprovider tests/test_elementwise.py tests/test_gemm.py; \
+	    qemu-x86_64 -cpu SandyBridge $(BIN)/python $(EMULATED_PYTEST) tests/test_elementwise.py tests/test_gemm.py && \
+	    qemu-x86_64 -cpu Haswell $(BIN)/python $(EMULATED_PYTEST) -k "$(EMULATED_TESTS) and not portable" $(ARRAY_TESTS); \
 	else echo "skipped: no qemu-x86_64 (Debian package qemu-user)"; fi
+
+emulate-arm64: $(VENV)/installed-test
+	@if command -v qemu-aarch64 >/dev/null && command -v aarch64-linux-gnu-gcc >/dev/null; then \
+	    $(MAKE) --no-print-directory build/stress-arm64 && \
+	    qemu-aarch64 -cpu cortex-a53 build/stress-arm64 neon && \
+	    qemu-aarch64 -cpu neoverse-n1 build/stress-arm64 neondot; fi
+	$(ARM64) --cpu cortex-a53 $(EMULATED_PYTEST) -k "not portable" tests/test_gemm.py || test $$? = 77
+	$(ARM64) --cpu max $(EMULATED_PYTEST) -k "$(EMULATED_TESTS) and (neondot or not (neon or portable))" \
+	    $(ARRAY_TESTS) || test $$? = 77
+
+ARM64 := $(BIN)/python tests/emulate/arm64.py
 
 lint: $(VENV)/installed-test
 	$(BIN)/pip install --quiet ruff mypy

@@ -61,3 +61,10 @@ def test_features_are_those_that_the_system_lists(feature, flags):
     with open("/proc/cpuinfo") as file:
         lines = [line for line in file if line.startswith(("flags", "Features"))]
     assert _core.cpu_features()[feature] == (flags <= set(lines[0].split()))
+
+
+def test_the_cpus_that_this_process_may_use():
+    """The affinity, which counts when threads are first asked for."""
+    cpus = sorted(os.sched_getaffinity(0))
+    for n in {1, len(cpus)}:
+        assert run(f"import os; os.sched_setaffinity(0, {cpus[:n]}); {THREADS}", NDQUANT_NUM_THREADS="") == str(n)

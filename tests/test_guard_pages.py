@@ -13,46 +13,53 @@ import pytest
 import ndquant as nq
 from ndquant import _core, convolution, functional
 
+from . import cases
 from .guard import guarded
 
 SIZES = (*range(1, 71), 127, 128, 129, 1023, 4095, 4096, 4097)
 
 
+#: Every rule, and every width and sign of codes.
+CODES = [
+    *((nq.QuantSpec(8, symmetric=False), profile) for profile in ("default", "onnx", "textbook")),
+    (nq.QuantSpec(8, signed=False, symmetric=False), "default"),
+    *((nq.QuantSpec(16), profile) for profile in ("default", "onnx", "textbook")),
+    (nq.QuantSpec(12, signed=False, symmetric=False), "onnx"),
+    *((nq.QuantSpec(32), profile) for profile in ("default", "onnx", "textbook")),
+    (nq.QuantSpec(20, signed=False, symmetric=False), "textbook"),
+    *((nq.QuantSpec(bits, symmetric=False, zero_aligned=False), "default") for bits in (8, 16, 32)),
+]
+
+
 def exercise(side, rng):
-    """Call every array function on guarded arrays of all sizes, per tensor and per channel."""
-    spec = nq.QuantSpec(8, symmetric=False)
+    """Call every array function on guarded arrays of all sizes, per tensor, per channel and per group."""
     for dtype in (np.float32, np.float64):
         for n in SIZES:
             x, dy = (guarded(rng.standard_normal(n).astype(dtype), side) for _ in range(2))
             y, dx = (guarded(np.zeros(n, dtype), side) for _ in range(2))
-            q = guarded(np.zeros(n, np.int8), side)
-            for profile in ("default", "textbook"):
+            for spec, profile in CODES:
+                q = guarded(np.zeros(n, spec.dtype), side)
                 call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 3, spec, profile=profile))
+            observe(x, None)
             training_step(x, dy, y, dx, guarded(np.zeros(n, dtype), side))
             if n < 71:
-                per_channel(x, dy, y, dx, q, dtype)
-                other_codes(x, dy, y, dx, side)
+                per_channel(x, dy, y, dx, side)
 
 
-def per_channel(x, dy, y, dx, q, dtype):
+def per_channel(x, dy, y, dx, side):
     n = x.size
-    scale = np.full(n, 0.1, dtype)
-    for shape, axis in (((1, n), 1), ((n, 1), 0), ((1, n, 1), -2)):
-        qp = nq.QParams(scale, 3, nq.QuantSpec(8, symmetric=False, axis=axis))
-        call_all(*(a.reshape(shape) for a in (x, dy, y, dx, q)), qp)
-
-
-def other_codes(x, dy, y, dx, side):
-    """Codes of 2 and 4 bytes, true division, float offsets, and groups along either axis."""
-    n, dtype = x.size, x.dtype.type
-    for bits, size in ((16, np.int16), (32, np.int32)):
-        q = guarded(np.zeros(n, size), side)
-        spec = nq.QuantSpec(bits, symmetric=False)
-        call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 3, spec, profile="onnx"))
-        call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 0.5, nq.QuantSpec(bits, zero_aligned=False)))
-        arrays = [a.reshape(1, n) for a in (x, dy, y, dx, q)]
-        call_all(*arrays, nq.QParams(np.full((1, 1), 0.1, dtype), 3, replace(spec, group_size=n)))
-        call_all(*arrays, nq.QParams(np.full((1, n), 0.1, dtype), 3, replace(spec, axis=0, group_size=1)))
+    scale = np.full(n, 0.1, x.dtype)
+    for spec, profile in CODES[::4]:
+        q = guarded(np.zeros(n, spec.dtype), side)
+        for shape, axis in (((1, n), 1), ((n, 1), 0), ((1, n, 1), -2)):
+            qp = nq.QParams(scale, 3, replace(spec, axis=axis), profile=profile)
+            call_all(*(a.reshape(shape) for a in (x, dy, y, dx, q)), qp)
+        for shape, axis, group_size in (((1, n), -1, n), ((1, n), 0, 1), ((n, 1), 0, n)):
+            scales = np.full(cases.scale_shape(replace(spec, axis=axis, group_size=group_size), shape), 0.1, x.dtype)
+            qp = nq.QParams(scales, 3, replace(spec, axis=axis, group_size=group_size), profile=profile)
+            call_all(*(a.reshape(shape) for a in (x, dy, y, dx, q)), qp)
+    for shape, axis in (((1, n), 1), ((n, 1), 0)):
+        observe(x.reshape(shape), axis)
 
 
 def training_step(x, dy, y, dx, v):
@@ -108,7 +115,6 @@ def exercise_float_convolutions(side, rng):
 def call_all(x, dy, y, dx, q, qp):
     nq.quantize(x, qp, out=q)
     nq.dequantize(q, qp, dtype=x.dtype, out=y)
-    nq.dequantize(q.view(f"u{q.itemsize}"), qp, dtype=x.dtype, out=y)
     nq.requantize(q, qp, qp, out=q)
     nq.quantization_error(x, qp)
     _core.square_sums(x, y)
@@ -116,12 +122,11 @@ def call_all(x, dy, y, dx, q, qp):
     nq.fake_quantize_backward(dy, x, qp, out=dx)
     nq.fake_quantize_with_grad(x, dy, qp, out=(y, dx))
     nq.fake_quantize_learnable_backward(dy, x, qp, out=dx)
-    _core.minmax(x, qp.spec.axis)
-    searched(x, qp.spec.axis)
 
 
-def searched(x, axis):
-    """Histogram and clip errors; what the first gives is put against a guard page for the second."""
+def observe(x, axis):
+    """Extremes, histogram and clip errors; what the histogram gives is put against a guard page for the rest."""
+    _core.minmax(x, axis)
     start, bins, counts = (guarded(a, "end") for a in _core.histogram(x, axis))
     _core.add_histograms(start, bins, counts, start, bins, counts)
     weights = guarded(counts.astype(np.float64), "end")
@@ -130,25 +135,37 @@ def searched(x, axis):
         _core.clip_errors(start, weights, weights, ranges, ranges, 255, p)
 
 
+def exercise_layers(side, rng):
+    """Call fully connected layers, and what training does for them, on guarded operands and outputs."""
+    spec, grid = nq.QuantSpec(8, symmetric=False), (-128, 127, 8, True, _core.RANGE_DEFAULT)
+    x_qp, signs = nq.QParams(0.1, 3, spec), (spec, replace(spec, signed=False))
+    for inputs in range(1, 71):
+        rows, outputs = 1 + inputs % 7, 1 + inputs * 7 % 40
+        x = guarded(rng.integers(-128, 128, (rows, inputs), np.int8), side)
+        w = guarded(rng.integers(-20, 20, (outputs, inputs), np.int8), side)
+        bias = guarded(np.zeros(outputs, np.int32), side)
+        real, b = guarded(w.astype(np.float32), side), guarded(np.zeros(outputs, np.float32), side)
+        weight = nq.PackedWeight(w, nq.QParams(guarded(np.full(outputs, 0.1), side), 0, nq.QuantSpec(axis=0)), bias)
+        y = guarded(np.zeros((rows, outputs), np.float32), side)
+        nq.linear_integer(x, x_qp, weight, out=y)
+        for out_spec in signs:
+            codes = guarded(np.zeros((rows, outputs), out_spec.dtype), side)
+            nq.linear_integer(x, x_qp, weight, nq.QParams(0.1, 3, out_spec), "relu", codes)
+        _core.observe_quantize(real, None, None, 0.01, *grid)
+        for per_channel in (False, True):
+            _core.quantize_weight(real, b, 0.1, *grid, per_channel)
+
+
 def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
 @pytest.mark.parametrize("side", ["begin", "end"])
-def test_kernels_stay_inside(backend, side):
+@pytest.mark.parametrize("work", [exercise, exercise_layers, exercise_convolutions, exercise_float_convolutions])
+def test_kernels_stay_inside(backend, work, side):
     done = run(
         "import numpy as np; from ndquant import _core; from tests import test_guard_pages as t;"
-        f"_core.set_backend({backend!r}); t.exercise({side!r}, np.random.default_rng(0)); print('done')"
-    )
-    assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
-
-
-@pytest.mark.parametrize("side", ["begin", "end"])
-def test_convolutions_stay_inside(backend, side):
-    done = run(
-        "import numpy as np; from ndquant import _core; from tests import test_guard_pages as t;"
-        f"_core.set_backend({backend!r}); t.exercise_convolutions({side!r}, np.random.default_rng(0));"
-        f"t.exercise_float_convolutions({side!r}, np.random.default_rng(0)); print('done')"
+        f"_core.set_backend({backend!r}); t.{work.__name__}({side!r}, np.random.default_rng(0)); print('done')"
     )
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr
 
