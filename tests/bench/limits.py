@@ -82,6 +82,16 @@ def measure(rounds=21, levels=None):
     return result
 
 
+def multiply_adds(kind):
+    """Return a call that does nothing but multiply and add, "f32" or "s8", and how many it does; None if unknown."""
+    loops = library()
+    passes, per_pass = 4096, getattr(loops, f"{kind}_products")() if loops else 0
+    if not per_pass:
+        return None
+    arguments = ctypes.c_long(1), ctypes.c_long(passes), None, None
+    return partial(getattr(loops, f"{kind}_multiply_add"), *arguments), passes * per_pass
+
+
 def show(limits):
     if not limits:
         print("no C compiler: the limits of this core were not measured")
