@@ -94,7 +94,7 @@ def exactly(a, b, c):
         return F32(float(a) * float(b) + float(c))
     step = Fraction(2) ** max(math.frexp(float(exact))[1] - 24, -149)  # of float32 at this size
     steps = exact / step
-    return F32(float(Fraction(round(steps)) * step))  # round() of a Fraction takes ties to even
+    return F32(math.copysign(round(steps) * step, exact))  # round() of a Fraction takes ties to even
 
 
 FLOATS = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -113,13 +113,22 @@ class TestFusedMultiplyAdd:
         with np.errstate(over="ignore"):
             assert_same_bits(reference.fused_multiply_add(a, b, c), exactly(a, b, c))
 
-    def test_ties_and_their_neighbours(self, backend, rng):
-        """Products that lie at, or just beside, the middle of two float32 values of the sum."""
-        a = F32(1) + rng.integers(1, 2**12, 4000).astype(F32) * F32(2.0**-12)
-        b = F32(1) + rng.integers(1, 2**11, 4000).astype(F32) * F32(2.0**-11)
-        c = np.ldexp(rng.choice(F32([-1, 1, 1.5]), 4000), rng.integers(-30, 26, 4000)).astype(F32)
-        found = np.array([matmul_f32([[F32(1), x]], F32([[z], [y]]))[0, 0] for x, y, z in zip(a, b, c, strict=True)])
+    @pytest.mark.parametrize("size", [2.0**-23, 2.0**-149], ids=["normal", "subnormal"])
+    def test_sums_that_float64_takes_for_ties(self, backend, rng, size):
+        """Half a step of a float32, but for less than float64 sees: rounded twice they would go the wrong way."""
+        a = F32(1) + rng.random(40_000, F32)
+        b = F32(1) / a
+        error = np.abs(a.astype(float) * b - 1)
+        a, b = (x[(0 < error) & (error < 2.0**-30)] for x in (a, b))
+        a, b = np.ldexp(a, math.frexp(size)[1] // 2 - 1), np.ldexp(b, -(-math.frexp(size)[1] // 2) - 1)
+        assert len(a) > 200 and np.allclose(a.astype(float) * b, size / 2, rtol=1e-8)
+        steps = rng.integers(1, 100, len(a)) + (2**23 if size > 1e-9 else 2**22)
+        c = (rng.choice([-1, 1], len(a)) * steps * size).astype(F32)
+        found = np.array([matmul_f32(F32([[1, x]]), F32([[z], [y]]))[0, 0] for x, y, z in zip(a, b, c, strict=True)])
         assert_same_bits(found, np.array([exactly(*abc) for abc in zip(a, b, c, strict=True)]))
+        assert_same_bits(reference.fused_multiply_add(a, b, c), found)
+        twice = (a.astype(float) * b + c).astype(F32)
+        assert np.count_nonzero(twice != found) > 50
 
     def test_what_is_not_finite(self, backend):
         """Infinities, NaN, overflow, the smallest numbers and signed zeros, each with each."""
