@@ -108,7 +108,7 @@ def test_sums_are_exact(backend, rng, case):
 
 
 @pytest.mark.parametrize("case", CONV_SHAPES, ids=str)
-@pytest.mark.parametrize("profile", ("default", "torch"))
+@pytest.mark.parametrize("profile", REQUANTIZE)
 def test_layers_match_their_twins(backend, rng, case, profile):
     for number in range(8):
         x_signed, w_signed, out_signed = (bool(number >> bit & 1) for bit in range(3))

@@ -20,7 +20,7 @@ from .test_gemm import LAYOUTS, in_strides, random_codes
 U8 = nq.QuantSpec(signed=False, symmetric=False)
 S8 = nq.QuantSpec()
 BITS = (8, 4)
-REQUANTIZE = {"default": "dequantize", "torch": "fbgemm"}
+REQUANTIZE = {"default": "dequantize", "torch": "fbgemm", "onnx": "onnx"}
 
 
 class Layer:
@@ -81,7 +81,7 @@ def codes_of(rng, shape, qparams):
 
 
 @pytest.mark.parametrize("shape", GEMM_SHAPES, ids=str)
-@pytest.mark.parametrize("profile", ("default", "torch"))
+@pytest.mark.parametrize("profile", REQUANTIZE)
 def test_outputs_match_their_twins(backend, rng, shape, profile):
     for number in range(8):
         x_signed, w_signed, out_signed = (bool(number >> bit & 1) for bit in range(3))
@@ -104,7 +104,7 @@ def test_any_layer(backend_name, data):
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
     shape = tuple(draw(st.integers(0, most)) for most in (30, 50, 90))
     signs = draw(st.tuples(st.booleans(), st.booleans()))
-    profiles = draw(st.tuples(*[st.sampled_from(("default", "torch"))] * 2))
+    profiles = draw(st.tuples(*[st.sampled_from(tuple(REQUANTIZE))] * 2))
     layer = Layer(rng, shape, *signs, profiles[0], draw(st.integers(2, 8)), draw(st.booleans()), draw(st.booleans()))
     spec = nq.QuantSpec(draw(st.integers(2, 8)), draw(st.booleans()), symmetric=False)
     out_qp = layer.out_qparams(rng, spec, profiles[1])
@@ -129,8 +129,9 @@ def test_requantization_ties(backend, zero_point):
             wanted = reference.linear_codes(steps[None], 1, scale, 1, zero_point, 0, 255, requantize=requantize)
             assert_same_bits(found, wanted)
             if scale == half:
-                half_to_even = np.clip(zero_point + np.rint(steps / 2), 0, 255).astype(np.uint8)
-                assert_same_bits(found, half_to_even[None])
+                zero_first = np.rint(zero_point + steps / 2)  # 0.5 + 17 goes to 18, but 17 + rint(0.5) is 17
+                codes = zero_first if profile == "onnx" else zero_point + np.rint(steps / 2)
+                assert_same_bits(found, np.clip(codes, 0, 255).astype(np.uint8)[None])
 
 
 def test_large_sums_round_to_float32_first(backend):
@@ -198,6 +199,8 @@ def test_out_is_filled_and_returned(backend, rng):
 # ---- What is refused ----
 
 X_QP, W_QP = nq.QParams(0.5, 3, U8), nq.QParams(0.25, 0, S8)
+OFFSET = nq.QParams(0.5, -0.3, nq.QuantSpec(8, signed=False, zero_aligned=False))
+GROUPED = nq.QParams(np.full((2, 6), 0.5), 0, nq.QuantSpec(8, axis=0, group_size=2))
 TORCH_QP = nq.QParams(0.25, 0, S8, profile="torch")
 PER_CHANNEL = nq.QParams(np.full(4, 0.25), 0, nq.QuantSpec(axis=0))
 W = np.zeros((4, 6), np.int8)
@@ -225,6 +228,11 @@ PACKED = nq.PackedWeight(W, W_QP)
         ((X, X_QP, PACKED, X_QP, None, np.zeros((2, 8), np.uint8)[:, ::2]), ValueError, "out: must be C-contiguous"),
         ((X, nq.QParams(0.5, -7, U8, profile="textbook"), PACKED), ValueError, "x_qparams: zero point -7 .* uint8"),
         ((X, X_QP, PACKED, nq.QParams(0.5, 300, U8, profile="textbook")), ValueError, "out_qparams: zero point 300"),
+        ((X, nq.QParams(0.5, 3, nq.QuantSpec(9)), PACKED), ValueError, "x_qparams: has codes of more than 8 bits"),
+        ((X, nq.QParams(0.5, 3, nq.QuantSpec(32)), PACKED), ValueError, "x_qparams: has codes of more than 8 bits"),
+        ((X, OFFSET, PACKED), ValueError, r"x_qparams: has a float offset \(zero_aligned=False\), so there is no"),
+        ((X, X_QP, PACKED, OFFSET), ValueError, "out_qparams: has a float offset"),
+        ((X, GROUPED, PACKED), ValueError, "x_qparams: must be per tensor"),
         ((X, nq.QParams(1e300, 3, U8), PACKED), ValueError, "x_qparams: a scale is outside the range of float32"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -250,6 +258,9 @@ def test_out_must_not_overlap_the_input():
         ((W[:3], PER_CHANNEL), ValueError, "w: axis 0 must have 4 elements"),
         ((W, nq.QParams(np.ones(6), 0, nq.QuantSpec(axis=1))), ValueError, "w_qparams: axis must be None or 0"),
         ((W, 0.25), TypeError, "w_qparams: expected a QParams, got float"),
+        ((W.astype(np.int16), nq.QParams(0.5, 0, nq.QuantSpec(12))), ValueError, "w_qparams: has codes of more than 8"),
+        ((W, nq.QParams(0.5, 0.1, nq.QuantSpec(8, zero_aligned=False))), ValueError, "w_qparams: has a float offset"),
+        ((W, GROUPED), ValueError, "w_qparams: has a scale per group"),
         ((W, W_QP, np.zeros(3, np.int32)), ValueError, r"bias: shape must be \(4,\), got \(3,\)"),
         ((W, W_QP, np.zeros(4)), TypeError, "bias: profile 'default' adds integers"),
         ((W, TORCH_QP, np.zeros(4, np.int32)), TypeError, "bias: profile 'torch' adds floats"),

@@ -47,6 +47,13 @@ def test_everything_agrees_after_training(preset):
     assert nq.convert(trained_qat(preset)).verify(inputs())
 
 
+@pytest.mark.parametrize("profile", ["default", "torch", "onnx", "textbook"])
+def test_everything_agrees_in_every_profile(profile):
+    affine = nq.Quantize(nq.QuantSpec(8, signed=False, symmetric=False), "mse")
+    config = nq.QConfig(nq.Quantize(nq.QuantSpec(8, axis=0)), affine, output=affine, profile=profile)
+    assert nq.quantize_static(mlp(), [inputs(rng=1)], qconfig=config).verify(inputs())
+
+
 def assert_found(graph, layer, what):
     found = graph.verify(inputs())
     assert not found

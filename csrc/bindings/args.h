@@ -156,7 +156,8 @@ int ndq_check_per_tensor(const ndq_params_object *params, const char *name);
 /* What linear_integer takes besides arrays. */
 typedef struct {
     PyObject *x_qparams, *packed, *out_qparams; /* out_qparams: None for float32 */
-    bool fbgemm, relu;
+    PyObject *requantization; /* the number of one */
+    bool relu;
 } ndq_linear_arguments;
 
 /* The scales, signs and output stage of a call; `packed` is not looked at. */

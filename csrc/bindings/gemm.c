@@ -283,6 +283,10 @@ int ndq_gemm_exec(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &packed_spec, NULL);
     ndq_state_of(module)->packed_type = (PyTypeObject *)type;
+    static const char *const names[NDQ_REQUANTIZATIONS] = {"DEQUANTIZE", "FBGEMM", "ONNX"};
+    for (int number = 0; number < NDQ_REQUANTIZATIONS; number++)
+        if (PyModule_AddIntConstant(module, names[number], number) < 0)
+            return -1;
     return type ? PyModule_AddObjectRef(module, "PackedMatrix", type) : -1;
 }
 
@@ -310,16 +314,27 @@ int ndq_check_per_tensor(const ndq_params_object *params, const char *name)
     return -1;
 }
 
+static int check_requantization(long number)
+{
+    if (number >= 0 && number < NDQ_REQUANTIZATIONS)
+        return 0;
+    if (!PyErr_Occurred())
+        PyErr_Format(PyExc_ValueError, "requantization: must be 0 to %d, got %ld", NDQ_REQUANTIZATIONS - 1, number);
+    return -1;
+}
+
 int ndq_product_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call)
 {
     ndq_params_object *x_params = NULL, *out_params = NULL;
     const bool to_codes = given->out_qparams != Py_None;
     int result = -1;
-    if (!(x_params = ndq_params_of(module, given->x_qparams)) || ndq_check_per_tensor(x_params, "x_qparams") < 0 ||
+    const long requantization = PyLong_AsLong(given->requantization);
+    *call = (ndq_gemm_call){.requantization = (ndq_requantization)requantization, .relu = given->relu};
+    if (check_requantization(requantization) < 0 || !(x_params = ndq_params_of(module, given->x_qparams)) ||
+        ndq_check_per_tensor(x_params, "x_qparams") < 0 ||
         (to_codes && !(out_params = ndq_params_of(module, given->out_qparams))) ||
         (to_codes && ndq_check_per_tensor(out_params, "out_qparams") < 0))
         goto exit;
-    *call = (ndq_gemm_call){.fbgemm = given->fbgemm, .relu = given->relu};
     set_output(call, &x_params->params, to_codes ? &out_params->params : NULL);
     call->a_signed = x_params->params.qmin < 0;
     result = 0;
@@ -346,7 +361,7 @@ PyArrayObject *ndq_take_codes(PyObject *module, PyObject *codes, PyObject *qpara
     return array;
 }
 
-/* linear_integer(xq, x_qparams, packed, out_qparams, fbgemm, relu, out) */
+/* linear_integer(xq, x_qparams, packed, out_qparams, requantization, relu, out) */
 static PyObject *py_linear_integer(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *x = NULL, *rows = NULL, *out = NULL;
@@ -355,7 +370,7 @@ static PyObject *py_linear_integer(PyObject *module, PyObject *const *args, Py_s
     if (ndq_check_count("linear_integer", count, 7) < 0)
         return NULL;
     const ndq_linear_arguments arguments = {.x_qparams = args[1], .packed = args[2], .out_qparams = args[3],
-                                            .fbgemm = args[4] == Py_True, .relu = args[5] == Py_True};
+                                            .requantization = args[4], .relu = args[5] == Py_True};
     if (ndq_linear_constants(module, &arguments, &call) < 0)
         return NULL;
     const int type = call.output == NDQ_GEMM_F32 ? NPY_FLOAT : call.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
@@ -417,7 +432,7 @@ exit:
 
 PyMethodDef ndq_gemm_methods[] = {
     METHOD(pack_matrix, "(w, qparams, bias, /)", "Weights (outputs, inputs) in the format of the kernel in use."),
-    METHOD(linear_integer, "(xq, x_qparams, packed, out_qparams, fbgemm, relu, out, /)",
+    METHOD(linear_integer, "(xq, x_qparams, packed, out_qparams, requantization, relu, out, /)",
            "Integer product, bias, ReLU and requantization (or float32 if out_qparams is None) in one pass."),
     METHOD(matmul_integer, "(a, b, a_zero_point, b_zero_point, out, /)", "Exact int32 product of 8-bit matrices."),
     {NULL, NULL, 0, NULL},

@@ -43,7 +43,7 @@ static int check_params(const ndq_params_object *params)
 {
     if (ndq_check_per_tensor(params, "qparams") < 0)
         return -1;
-    if (params->params.rule == NDQ_MULTIPLY)
+    if (ndq_is_f32(ndq_arithmetic_of(&params->params, true)))
         return 0;
     PyErr_SetString(PyExc_ValueError, "qparams: a plan has no step for the rounding of this profile");
     return -1;
@@ -64,6 +64,7 @@ static int make_elementwise(maker *m, bool to_codes)
     const size_t codes = to_codes ? m->step->out : m->step->in[0], n = bytes_of(m, codes);
     m->step->work.elementwise = (ndq_elementwise){
         .params = &params->params,
+        .arithmetic = ndq_arithmetic_of(&params->params, true),
         .geometry = {.channels = 1, .inner = n},
         .n = n,
         .codes = params->params.codes,
@@ -82,17 +83,16 @@ static int make_dequantize(maker *m)
     return make_elementwise(m, false);
 }
 
-/* linear: (rows, x_qparams, packed, out_qparams, fbgemm, relu), as of linear_integer. */
+/* linear: (rows, x_qparams, packed, out_qparams, requantization, relu), as of linear_integer. */
 static int make_linear(maker *m)
 {
     ndq_linear_arguments arguments;
     ndq_gemm_call *call = &m->step->work.gemm;
     Py_ssize_t rows;
-    int fbgemm, relu;
-    if (!PyArg_ParseTuple(m->constants, "nOOOpp", &rows, &arguments.x_qparams, &arguments.packed,
-                          &arguments.out_qparams, &fbgemm, &relu))
+    int relu;
+    if (!PyArg_ParseTuple(m->constants, "nOOOOp", &rows, &arguments.x_qparams, &arguments.packed,
+                          &arguments.out_qparams, &arguments.requantization, &relu))
         return -1;
-    arguments.fbgemm = fbgemm;
     arguments.relu = relu;
     if (rows < 0) {
         PyErr_Format(PyExc_ValueError, "step %zu (linear): rows must not be negative, got %zd", m->number, rows);
@@ -131,7 +131,7 @@ static size_t lay_out_images(size_t N, size_t C, size_t H, size_t W, size_t size
     return bytes;
 }
 
-/* conv2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams, sizes, fbgemm,
+/* conv2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams, sizes, requantization,
  * relu), as of conv2d_requantized. */
 static int make_conv2d(maker *m)
 {
@@ -139,11 +139,10 @@ static int make_conv2d(maker *m)
     ndq_conv_call *call = &m->step->work.conv;
     PyObject *sizes;
     Py_ssize_t N, H, W;
-    int last_in, last_out, fbgemm, relu;
-    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOpp", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
-                          &arguments.packed, &arguments.out_qparams, &sizes, &fbgemm, &relu))
+    int last_in, last_out, relu;
+    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOOp", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
+                          &arguments.packed, &arguments.out_qparams, &sizes, &arguments.requantization, &relu))
         return -1;
-    arguments.fbgemm = fbgemm;
     arguments.relu = relu;
     if (N < 0 || H < 0 || W < 0) {
         PyErr_Format(PyExc_ValueError, "step %zu (conv2d): sizes must not be negative, got %zd, %zd, %zd", m->number, N,

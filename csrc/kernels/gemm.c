@@ -237,13 +237,15 @@ ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
 {
     /* A ReLU never clips below zero: in codes it is a higher lower bound. */
     const int32_t lo = call->relu && call->out_zero > call->qmin ? call->out_zero : call->qmin;
+    const bool adds_zero_first = call->requantization == NDQ_ONNX && call->output == NDQ_GEMM_CODES;
+    const int32_t zero = adds_zero_first ? 0 : call->out_zero;
     return (ndq_gemm_stage){
         .floor = call->relu ? 0.0f : -INFINITY,
-        .inv = call->fbgemm ? 1.0f : call->out_inv,
-        .lo = (float)(lo - call->out_zero),
-        .hi = (float)(call->qmax - call->out_zero),
-        .zero = call->out_zero,
-        .float_bias = call->w->float_bias != NULL,
+        .inv = call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f,
+        .lo = (float)(lo - zero),
+        .hi = (float)(call->qmax - zero),
+        .zero = zero,
+        .float_bias = call->w->float_bias != NULL || adds_zero_first,
     };
 }
 
@@ -260,11 +262,11 @@ void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_col
         c->before[j] = 0.0f;
         c->after[j] = w->float_bias ? w->float_bias[first + j] : 0.0f;
     }
-    if (call->fbgemm && call->output == NDQ_GEMM_CODES)
+    if (call->requantization != NDQ_DEQUANTIZE && call->output == NDQ_GEMM_CODES)
         for (size_t j = 0; j < nr; j++) {
-            /* FBGEMM: the bias joins the sum, divided by its scale; padding columns have scale 0 and are not stored. */
+            /* Padding columns have scale 0 and are not stored. */
             c->before[j] = w->float_bias && first + j < w->N ? c->after[j] / c->scale[j] : 0.0f;
-            c->after[j] = 0.0f;
+            c->after[j] = call->requantization == NDQ_ONNX ? (float)call->out_zero : 0.0f;
             c->scale[j] = c->scale[j] / call->out_scale;
         }
 }

@@ -30,6 +30,11 @@ typedef uint32_t __attribute__((may_alias, aligned(1))) ndq_gemm_word_anywhere;
  * with no fused operation; F32 is max(y, floor); U8 and S8 are clamp(zero + rint(y * inv)), as bytes. */
 typedef enum { NDQ_GEMM_S32, NDQ_GEMM_F32, NDQ_GEMM_CODES, NDQ_GEMM_OUTPUTS } ndq_gemm_output;
 
+/* How sums become codes. DEQUANTIZE is literally that, then quantizing. The others multiply by one float32, scale of the
+ * sums by 1 / scale of the codes, after the bias has joined the sum, divided by its scale; FBGEMM adds the zero point
+ * after rounding, ONNX (QLinearMatMul) before it. */
+typedef enum { NDQ_DEQUANTIZE, NDQ_FBGEMM, NDQ_ONNX, NDQ_REQUANTIZATIONS } ndq_requantization;
+
 /* Constants of the columns of one panel, for one call. */
 typedef struct {
     int32_t add[NDQ_GEMM_MAX_NR];        /* bias[n] and, unless a is centred, -za * sum over k of (w[n, k] - zw[n]) */
@@ -152,10 +157,10 @@ typedef struct {
     void *out; /* (M, N), C-contiguous: int32, float or bytes */
     float a_scale;
     bool relu;
-    /* For codes only: y = scale * (q - zero), qmin <= q <= qmax; fbgemm: requantize as FBGEMM does. */
+    /* For codes only: y = scale * (q - zero), qmin <= q <= qmax. */
     float out_scale, out_inv;
     int32_t out_zero, qmin, qmax;
-    bool fbgemm;
+    ndq_requantization requantization;
 } ndq_gemm_call;
 
 /* NDQ_OK or NDQ_NO_MEMORY. The caller has asked ndq_gemm_overflow; the weights are one run. */

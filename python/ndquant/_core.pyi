@@ -12,6 +12,9 @@ DIVIDE: Final[int]
 TEXTBOOK: Final[int]
 OFFSET: Final[int]
 OFFSET_F64: Final[int]
+DEQUANTIZE: Final[int]
+FBGEMM: Final[int]
+ONNX: Final[int]
 RANGE_DEFAULT: Final[int]
 RANGE_TORCH: Final[int]
 RANGE_TEXTBOOK: Final[int]
@@ -156,7 +159,7 @@ def linear_integer(
     x_qparams: QParams,
     packed: PackedMatrix,
     out_qparams: QParams | None,
-    fbgemm: bool,
+    requantization: int,
     relu: bool,
     out: NDArray[Any] | None,
     /,
@@ -181,7 +184,7 @@ def conv2d_requantized(
     packed: PackedConv,
     out_qparams: QParams | None,
     geometry: tuple[tuple[int, int], ...],
-    fbgemm: bool,
+    requantization: int,
     relu: bool,
     out: NDArray[Any] | None,
     /,

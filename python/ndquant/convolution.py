@@ -10,7 +10,7 @@ import operator
 
 from . import _core
 from .errors import QuantizationError
-from .functional import PackedWeight, check_qparams, is_fbgemm, is_relu
+from .functional import PackedWeight, check_qparams, is_relu, requantization
 
 
 def conv2d_integer(x, w, stride=1, padding=0, dilation=1, groups=1, x_zero_point=0, w_zero_point=0, out=None):
@@ -176,7 +176,7 @@ def conv2d_requantized(
     packed = weight._of_conv(groups, merged=geometry[2][1] == 1)
     try:
         return _core.conv2d_requantized(
-            xq, x_qparams, packed, out_qparams, geometry, is_fbgemm(out_qparams), is_relu(activation), out
+            xq, x_qparams, packed, out_qparams, geometry, requantization(out_qparams), is_relu(activation), out
         )
     except OverflowError as error:
         raise QuantizationError(str(error)) from None

@@ -465,12 +465,15 @@ def is_relu(activation):
     return activation is not None
 
 
-def is_fbgemm(out_qparams):
-    """Whether a layer requantizes as FBGEMM does, by the profile of its output, None for floats."""
+_REQUANTIZATIONS = {"dequantize": _core.DEQUANTIZE, "fbgemm": _core.FBGEMM, "onnx": _core.ONNX}
+
+
+def requantization(out_qparams):
+    """Return the core's number for how a layer requantizes, by the profile of its output, None for floats."""
     if out_qparams is None:
-        return False
+        return _core.DEQUANTIZE
     check_qparams(out_qparams, "out_qparams")
-    return PROFILES[out_qparams.profile].requantize == "fbgemm"
+    return _REQUANTIZATIONS[PROFILES[out_qparams.profile].requantize]
 
 
 def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out=None):
@@ -518,7 +521,7 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
     if weight._packed is None:
         raise ValueError(f"weight: expected 2 dimensions, got shape {weight.shape}")
     try:
-        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, is_fbgemm(out_qparams), relu, out)
+        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, requantization(out_qparams), relu, out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
 

@@ -112,7 +112,8 @@ static void report(const group *g)
 
 typedef struct {
     size_t M, N, K;
-    bool a_signed, w_signed, extremes, transposed, fbgemm, relu, with_float_bias, out_signed;
+    bool a_signed, w_signed, extremes, transposed, relu, with_float_bias, out_signed;
+    ndq_requantization requantization;
     int zero_points;    /* 0: none, 1: of a, 2: of both */
     int largest_weight; /* 0: any */
 } product;
@@ -221,7 +222,7 @@ static ndq_gemm_call make_call(const operands *o, const ndq_packed *packed, ndq_
         .out_zero = p->out_signed ? -5 : 17,
         .qmin = p->out_signed ? -128 : 0,
         .qmax = p->out_signed ? 127 : 255,
-        .fbgemm = p->fbgemm,
+        .requantization = p->requantization,
     };
 }
 
@@ -295,7 +296,7 @@ static product variant(size_t M, size_t N, size_t K, unsigned bits)
         .transposed = bits >> 2 & 1,
         .extremes = bits >> 3 & 1,
         .largest_weight = bits % 3 != 1 ? 0 : bits % 2 ? 127 : 16,
-        .fbgemm = bits >> 4 & 1,
+        .requantization = (ndq_requantization)((bits >> 4) % NDQ_REQUANTIZATIONS),
         .relu = bits >> 5 & 1,
         .with_float_bias = bits >> 6 & 1,
         .out_signed = bits >> 7 & 1,

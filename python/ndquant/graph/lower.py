@@ -65,7 +65,7 @@ def _lower_node(graph, node, nodes, edges):
 def _lower_quantizer(graph, node, nodes, inputs):
     """Make a quantizer behind an integer layer that layer's output stage, elsewhere a step of its own."""
     producer = next((n for n in nodes if n.name == inputs[0]), None)
-    fits = PROFILES[node.quantizer.profile].rounding == "multiply" and len(graph.consumers(node.inputs[0])) == 1
+    fits = PROFILES[node.quantizer.profile].rounding != "textbook" and len(graph.consumers(node.inputs[0])) == 1
     if producer is not None and isinstance(producer.module, IntegerLayer) and fits:
         producer.module.out_qparams = node.quantizer.qparams
         return producer.name

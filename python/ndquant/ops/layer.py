@@ -75,6 +75,8 @@ def check_layer_qparams(op, x_qparams, w_qparams, rank):
     for name, qparams, axes in (("x_qparams", x_qparams, (None,)), ("w_qparams", w_qparams, (None, -rank, 0))):
         if qparams is not None and not isinstance(qparams, QParams):
             raise TypeError(f"{op}: {name} must be a QParams, not {type(qparams).__name__}")
+        if qparams is not None and not qparams.spec.is_byte_grid:
+            raise ValueError(f"{op}: {name} must have up to 8 bits, zero_aligned=True and no groups, not {qparams.spec}")
         if qparams is not None and qparams.spec.axis not in axes:
             raise ValueError(f"{op}: {name} must have spec.axis in {axes}, not {qparams.spec.axis}")
 

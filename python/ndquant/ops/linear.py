@@ -9,8 +9,15 @@ from math import prod
 
 import numpy as np
 
-from ..functional import PackedWeight, fake_quantize_backward, linear_integer, matmul_f32, quantize, relu_backward
-from ..profiles import PROFILES
+from ..functional import (
+    PackedWeight,
+    fake_quantize_backward,
+    linear_integer,
+    matmul_f32,
+    quantize,
+    relu_backward,
+    requantization,
+)
 from .integer_layer import IntegerLayer
 from .layer import (
     LayerSaved,
@@ -202,8 +209,8 @@ def _integer_step(node, inputs, steps):
     (x,) = inputs
     layer, is_relu = node.module, node.attributes.get("activation") == "relu"
     rows, (outputs, _) = prod(x.shape[:-1]), layer.weight.shape
-    fbgemm = layer.out_qparams is not None and PROFILES[layer.out_qparams.profile].requantize == "fbgemm"
-    constants = rows, x.qparams, layer.packed._packed, layer.out_qparams, fbgemm, is_relu
+    how = requantization(layer.out_qparams)
+    constants = rows, x.qparams, layer.packed._packed, layer.out_qparams, how, is_relu
     return steps.add("linear", inputs, (*x.shape[:-1], outputs), layer.out_qparams, *constants)
 
 

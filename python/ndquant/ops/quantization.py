@@ -54,7 +54,7 @@ def _dequantize_forward(node, inputs, run):
 def _quantize_step(node, inputs, steps):
     (x,) = inputs
     qparams = node.out_qparams
-    is_fast = PROFILES[qparams.profile].is_fast and qparams.spec.axis is None
+    is_fast = PROFILES[qparams.profile].rounding != "textbook" and qparams.spec.axis is None
     return steps.add("quantize", inputs, x.shape, qparams, qparams) if x.qparams is None and is_fast else None
 
 

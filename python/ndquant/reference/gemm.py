@@ -139,7 +139,8 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
 
     ``dequantize`` is literally that followed by quantizing, ``y = linear_f32(...)`` and
     ``clamp(zp + rint(y * (1 / out_scale)))``. ``fbgemm`` is
-    ``clamp(zp + rint((acc + float_bias / s) * (s / out_scale)))`` with ``s = a_scale * w_scale``. All in float32.
+    ``clamp(zp + rint((acc + float_bias / s) * (s / out_scale)))`` with ``s = a_scale * w_scale``, and ``onnx`` adds
+    ``zp`` before it rounds. All in float32.
 
     Parameters
     ----------
@@ -149,7 +150,7 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
     out_zero_point, qmin, qmax : int
     float_bias : ndarray of float32, shape (N,), optional
     relu : bool, default False
-    requantize : {"dequantize", "fbgemm"}
+    requantize : {"dequantize", "fbgemm", "onnx"}
 
     Returns
     -------
@@ -163,13 +164,16 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
     array([[140, 103]], dtype=uint8)
     """
     out_scale = np.float32(out_scale)
-    if requantize == "fbgemm":
+    if requantize != "dequantize":
         s = product_scale(a_scale, w_scale)
         bias = np.float32(0) if float_bias is None else np.asarray(float_bias, np.float32) / s
         steps = (acc.astype(np.float32) + bias) * (s / out_scale)
     else:
         steps = linear_f32(acc, a_scale, w_scale, float_bias) * (np.float32(1) / out_scale)
     low = max(qmin, out_zero_point) if relu else qmin
+    if requantize == "onnx":
+        codes = np.clip(np.rint(steps + np.float32(out_zero_point)), low, qmax)
+        return codes.astype(np.int8 if qmin < 0 else np.uint8)
     codes = np.clip(np.rint(steps), low - out_zero_point, qmax - out_zero_point).astype(np.int64) + out_zero_point
     return codes.astype(np.int8 if qmin < 0 else np.uint8)
 
