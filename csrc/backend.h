@@ -50,6 +50,30 @@ typedef struct {
     double base, scale, levels;
 } ndq_levels;
 
+/* Codes of 8 bits of either sign: a byte q means scale * ((q ^ flip) - zero), flip and zero moving s8 to u8. */
+typedef struct {
+    float scale;
+    int32_t zero;
+    uint8_t flip;
+} ndq_byte_operand;
+
+typedef struct {
+    ndq_byte_operand a, b;
+} ndq_byte_operands;
+
+/* The code of y: clamp(rint(y * inv)) between lo and hi, plus zero, as a byte. */
+typedef struct {
+    float inv, lo, hi;
+    uint8_t zero;
+} ndq_byte_result;
+
+/* A row of codes to be normalized: `length` codes u8 that add up to `sum`. length * 255 fits int32. */
+typedef struct {
+    int32_t length, sum;
+    float inv;
+    uint8_t flip;
+} ndq_byte_row;
+
 /* Contracts. Elementwise kernels work on n elements, the first of which is element `position` of an array, so that
  * threads may split anywhere; pointers are to the first of the n. An output may be an input of the same element size.
  * No argument is NULL.
@@ -74,6 +98,11 @@ typedef struct {
  *   sgd_momentum_step        v[i] = momentum * v[i] + g[i]; w[i] -= lr * v[i]
  *   adam_step                m[i] = beta1 * m[i] + (1 - beta1) * g[i]; v[i] = beta2 * v[i] + (1 - beta2) * g[i]^2;
  *                            w[i] -= rate * (m[i] / (sqrt(v[i]) * correction + eps))
+ *   add, multiply            out[i] = code of a + b, of a * b; on codes of 8 bits, as the next four
+ *   rescale                  out[i] = code of factor * (sum[i] - less), the difference modulo 2^32
+ *   normalize                out[i] = code of (length * x - sum) * inv * gain[i] + offset[i]
+ *   largest                  most[i] = max(most[i], x[i] ^ flip)
+ *   total                    sum[i] += x[i] ^ flip
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
  *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
@@ -113,6 +142,18 @@ enum { NDQ_BLOCK = 4096 };
     X(sgd_momentum_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *v, T *w))           \
     X(adam_step_##s, (const ndq_adam *p, size_t begin, size_t end, const T *g, T *m, T *v, T *w))
 
+#define NDQ_SLOTS_OF_BYTES(X, s)                                                                             \
+    X(add_##s, (const ndq_byte_operands *p, const ndq_byte_result *r, size_t n, const uint8_t *a,            \
+                const uint8_t *b, uint8_t *out))                                                             \
+    X(multiply_##s, (const ndq_byte_operands *p, const ndq_byte_result *r, size_t n, const uint8_t *a,       \
+                     const uint8_t *b, uint8_t *out))                                                        \
+    X(rescale_##s, (const ndq_byte_result *r, float factor, uint32_t less, size_t n, const uint32_t *sum,    \
+                    uint8_t *out))                                                                           \
+    X(normalize_##s, (const ndq_byte_result *r, const ndq_byte_row *row, size_t n, const uint8_t *x,         \
+                      const float *gain, const float *offset, uint8_t *out))                                 \
+    X(largest_##s, (size_t n, uint8_t flip, const uint8_t *x, uint8_t *most))                                \
+    X(total_##s, (size_t n, uint8_t flip, const uint8_t *x, uint32_t *sum))
+
 #define NDQ_ELEMENTWISE_SLOTS(X)                                                                             \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, f32)                                                         \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, divide_f32)                                                  \
@@ -129,6 +170,7 @@ enum { NDQ_BLOCK = 4096 };
     NDQ_SLOTS_OF_WIDE_CODES(X, textbook)                                                                     \
     NDQ_SLOTS_OF_TYPE(X, float, f32)                                                                         \
     NDQ_SLOTS_OF_TYPE(X, double, f64)                                                                        \
+    NDQ_SLOTS_OF_BYTES(X, u8)                                                                                \
     X(clip_error_f64, (const ndq_levels *levels, double p, size_t n, const double *x, const double *weight,   \
                        double *sum))
 

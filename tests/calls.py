@@ -3,7 +3,7 @@
 import numpy as np
 
 import ndquant as nq
-from ndquant import _core, functional
+from ndquant import _core, functional, integer
 
 X = np.linspace(-20, 20, 300, dtype=np.float32).reshape(3, 100)
 WIDE = X.astype(np.float64)
@@ -19,6 +19,7 @@ MOMENTS = np.zeros_like(X), np.zeros_like(X)
 
 IMAGES = Q.reshape(1, 3, 10, 10)
 KERNEL = nq.PackedWeight(np.ones((3, 1, 3, 3), np.int8), QP3)
+TABLE = integer.unary_table(np.tanh, QP, QP)
 
 HISTOGRAM = _core.histogram(X, None)
 WEIGHTS, RANGES = HISTOGRAM[2].astype(np.float64), np.ones((1, 3))
@@ -106,6 +107,14 @@ GOOD = {
     "make_plan": lambda: _core.make_plan(*PLAN),
     "Plan": lambda: (READY.run(X, RESULT), READY.trace((X, RESULT), COPIES), READY.nbytes),
     "choose_qparams": lambda: nq.choose_qparams(X, nq.QuantSpec(axis=0)),
+    "add": lambda: integer.add(Q, QP, Q, QP, QP, "relu"),
+    "add in two layouts": lambda: integer.add(IMAGES, QP, IMAGES.transpose(0, 1, 3, 2), QP, QP),
+    "lookup": lambda: integer.lookup(IMAGES, TABLE),
+    "max_pool2d": lambda: integer.max_pool2d(IMAGES, 3, 2, 1),
+    "avg_pool2d": lambda: integer.avg_pool2d(IMAGES, QP, QP, 3, 2, 1),
+    "resize_nearest": lambda: integer.resize_nearest(IMAGES, (7, 20)),
+    "softmax": lambda: integer.softmax(Q, QP, QP),
+    "layer_norm": lambda: integer.layer_norm(Q, QP, QP, WIDE[0], X[0]),
     "conv2d": lambda: nq.conv2d_requantized(IMAGES, QP, KERNEL, QP, groups=3),
     "conv2d channels-last": lambda: nq.conv2d_requantized(IMAGES.transpose(0, 3, 1, 2)[:, :1], QP, KERNEL),
     "conv2d_integer": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8)),
@@ -157,6 +166,15 @@ BAD = {
     "sgd_step overlap": lambda: functional.sgd_step(OUT, OUT, 0.1),
     "sgd_step lr": lambda: functional.sgd_step(OUT, X, "1"),
     "adam_step v": lambda: functional.adam_step(OUT, X, np.zeros_like(X), WIDE, 1),
+    "add b": lambda: integer.add(Q, QP, Q[:2], QP, QP),
+    "add out": lambda: integer.add(Q, QP, Q, QP, QP, out=OUT),
+    "add profile": lambda: integer.add(Q, QP, Q, QP, TEXTBOOK),
+    "lookup table": lambda: integer.lookup(Q, TABLE[:9]),
+    "max_pool2d overlap": lambda: integer.max_pool2d(IMAGES, 1, out=IMAGES),
+    "avg_pool2d dtype": lambda: integer.avg_pool2d(IMAGES.view(np.uint8), QP, QP, 3),
+    "resize_nearest rows": lambda: _core.resize_codes(IMAGES, np.array([[99]]), np.array([[0]]), None),
+    "softmax table": lambda: integer.softmax(Q, QP, QP, TABLE[:3]),
+    "layer_norm gain": lambda: integer.layer_norm(Q, QP, QP, WIDE[0, :3], X[0]),
     "conv2d channels": lambda: nq.conv2d_requantized(IMAGES, QP, KERNEL, groups=1),
     "conv2d groups": lambda: nq.conv2d_requantized(IMAGES, QP, KERNEL, groups=2),
     "conv2d window": lambda: nq.conv2d_requantized(IMAGES, QP, KERNEL, groups=3, dilation=9),

@@ -20,7 +20,7 @@ LAYERS = (
     ("_core", "errors", "reference"),
     ("profiles",),
     ("qparams",),
-    ("functional", "convolution", "histogram", "progress", "runtime", "torch_histogram"),
+    ("functional", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
     ("clip_search", "entropy"),
     ("observers", "metrics"),
     ("quantizers", "ops"),

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import ndquant as nq
-from ndquant import _core, convolution, functional
+from ndquant import _core, convolution, functional, integer
 
 from . import cases
 from .guard import guarded
@@ -156,12 +156,38 @@ def exercise_layers(side, rng):
             _core.quantize_weight(real, b, 0.1, *grid, per_channel)
 
 
+def exercise_codes(side, rng):
+    """Call what lies between products on guarded codes."""
+    qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
+    table = guarded(np.zeros(256, np.int8), side)
+    for n in SIZES:
+        a, b, out = (guarded(rng.integers(-128, 128, n, np.int8), side) for _ in range(3))
+        ones = guarded(np.ones(n, np.float32), side)
+        integer.add(a, qp, b, qp, qp, out=out)
+        integer.multiply(a, qp, b, qp, qp, out=out)
+        integer.lookup(a, table, out=out)
+        integer.softmax(a, qp, qp, out=out)
+        integer.layer_norm(a, qp, qp, ones, ones, out=out)
+    for channels in (1, 7, 8, 9, 33):
+        for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
+            shape = np.take((2, channels, 9, 11), np.argsort(order))
+            images = guarded(rng.integers(-128, 128, shape, np.int8), side).transpose(order)
+            small = np.take((2, channels, 5, 6), np.argsort(order))
+            out = guarded(np.zeros(small, np.int8), side).transpose(order)
+            integer.max_pool2d(images, 3, 2, 1, out=out)
+            integer.avg_pool2d(images, qp, qp, 3, 2, 1, out=out)
+            integer.resize_nearest(images, (5, 6), out=out)
+
+
 def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
+WORK = (exercise, exercise_layers, exercise_convolutions, exercise_float_convolutions, exercise_codes)
+
+
 @pytest.mark.parametrize("side", ["begin", "end"])
-@pytest.mark.parametrize("work", [exercise, exercise_layers, exercise_convolutions, exercise_float_convolutions])
+@pytest.mark.parametrize("work", WORK)
 def test_kernels_stay_inside(backend, work, side):
     done = run(
         "import numpy as np; from ndquant import _core; from tests import test_guard_pages as t;"

@@ -262,6 +262,25 @@ static PyArrayObject *new_channels_last(const npy_intp *shape, int type)
     return (PyArrayObject *)view;
 }
 
+bool ndq_is_channels_last(PyArrayObject *array)
+{
+    return PyArray_NDIM(array) == 4 && !PyArray_IS_C_CONTIGUOUS(array) && is_dense_channels_last(array);
+}
+
+PyArrayObject *ndq_in_layout(PyArrayObject *array, bool channels_last)
+{
+    if (!channels_last)
+        return ndq_contiguous(array, PyArray_TYPE(array));
+    if (is_dense_channels_last(array))
+        return ndq_retain(array);
+    PyArrayObject *copy = new_channels_last(PyArray_DIMS(array), PyArray_TYPE(array));
+    if (copy && PyArray_CopyInto(copy, array) < 0) {
+        ndq_release(copy);
+        return NULL;
+    }
+    return copy;
+}
+
 PyArrayObject *ndq_image_output(PyObject *out, const char *name, const npy_intp *shape, int type, bool channels_last)
 {
     if (!out || out == Py_None)

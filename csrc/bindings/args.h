@@ -84,6 +84,12 @@ int ndq_check_same_shape(PyArrayObject *a, const char *a_name, PyArrayObject *b,
  * aligned and writeable. */
 PyArrayObject *ndq_output(PyObject *out, const char *name, int ndim, const npy_intp *shape, int type);
 
+/* Whether the elements of (N, C, H, W) lie side by side with the channels innermost, and not in C order. */
+bool ndq_is_channels_last(PyArrayObject *array);
+
+/* The array itself if its elements lie side by side in that order, else a copy. */
+PyArrayObject *ndq_in_layout(PyArrayObject *array, bool channels_last);
+
 /* The same for images (N, C, H, W): `out` may also be channels-last, and a new array is so if asked. */
 PyArrayObject *ndq_image_output(PyObject *out, const char *name, const npy_intp *shape, int type, bool channels_last);
 

@@ -135,6 +135,11 @@ void ndq_conv_scatter(const void *in, size_t stride, size_t channels, size_t cou
         return;
     }
     const uint8_t *bytes = in;
+    if (out_c == size) {
+        for (size_t x = 0; x < count; x++)
+            memcpy(out + x * out_x, bytes + x * stride * size, channels * size);
+        return;
+    }
     for (size_t c = 0; c < channels; c++)
         for (size_t x = 0; x < count; x++) {
             uint8_t *at = out + c * out_c + x * out_x;

@@ -37,6 +37,10 @@
 #undef NDQ_RULE
 #undef NDQ_SUFFIX
 
+#define NDQ_SUFFIX u8
+#include "codes.inc.h"
+#undef NDQ_SUFFIX
+
 #define NDQ_RULE NDQ_RULE_DIVIDE
 #define NDQ_SUFFIX divide_f32
 #include "elementwise.inc.h"

@@ -218,6 +218,43 @@ def conv_transpose2d_integer(
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
+def combine_codes(
+    a: NDArray[Any],
+    a_qparams: QParams,
+    b: NDArray[Any],
+    b_qparams: QParams,
+    out_qparams: QParams,
+    multiply: bool,
+    relu: bool,
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def lookup_codes(q: NDArray[Any], table: NDArray[Any], out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def pool_codes(
+    q: NDArray[Any],
+    rows: NDArray[int32],
+    columns: NDArray[int32],
+    steps: tuple[int, int],
+    qparams: QParams | None,
+    out_qparams: QParams | None,
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def resize_codes(
+    q: NDArray[Any], rows: NDArray[int32], columns: NDArray[int32], out: NDArray[Any] | None, /
+) -> NDArray[Any]: ...
+def softmax_codes(
+    q: NDArray[Any], exponential: NDArray[Any], out_qparams: QParams, out: NDArray[Any] | None, /
+) -> NDArray[Any]: ...
+def layer_norm_codes(
+    q: NDArray[Any],
+    gain: NDArray[Any],
+    offset: NDArray[Any],
+    eps: float,
+    out_qparams: QParams,
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
 def available_backends() -> list[str]: ...
 def all_backends() -> list[str]: ...
 def cpu_features() -> dict[str, bool]: ...

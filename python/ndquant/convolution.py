@@ -104,10 +104,10 @@ def conv_transpose2d_integer(
     array([[[[3, 4, 6, 8]]]], dtype=int32)
     """
     geometry = (
-        _pair(stride, "stride"),
-        _pair(padding, "padding"),
-        _pair(dilation, "dilation"),
-        _pair(output_padding, "output_padding"),
+        pair(stride, "stride"),
+        pair(padding, "padding"),
+        pair(dilation, "dilation"),
+        pair(output_padding, "output_padding"),
     )
     try:
         return _core.conv_transpose2d_integer(x, w, x_zero_point, w_zero_point, groups, geometry, out)
@@ -268,10 +268,10 @@ def conv2d_f32_weight_grad(dy, x, size, stride=1, padding=0, dilation=1, groups=
 
 
 def _geometry(stride, padding, dilation):
-    return _pair(stride, "stride"), _pair(padding, "padding"), _pair(dilation, "dilation")
+    return pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
 
 
-def _pair(value, name):
+def pair(value, name):
     """Return (along y, along x) of one integer for both or of two."""
     try:
         if isinstance(value, tuple | list) and len(value) == 2:

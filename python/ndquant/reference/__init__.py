@@ -1,6 +1,7 @@
 """The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
 
 from .clipping import clip_error, entropy_divergence, histogram
+from .codes import add_codes, avg_pool_codes, layer_norm_codes, max_pool_codes, multiply_codes, softmax_codes
 from .conv import conv2d_s32, conv_transpose2d_s32
 from .conv_float import conv2d_float, conv2d_float_input_grad, conv2d_float_weight_grad
 from .elementwise import (
@@ -27,6 +28,8 @@ from .update import adam_step, relu_backward, sgd_step
 
 __all__ = [
     "adam_step",
+    "add_codes",
+    "avg_pool_codes",
     "choose_scale_zero_point",
     "clip_error",
     "conv2d_float",
@@ -42,10 +45,13 @@ __all__ = [
     "fused_multiply_add",
     "gemm_s32",
     "histogram",
+    "layer_norm_codes",
     "linear_codes",
     "linear_f32",
     "matmul_f32",
+    "max_pool_codes",
     "minmax",
+    "multiply_codes",
     "product_scale",
     "quantization_error",
     "quantize",
@@ -53,5 +59,6 @@ __all__ = [
     "raise_weight_scale",
     "relu_backward",
     "sgd_step",
+    "softmax_codes",
     "sum_in_blocks",
 ]
