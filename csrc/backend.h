@@ -93,6 +93,7 @@ typedef struct {
  *   minmax                   extremes of n elements; merges into *e
  *   clip_error               sum of weight[i] * |x[i] - the level nearest to it|^p, in units of the scale: 16 partial
  *                            sums by index mod 16, then these in order 0..15
+ *   widen_f16, narrow_f16    to[i] = from[i], float16 to float32 and back, rounded to nearest even
  *   relu_backward            dx[i] = dy[i] if y[i] > 0, else +0
  *   sgd_step                 w[i] -= lr * g[i]
  *   sgd_momentum_step        v[i] = momentum * v[i] + g[i]; w[i] -= lr * v[i]
@@ -171,6 +172,8 @@ enum { NDQ_BLOCK = 4096 };
     NDQ_SLOTS_OF_TYPE(X, float, f32)                                                                         \
     NDQ_SLOTS_OF_TYPE(X, double, f64)                                                                        \
     NDQ_SLOTS_OF_BYTES(X, u8)                                                                                \
+    X(widen_f16, (size_t n, const uint16_t *from, float *to))                                                \
+    X(narrow_f16, (size_t n, const float *from, uint16_t *to))                                               \
     X(clip_error_f64, (const ndq_levels *levels, double p, size_t n, const double *x, const double *weight,   \
                        double *sum))
 

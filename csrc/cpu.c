@@ -16,10 +16,27 @@ static uint32_t xcr0(void)
     return low;
 }
 
+/* The largest cache that a leaf lists: 4 (Intel SDM vol. 2, CPUID) or 0x8000001D of the same form (AMD APM vol. 3). The C
+ * library adds up the caches of all cores of an AMD processor. */
+static size_t largest_cache(unsigned leaf)
+{
+    enum { SUBLEAVES = 8 };
+    size_t largest = 0;
+    unsigned a, b, c, d;
+    for (unsigned i = 0; i < SUBLEAVES && __get_cpuid_count(leaf, i, &a, &b, &c, &d) && (a & 0x1f) != 0; i++) {
+        const size_t ways = (b >> 22) + 1, partitions = ((b >> 12) & 0x3ff) + 1, line = (b & 0xfff) + 1;
+        const size_t bytes = ways * partitions * line * ((size_t)c + 1);
+        largest = bytes > largest ? bytes : largest;
+    }
+    return largest;
+}
+
 static ndq_cpu detect(void)
 {
     ndq_cpu cpu = {0};
     unsigned a, b, c, d, c1;
+    const size_t cache = largest_cache(4);
+    cpu.cache_bytes = cache ? cache : largest_cache(0x8000001d);
     if (!__get_cpuid(1, &a, &b, &c1, &d) || !(c1 & bit_OSXSAVE))
         return cpu;
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d))
@@ -56,8 +73,11 @@ const ndq_cpu *ndq_cpu_features(void)
     /* Filled by the first call, which dispatch.c makes while the module is imported, under the import lock. */
     static ndq_cpu cpu;
     static bool known;
+    enum { SOME_CACHE = 32 << 20 };
     if (!known) {
         cpu = detect();
+        if (cpu.cache_bytes == 0)
+            cpu.cache_bytes = SOME_CACHE;
         known = true;
     }
     return &cpu;

@@ -14,6 +14,7 @@
 #define NDQ_CPU_FIELD(feature) bool feature;
 typedef struct {
     NDQ_CPU_FEATURES(NDQ_CPU_FIELD)
+    size_t cache_bytes; /* of the largest cache, or a guess */
 } ndq_cpu;
 #undef NDQ_CPU_FIELD
 

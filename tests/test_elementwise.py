@@ -297,6 +297,77 @@ def test_any_layout_gives_what_a_plain_copy_gives(backend, data):
     assert_same_bits(nq.dequantize(strided(q, data), qp), nq.dequantize(q, qp))
 
 
+@pytest.fixture
+def streaming():
+    """Let every call write past the caches."""
+    _core.set_stream_from(1)
+    yield
+    _core.set_stream_from(0)
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_results_written_past_the_caches_are_the_same(backend, rng, streaming, dtype):
+    assert _core.get_stream_from() == 1
+    for n, (shape, axis) in enumerate(cases.SHAPES):
+        spec = cases.with_axis(cases.SPECS[n % len(cases.SPECS)], axis)
+        qp = cases.random_qparams(rng, spec, shape)
+        check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
+
+
+def test_outputs_anywhere_between_cache_lines_are_streamed(backend, rng, streaming):
+    qp = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False))
+    x, dy = cases.values(rng, (2000,), np.float32), cases.values(rng, (2000,), np.float32)
+    q, (y, dx) = reference.quantize(x, *cases.arguments(qp)), nq.fake_quantize_with_grad(x, dy, qp)
+    codes, floats = np.zeros(2100, np.int8), np.zeros((2, 2100), np.float32)
+    for shift in (0, 1, 3, 4, 8, 15, 16, 17, 63):
+        assert_same_bits(nq.quantize(x, qp, out=codes[shift : shift + 2000]), q)
+        both = floats[0, shift : shift + 2000], floats[1, 5 : 5 + 2000]
+        assert_same_bits(nq.fake_quantize_with_grad(x, dy, qp, out=both)[0], y)
+        assert_same_bits(both[1], dx)
+
+
+def test_the_largest_cache_is_what_streaming_starts_from():
+    assert 1 << 18 <= _core.get_stream_from() < 1 << 34
+
+
+@pytest.mark.parametrize("dtype", cases.FLOATS)
+def test_new_arrays_have_the_memory_order_of_x(backend, rng, dtype):
+    """As those of NumPy's ufuncs: nothing is transposed on the way."""
+    for axis in (None, 0, 1, 2):
+        x = cases.values(rng, (4, 30, 50), dtype).transpose(1, 2, 0)
+        qp = cases.random_qparams(rng, nq.QuantSpec(8, axis=axis), x.shape)
+        dy = cases.values(rng, (30, 50, 4), dtype)
+        found = [nq.quantize(x, qp), nq.fake_quantize(x, qp), *nq.fake_quantize_with_grad(x, dy, qp)]
+        found += [nq.dequantize(found[0], qp), nq.fake_quantize_backward(np.ascontiguousarray(dy).copy("F"), x, qp)]
+        for array in found:
+            assert array.transpose(2, 0, 1).flags.c_contiguous
+        plain = np.ascontiguousarray(x)
+        assert_same_bits(found[0], nq.quantize(plain, qp))
+        assert_same_bits(found[2], nq.fake_quantize(plain, qp))
+        assert_same_bits(found[3], nq.fake_quantize_backward(dy, plain, qp))
+        assert_same_bits(found[4], nq.dequantize(nq.quantize(plain, qp), qp))
+        assert_same_bits(found[5], found[3])
+
+
+def test_all_values_of_float16_come_through_unchanged(backend):
+    dy = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
+    x = np.zeros_like(dy)
+    dx = nq.fake_quantize_backward(dy, x, nq.QParams(0.1, 0, nq.QuantSpec(8)))
+    assert_same_bits(dx, dy)
+    finite = ~np.isnan(dy)
+    np.testing.assert_array_equal(dx.view(np.uint16)[finite], dy.view(np.uint16)[finite])
+
+
+def test_float16_is_rounded_as_numpy_rounds_it(backend):
+    """Every code at scales that reach subnormals, ties and the largest values."""
+    q = np.arange(-128, 128, dtype=np.int8)
+    for scale in (2.0**-26, 2.0**-24 * 1.5, 2.0**-14 / 3, 1 / 3, 1.0009765625, 511.75, 515.9, 600, 1e6):
+        qp = nq.QParams(np.float32(scale), 0, nq.QuantSpec(8))
+        with np.errstate(over="ignore"):
+            expected = nq.dequantize(q, qp).astype(np.float16)
+        assert_same_bits(nq.dequantize(q, qp, dtype=np.float16), expected)
+
+
 @pytest.mark.parametrize("dtype", cases.FLOATS)
 def test_outputs_are_filled_and_returned_and_nothing_else_is_touched(backend, rng, dtype):
     for n in (0, 1, 7, 64, 1000):

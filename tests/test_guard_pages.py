@@ -31,19 +31,35 @@ CODES = [
 ]
 
 
-def exercise(side, rng):
+def exercise(side, rng, dtypes=(np.float32, np.float64), sizes=SIZES):
     """Call every array function on guarded arrays of all sizes, per tensor, per channel and per group."""
-    for dtype in (np.float32, np.float64):
-        for n in SIZES:
+    for dtype in dtypes:
+        for n in sizes:
             x, dy = (guarded(rng.standard_normal(n).astype(dtype), side) for _ in range(2))
             y, dx = (guarded(np.zeros(n, dtype), side) for _ in range(2))
             for spec, profile in CODES:
                 q = guarded(np.zeros(n, spec.dtype), side)
                 call_all(x, dy, y, dx, q, nq.QParams(dtype(0.1), 3, spec, profile=profile))
             observe(x, None)
-            training_step(x, dy, y, dx, guarded(np.zeros(n, dtype), side))
+            if dtype != np.float16:
+                training_step(x, dy, y, dx, guarded(np.zeros(n, dtype), side))
             if n < 71:
                 per_channel(x, dy, y, dx, side)
+
+
+def exercise_staged(side, rng):
+    """The same where kernels work on copies of blocks: outputs that pass the caches by, float16, and strides."""
+    _core.set_stream_from(1)
+    exercise(side, rng, sizes=(*range(1, 71, 3), 1023, 1024, 4097))
+    _core.set_stream_from(0)
+    exercise(side, rng, dtypes=[np.float16], sizes=(*range(1, 20), 511, 512, 513))
+    qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
+    for dtype in (np.float16, np.float32, np.float64):
+        for n in (1, 2, 30, 1023):
+            x, dy = (guarded(np.zeros((n, 6), dtype), side) for _ in range(2))
+            for view in (np.s_[:, ::5], np.s_[::-1], np.s_[:, 3:4]):
+                nq.quantize(x[view], qp)
+                nq.fake_quantize_with_grad(x[view], dy[view], qp)
 
 
 def per_channel(x, dy, y, dx, side):
@@ -183,7 +199,7 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-WORK = (exercise, exercise_layers, exercise_convolutions, exercise_float_convolutions, exercise_codes)
+WORK = (exercise, exercise_staged, exercise_layers, exercise_convolutions, exercise_float_convolutions, exercise_codes)
 
 
 @pytest.mark.parametrize("side", ["begin", "end"])

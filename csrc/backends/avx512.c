@@ -4,6 +4,11 @@
 #ifdef NDQ_X86
 #define NDQ_ISA avx512
 #define NDQ_TARGET NDQ_TARGET_AVX512
+#include <immintrin.h>
+#define NDQ_HALVES 16
+#define NDQ_WIDEN_VECTOR(from, to) _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from))))
+#define NDQ_NARROW_VECTOR(from, to)                                                                           \
+    _mm256_storeu_si256((__m256i *)(to), _mm512_cvtps_ph(_mm512_loadu_ps(from), _MM_FROUND_TO_NEAREST_INT))
 #include "../kernels/elementwise_all.inc.h"
 
 static bool available(void)

@@ -417,6 +417,63 @@ int ndq_geometry_of(PyArrayObject *array, const char *name, const ndq_params_obj
     return -1;
 }
 
+/* Axes from the slowest in memory to the fastest; false if there is a gap, or one runs backwards. */
+static bool memory_order(PyArrayObject *array, int *order)
+{
+    const int ndim = PyArray_NDIM(array);
+    npy_intp step = PyArray_ITEMSIZE(array);
+    for (int i = 0; i < ndim; i++) {
+        int place = i;
+        for (; place > 0 && PyArray_STRIDE(array, order[place - 1]) < PyArray_STRIDE(array, i); place--)
+            order[place] = order[place - 1];
+        order[place] = i;
+    }
+    for (int i = ndim - 1; i >= 0; i--) {
+        if (PyArray_DIM(array, order[i]) != 1 && PyArray_STRIDE(array, order[i]) != step)
+            return false;
+        step *= PyArray_DIM(array, order[i]);
+    }
+    return true;
+}
+
+bool ndq_reorder(PyArrayObject *array, const ndq_params_object *params, ndq_geometry *geometry)
+{
+    int order[NPY_MAXDIMS];
+    const int ndim = PyArray_NDIM(array);
+    if (PyArray_IS_C_CONTIGUOUS(array) || !PyArray_ISBEHAVED_RO(array) || !PyArray_SIZE(array) || params->group_size ||
+        !memory_order(array, order))
+        return false;
+    const int axis = params->axis < 0 ? params->axis + ndim : params->axis;
+    size_t inner = 1;
+    for (int i = ndim - 1; params->per_channel && order[i] != axis; i--)
+        inner *= (size_t)PyArray_DIM(array, order[i]);
+    if (params->per_channel)
+        geometry->inner = inner;
+    return true;
+}
+
+bool ndq_have_same_layout(PyArrayObject *a, PyArrayObject *b)
+{
+    for (int d = 0; d < PyArray_NDIM(a); d++)
+        if (PyArray_DIM(a, d) != 1 && PyArray_STRIDE(a, d) != PyArray_STRIDE(b, d))
+            return false;
+    return PyArray_ISBEHAVED_RO(b);
+}
+
+ndq_strides *ndq_strides_of(PyArrayObject *array)
+{
+    ndq_strides *strides = ndq_alloc(sizeof *strides);
+    if (!strides)
+        return NULL;
+    strides->axes = 0;
+    for (int d = 0; d < PyArray_NDIM(array); d++)
+        if (PyArray_DIM(array, d) != 1)
+            ndq_strides_add(strides, (size_t)PyArray_DIM(array, d), PyArray_STRIDE(array, d));
+    if (strides->axes == 0)
+        ndq_strides_add(strides, 1, 0);
+    return strides;
+}
+
 /* ---- Operands of integer products ---- */
 
 static int32_t lowest_code(int type)

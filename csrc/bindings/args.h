@@ -115,6 +115,17 @@ int ndq_divide(PyArrayObject *array, const char *name, int axis, npy_intp group_
 /* How `params` divides an array: its axis must exist and have one element per channel, or one group per scale. */
 int ndq_geometry_of(PyArrayObject *array, const char *name, const ndq_params_object *params, ndq_geometry *geometry);
 
+/* Whether the elements of `array`, native and aligned, fill their memory without gaps in an order of axes that is not C's,
+ * as those of a transposed array do; then `geometry`, which must divide the array, is made to fit that order. Not for
+ * groups. */
+bool ndq_reorder(PyArrayObject *array, const ndq_params_object *params, ndq_geometry *geometry);
+
+/* Whether each element of b, native and aligned, lies where that of a does; both have one shape and size of elements. */
+bool ndq_have_same_layout(PyArrayObject *a, PyArrayObject *b);
+
+/* The strides of an array that has elements, for ndq_free; NULL without memory. */
+ndq_strides *ndq_strides_of(PyArrayObject *array);
+
 /* ---- Operands of integer products ---- */
 
 /* int8 or uint8 exactly. */

@@ -7,9 +7,12 @@
 typedef struct {
     ndq_params_object *params;
     PyArrayObject *x, *dy;           /* as given */
-    PyArrayObject *x_work, *dy_work; /* as the kernels want them */
+    PyArrayObject *x_work, *dy_work; /* as the core reads them */
     PyArrayObject *out[2];           /* as the caller wants them */
-    PyArrayObject *out_work[2];      /* as the kernels write them: the same unless a type must be cast */
+    PyArrayObject *out_work[2];      /* as the core writes them: the same unless NumPy must cast */
+    ndq_strides *strides[2];
+    bool staged;      /* the core converts types where it can */
+    bool keeps_order; /* x is not C-contiguous but without gaps, and outputs lie in memory like it */
     ndq_elementwise job;
 } call_state;
 
@@ -23,6 +26,8 @@ static void clear(call_state *call)
     for (int i = 0; i < 2; i++) {
         ndq_release(call->out[i]);
         ndq_release(call->out_work[i]);
+        if (call->strides[i])
+            ndq_free(call->strides[i]);
     }
 }
 
@@ -41,8 +46,14 @@ static int choose_arithmetic(ndq_elementwise *job, int type)
     return -1;
 }
 
-/* Inputs as the kernels want them. x must be set; dy may be NULL. */
-static int take_inputs(call_state *call, PyObject *module, PyObject *qparams)
+/* Whether the core converts between that type in memory and the type that computes, and how it calls it. */
+static bool core_converts(int type, int work, ndq_data_type *is)
+{
+    *is = type == NPY_HALF ? NDQ_IS_F16 : type != work ? NDQ_IS_F32 : NDQ_AS_COMPUTED;
+    return type == work || (type == NPY_HALF && work == NPY_FLOAT) || (type == NPY_FLOAT && work == NPY_DOUBLE);
+}
+
+static int take_params(call_state *call, PyObject *module, PyObject *qparams)
 {
     call->params = ndq_params_of(module, qparams);
     if (!call->params)
@@ -55,31 +66,92 @@ static int take_inputs(call_state *call, PyObject *module, PyObject *qparams)
         ndq_geometry_of(call->x, "x", call->params, &job->geometry) < 0 ||
         (call->dy && ndq_check_same_shape(call->dy, "dy", call->x, "x") < 0))
         return -1;
-    call->x_work = ndq_contiguous(call->x, work_type(job));
-    if (!call->x_work)
-        return -1;
-    job->x = PyArray_DATA(call->x_work);
-    if (!call->dy)
-        return 0;
-    call->dy_work = ndq_contiguous(call->dy, work_type(job));
-    if (!call->dy_work)
-        return -1;
-    job->dy = PyArray_DATA(call->dy_work);
     return 0;
 }
 
-/* Output number i with the dtype `type`, which the kernel fills as `work`. */
-static int take_output(call_state *call, int i, PyObject *out, const char *name, int type, int work)
+/* Codes, or inputs of the type that computes, as contiguous arrays. x must be set; dy may be NULL. */
+static int take_contiguous(call_state *call)
 {
-    PyArrayObject *array = ndq_output(out, name, PyArray_NDIM(call->x), PyArray_DIMS(call->x), type);
+    const int work = PyArray_ISINTEGER(call->x) ? PyArray_TYPE(call->x) : work_type(&call->job);
+    if (!(call->x_work = ndq_contiguous(call->x, work)) ||
+        (call->dy && !(call->dy_work = ndq_contiguous(call->dy, work))))
+        return -1;
+    call->job.x = PyArray_DATA(call->x_work);
+    call->job.dy = call->dy ? PyArray_DATA(call->dy_work) : NULL;
+    return 0;
+}
+
+/* Lets the core read `array` as it is, if it can: otherwise as a contiguous copy of type `work`. `k` tells which input. */
+static PyArrayObject *as_read(call_state *call, int k, PyArrayObject *array, int work, ndq_data_type *is)
+{
+    if (!core_converts(PyArray_TYPE(array), work, is) || !PyArray_ISNOTSWAPPED(array)) {
+        *is = NDQ_AS_COMPUTED;
+        return ndq_contiguous(array, work);
+    }
+    if (!PyArray_ISCARRAY_RO(array) && PyArray_SIZE(array) && !(call->strides[k] = ndq_strides_of(array))) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    return ndq_retain(array);
+}
+
+/* An empty array whose axes lie in memory in the order of those of x. */
+static PyArrayObject *like_x(const call_state *call, int type)
+{
+    return (PyArrayObject *)PyArray_NewLikeArray(call->x, NPY_KEEPORDER, PyArray_DescrFromType(type), 0);
+}
+
+/* Inputs that lie in memory in one order other than C's: the core may take them for C-contiguous. */
+static int take_in_order(call_state *call, int work)
+{
+    ndq_elementwise *job = &call->job;
+    call->x_work = ndq_retain(call->x);
+    if (call->dy && PyArray_TYPE(call->dy) == PyArray_TYPE(call->x) && ndq_have_same_layout(call->dy, call->x)) {
+        call->dy_work = ndq_retain(call->dy);
+        job->dy_is = job->x_is;
+    } else if (call->dy && (!(call->dy_work = like_x(call, work)) || PyArray_CopyInto(call->dy_work, call->dy) < 0))
+        return -1;
+    return 0;
+}
+
+/* Inputs of any strides, and of all types that the core converts. With `fresh` outputs are arrays of our own making, and
+ * may have the order of x. x must be set; dy may be NULL. */
+static int take_inputs(call_state *call, bool fresh)
+{
+    ndq_elementwise *job = &call->job;
+    const bool codes = PyArray_ISINTEGER(call->x);
+    const int work = codes ? PyArray_TYPE(call->x) : work_type(job);
+    call->staged = true;
+    call->keeps_order = fresh && core_converts(PyArray_TYPE(call->x), work, &job->x_is) &&
+                        ndq_reorder(call->x, call->params, &job->geometry);
+    if (call->keeps_order ? take_in_order(call, work) < 0
+                          : !(call->x_work = as_read(call, 0, call->x, work, &job->x_is)) ||
+                                (call->dy && !(call->dy_work = as_read(call, 1, call->dy, work, &job->dy_is))))
+        return -1;
+    job->x = PyArray_DATA(call->x_work);
+    job->dy = call->dy ? PyArray_DATA(call->dy_work) : NULL;
+    job->x_strides = call->strides[0];
+    job->dy_strides = call->strides[1];
+    return 0;
+}
+
+/* Output number i with the dtype `type`, which the core fills. */
+static int take_output(call_state *call, int i, PyObject *out, const char *name, int type)
+{
+    ndq_elementwise *job = &call->job;
+    PyArrayObject *array = call->keeps_order ? like_x(call, type)
+                                             : ndq_output(out, name, PyArray_NDIM(call->x), PyArray_DIMS(call->x), type);
     call->out[i] = array;
     if (!array || ndq_check_overlap(array, name, call->x, PyArray_ISINTEGER(call->x) ? "q" : "x") < 0 ||
         (call->dy && ndq_check_overlap(array, name, call->dy, "dy") < 0))
         return -1;
-    if (type == work) {
+    const int work = work_type(job);
+    const bool as_is = PyTypeNum_ISINTEGER(type) || type == work;
+    if (as_is || (call->staged && core_converts(type, work, &job->y_is))) {
         call->out_work[i] = ndq_retain(array);
         return 0;
     }
+    job->y_is = NDQ_AS_COMPUTED;
     call->out_work[i] = (PyArrayObject *)PyArray_SimpleNew(PyArray_NDIM(array), PyArray_DIMS(array), work);
     return call->out_work[i] ? 0 : -1;
 }
@@ -124,11 +196,10 @@ static PyObject *py_quantize(PyObject *module, PyObject *const *args, Py_ssize_t
     call_state call = {0};
     PyObject *result = NULL;
     if (ndq_check_count("quantize", count, 3) < 0 || !(call.x = ndq_float_array(args[0], "x")) ||
-        take_inputs(&call, module, args[1]) < 0)
+        take_params(&call, module, args[1]) < 0 || take_inputs(&call, args[2] == Py_None) < 0)
         goto exit;
     call.job.codes = call.job.params->codes;
-    const int type = ndq_type_of_codes(call.job.codes);
-    if (take_output(&call, 0, args[2], "out", type, type) < 0)
+    if (take_output(&call, 0, args[2], "out", ndq_type_of_codes(call.job.codes)) < 0)
         goto exit;
     call.job.q = PyArray_DATA(call.out_work[0]);
     compute(&call.job, ndq_quantize);
@@ -167,12 +238,9 @@ static int take_codes(call_state *call, PyObject *module, PyObject *q, PyObject 
     job->params = &call->params->params;
     job->n = (size_t)PyArray_SIZE(call->x);
     const int type = output_type(dtype, call->params);
-    if (type < 0 || choose_arithmetic(job, type) < 0 ||
-        ndq_geometry_of(call->x, "q", call->params, &job->geometry) < 0 ||
-        !(call->x_work = ndq_contiguous(call->x, PyArray_TYPE(call->x))))
-        return -1;
-    job->x = PyArray_DATA(call->x_work);
-    return type;
+    const bool bad = type < 0 || choose_arithmetic(job, type) < 0 ||
+                     ndq_geometry_of(call->x, "q", call->params, &job->geometry) < 0;
+    return bad ? -1 : type;
 }
 
 static PyObject *py_dequantize(PyObject *module, PyObject *const *args, Py_ssize_t count)
@@ -182,7 +250,7 @@ static PyObject *py_dequantize(PyObject *module, PyObject *const *args, Py_ssize
     int type;
     if (ndq_check_count("dequantize", count, 4) < 0 ||
         (type = take_codes(&call, module, args[0], args[1], args[2])) < 0 ||
-        take_output(&call, 0, args[3], "out", type, work_type(&call.job)) < 0)
+        take_inputs(&call, args[3] == Py_None) < 0 || take_output(&call, 0, args[3], "out", type) < 0)
         goto exit;
     call.job.y = PyArray_DATA(call.out_work[0]);
     compute(&call.job, ndq_dequantize);
@@ -199,14 +267,14 @@ static PyObject *py_requantize(PyObject *module, PyObject *const *args, Py_ssize
     PyObject *result = NULL;
     int type;
     if (ndq_check_count("requantize", count, 4) < 0 ||
-        (type = take_codes(&call, module, args[0], args[1], Py_None)) < 0 ||
+        (type = take_codes(&call, module, args[0], args[1], Py_None)) < 0 || take_contiguous(&call) < 0 ||
         !(to_params = ndq_params_of(module, args[2])))
         goto exit;
     ndq_elementwise to = {.kernels = call.job.kernels, .params = &to_params->params, .n = call.job.n,
                           .codes = to_params->params.codes};
     const int out_type = ndq_type_of_codes(to.codes);
     if (choose_arithmetic(&to, type) < 0 || ndq_geometry_of(call.x, "q", to_params, &to.geometry) < 0 ||
-        take_output(&call, 0, args[3], "out", out_type, out_type) < 0)
+        take_output(&call, 0, args[3], "out", out_type) < 0)
         goto exit;
     to.q = PyArray_DATA(call.out_work[0]);
     Py_BEGIN_ALLOW_THREADS
@@ -224,8 +292,8 @@ static PyObject *py_fake_quantize(PyObject *module, PyObject *const *args, Py_ss
     call_state call = {0};
     PyObject *result = NULL;
     if (ndq_check_count("fake_quantize", count, 3) < 0 || !(call.x = ndq_float_array(args[0], "x")) ||
-        take_inputs(&call, module, args[1]) < 0 ||
-        take_output(&call, 0, args[2], "out", PyArray_TYPE(call.x), work_type(&call.job)) < 0)
+        take_params(&call, module, args[1]) < 0 || take_inputs(&call, args[2] == Py_None) < 0 ||
+        take_output(&call, 0, args[2], "out", PyArray_TYPE(call.x)) < 0)
         goto exit;
     call.job.y = PyArray_DATA(call.out_work[0]);
     compute(&call.job, ndq_fake_quantize);
@@ -240,8 +308,9 @@ static PyObject *py_fake_quantize_backward(PyObject *module, PyObject *const *ar
     call_state call = {0};
     PyObject *result = NULL;
     if (ndq_check_count("fake_quantize_backward", count, 4) < 0 || !(call.dy = ndq_float_array(args[0], "dy")) ||
-        !(call.x = ndq_float_array(args[1], "x")) || take_inputs(&call, module, args[2]) < 0 ||
-        take_output(&call, 0, args[3], "out", PyArray_TYPE(call.x), work_type(&call.job)) < 0)
+        !(call.x = ndq_float_array(args[1], "x")) || take_params(&call, module, args[2]) < 0 ||
+        take_inputs(&call, args[3] == Py_None) < 0 ||
+        take_output(&call, 0, args[3], "out", PyArray_TYPE(call.x)) < 0)
         goto exit;
     call.job.dx = PyArray_DATA(call.out_work[0]);
     compute(&call.job, ndq_fake_quantize_backward);
@@ -257,11 +326,11 @@ static PyObject *py_fake_quantize_with_grad(PyObject *module, PyObject *const *a
     PyObject *y = NULL, *dx = NULL, *result = NULL;
     if (ndq_check_count("fake_quantize_with_grad", count, 4) < 0 || check_out_tuple(args[3], 2) < 0 ||
         !(call.x = ndq_float_array(args[0], "x")) || !(call.dy = ndq_float_array(args[1], "dy")) ||
-        take_inputs(&call, module, args[2]) < 0)
+        take_params(&call, module, args[2]) < 0 || take_inputs(&call, args[3] == Py_None) < 0)
         goto exit;
-    const int type = PyArray_TYPE(call.x), work = work_type(&call.job);
-    if (take_output(&call, 0, out_item(args[3], 0), "out[0]", type, work) < 0 ||
-        take_output(&call, 1, out_item(args[3], 1), "out[1]", type, work) < 0 ||
+    const int type = PyArray_TYPE(call.x);
+    if (take_output(&call, 0, out_item(args[3], 0), "out[0]", type) < 0 ||
+        take_output(&call, 1, out_item(args[3], 1), "out[1]", type) < 0 ||
         ndq_check_disjoint(call.out[0], "out[0]", call.out[1], "out[1]") < 0)
         goto exit;
     call.job.y = PyArray_DATA(call.out_work[0]);
@@ -314,8 +383,8 @@ static PyObject *py_fake_quantize_learnable_backward(PyObject *module, PyObject 
     PyObject *dx = NULL, *dscale = NULL, *dzp = NULL, *result = NULL;
     if (ndq_check_count("fake_quantize_learnable_backward", count, 5) < 0 ||
         !(call.dy = ndq_float_array(args[0], "dy")) || !(call.x = ndq_float_array(args[1], "x")) ||
-        take_inputs(&call, module, args[2]) < 0 ||
-        take_output(&call, 0, args[4], "out", PyArray_TYPE(call.x), work_type(&call.job)) < 0)
+        take_params(&call, module, args[2]) < 0 || take_contiguous(&call) < 0 ||
+        take_output(&call, 0, args[4], "out", PyArray_TYPE(call.x)) < 0)
         goto exit;
     const double factor = grad_factor_of(args[3], &call.job);
     if ((factor == -1.0 && PyErr_Occurred()) || !(sums[0] = channel_sums(call.params)) ||
@@ -346,7 +415,7 @@ static PyObject *py_quantization_error(PyObject *module, PyObject *const *args, 
     PyObject *result = NULL;
     double sums[NDQ_ERRORS];
     if (ndq_check_count("quantization_error", count, 2) < 0 || !(call.x = ndq_float_array(args[0], "x")) ||
-        take_inputs(&call, module, args[1]) < 0)
+        take_params(&call, module, args[1]) < 0 || take_contiguous(&call) < 0)
         goto exit;
     ndq_status status;
     Py_BEGIN_ALLOW_THREADS

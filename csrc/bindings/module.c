@@ -102,6 +102,25 @@ static PyObject *py_set_num_threads(PyObject *module, PyObject *count)
     Py_RETURN_NONE;
 }
 
+static PyObject *py_get_stream_from(PyObject *module, PyObject *unused)
+{
+    (void)module;
+    (void)unused;
+    return PyLong_FromSize_t(ndq_get_stream_from());
+}
+
+static PyObject *py_set_stream_from(PyObject *module, PyObject *bytes)
+{
+    (void)module;
+    const size_t n = PyLong_Check(bytes) ? PyLong_AsSize_t(bytes) : 0;
+    if (!PyLong_Check(bytes))
+        PyErr_Format(PyExc_TypeError, "bytes: expected int, got %R", (PyObject *)Py_TYPE(bytes));
+    if (PyErr_Occurred())
+        return NULL;
+    ndq_set_stream_from(n);
+    Py_RETURN_NONE;
+}
+
 static PyMethodDef module_methods[] = {
     {"available_backends", py_available_backends, METH_NOARGS,
      "available_backends()\n--\n\nNames of the backends that this machine can run, best first."},
@@ -115,6 +134,10 @@ static PyMethodDef module_methods[] = {
      "get_num_threads()\n--\n\nThreads that one call may use, the caller among them."},
     {"set_num_threads", py_set_num_threads, METH_O,
      "set_num_threads(n, /)\n--\n\nLet one call use up to n threads, the caller among them."},
+    {"get_stream_from", py_get_stream_from, METH_NOARGS,
+     "get_stream_from()\n--\n\nElementwise calls that move more bytes than this write past the caches."},
+    {"set_stream_from", py_set_stream_from, METH_O,
+     "set_stream_from(bytes, /)\n--\n\nSet that number; 0 is the size of the largest cache."},
     {NULL, NULL, 0, NULL},
 };
 

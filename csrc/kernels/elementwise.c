@@ -72,88 +72,215 @@ ndq_arithmetic ndq_arithmetic_of(const ndq_params *params, bool narrow)
     return (narrow && !params->always_f64 ? NDQ_F32 : NDQ_F64) + (divide ? 1 : 0);
 }
 
-/* Elements of one part of an array: `first` is the first of them in the array, `position` in the part. */
+/* How an array, or one of its parts, divides into channels, and their coefficients. */
 typedef struct {
-    size_t first, position, n;
-    const ndq_affine_f32 *f32; /* coefficients of the part */
-    const ndq_affine_f64 *f64;
+    ndq_geometry geometry;
+    ndq_affine_f32 f32;
+    ndq_affine_f64 f64;
+} view;
+
+/* n elements, the first of which is element `position` of what is viewed. */
+typedef struct {
+    const view *view;
+    size_t position, n;
+    const char *in[2];
+    char *out[2];
 } stretch;
 
 typedef void stretch_body(const ndq_elementwise *job, const stretch *s);
 
+/* A function on whole arrays. `staged`: kernels work on copies of some operands; `stream`: outputs go past the caches. */
 typedef struct {
     const ndq_elementwise *job;
     stretch_body *body;
+    ndq_operand in[2], out[2];
+    bool staged, stream;
 } task;
 
-/* The coefficients from channel `first` on. */
-#define SHIFTED(p, first)                                                                                     \
-    {p.scale + first, p.inv + first, p.zp + first, p.lo + first, p.hi + first, p.offset + first, p.float_offset}
+/* The coefficients of a view, whose arrays are AT(p, name). */
+#define COEFFICIENTS_AT(p, AT)                                                                                \
+    {AT(p, scale), AT(p, inv), AT(p, zp), AT(p, lo), AT(p, hi), AT(p, offset), p.float_offset}
 
-/* Elements [begin, end) of an array that has several parts; see run_span. */
-static void run_parts(const task *t, size_t begin, size_t end, size_t origin)
+/* Element `first` of an operand, NULL if there is none. */
+static char *at(const ndq_operand *o, size_t first)
 {
-    const ndq_params *params = t->job->params;
-    const size_t part = t->job->geometry.part, channels = t->job->geometry.channels;
-    for (size_t first = begin, last; first < end; first = last) {
-        const size_t position = first % part, channel = first / part * channels;
-        last = ndq_min_size(end, first + (part - position));
-        const ndq_affine_f32 f32 = SHIFTED(params->f32, channel);
-        const ndq_affine_f64 f64 = SHIFTED(params->f64, channel);
-        t->body(t->job, &(stretch){first - origin, position, last - first, &f32, &f64});
+    return o->data ? o->data + first * o->bytes : NULL;
+}
+
+/* Calls the kernel part by part, where an array has several. */
+static void run_parts(const task *t, size_t first, stretch s)
+{
+    const ndq_elementwise *job = t->job;
+    const size_t part = job->geometry.part;
+    for (const size_t end = first + s.n; first < end; first += s.n) {
+        const size_t channel = first / part * job->geometry.channels;
+#define FROM_CHANNEL(p, name) p.name + channel
+        const view v = {job->geometry, COEFFICIENTS_AT(job->params->f32, FROM_CHANNEL),
+                        COEFFICIENTS_AT(job->params->f64, FROM_CHANNEL)};
+#undef FROM_CHANNEL
+        s.view = &v;
+        s.position = first % part;
+        s.n = ndq_min_size(end - first, part - s.position);
+        t->body(job, &s);
+        for (int k = 0; k < 2; k++) {
+            s.in[k] = s.in[k] ? s.in[k] + s.n * t->in[k].bytes : NULL;
+            s.out[k] = s.out[k] ? s.out[k] + s.n * t->out[k].bytes : NULL;
+        }
     }
 }
 
-/* Elements [begin, end) of an array; what the job points to begins at its element `origin`. */
-static void run_span(const task *t, size_t begin, size_t end, size_t origin)
+static void run_stretch(const task *t, const stretch *s)
 {
-    const ndq_elementwise *job = t->job;
-    if (job->geometry.part)
-        run_parts(t, begin, end, origin);
+    if (t->job->geometry.part)
+        run_parts(t, s->position, *s);
     else
-        t->body(job, &(stretch){begin - origin, begin, end - begin, &job->params->f32, &job->params->f64});
+        t->body(t->job, s);
+}
+
+/* Whether kernels read or write the array itself, rather than a copy of a block. */
+static bool direct(const task *t, const ndq_operand *o)
+{
+    return ndq_is_direct(o) && !(t->stream && (o == &t->out[0] || o == &t->out[1]));
+}
+
+static void run_staged(const task *t, const view *v, size_t first, size_t n)
+{
+    double memory[4][NDQ_STAGED];
+    stretch s = {.view = v, .position = first, .n = n};
+    for (int k = 0; k < 2; k++) {
+        s.in[k] = at(&t->in[k], first);
+        s.out[k] = direct(t, &t->out[k]) ? at(&t->out[k], first) : (char *)memory[2 + k];
+        if (!direct(t, &t->in[k])) {
+            ndq_load(t->job->kernels, &t->in[k], first, n, memory[k]);
+            s.in[k] = (const char *)memory[k];
+        }
+    }
+    run_stretch(t, &s);
+    for (int k = 0; k < 2; k++) {
+        if (t->stream)
+            ndq_prefetch(&t->in[k], first + 2 * NDQ_STAGED, ndq_min_size(t->job->n, first + 2 * NDQ_STAGED + n));
+        if (t->out[k].data && !direct(t, &t->out[k]))
+            ndq_store(t->job->kernels, &t->out[k], first, n, s.out[k]);
+    }
+}
+
+/* Elements up to where the first output begins a cache line: lines that are streamed in two pieces are slow. */
+static size_t to_next_line(const task *t, size_t first)
+{
+    const size_t begun = (uintptr_t)(t->out[0].data + first * t->out[0].bytes) % NDQ_ALIGN;
+    return t->stream && begun ? (NDQ_ALIGN - begun) / t->out[0].bytes : 0;
+}
+
+static void run_range(const task *t, const view *v, size_t begin, size_t end)
+{
+    if (!t->staged) {
+        const char *x = at(&t->in[0], begin), *dy = at(&t->in[1], begin);
+        run_stretch(t, &(stretch){v, begin, end - begin, {x, dy}, {at(&t->out[0], begin), at(&t->out[1], begin)}});
+        return;
+    }
+    for (size_t first = begin, n; first < end; first += n) {
+        n = to_next_line(t, first);
+        n = ndq_min_size(end - first, n ? n : NDQ_STAGED);
+        run_staged(t, v, first, n);
+    }
+    if (t->stream)
+        ndq_stream_end();
+}
+
+/* Where few channels are the last axis, kernels get several rows as one, with the coefficients repeated: a loop over a
+ * row then lasts long enough to be worth starting. */
+enum { LONG_ROW = 256, SEVERAL_ROWS = 4 * LONG_ROW };
+
+static const void *repeat(void *to, const void *from, size_t bytes, size_t times)
+{
+    for (size_t i = 0; i < times; i++)
+        memcpy((char *)to + i * bytes, from, bytes);
+    return to;
+}
+
+static void run_rows(const task *t, size_t begin, size_t end)
+{
+    const ndq_params *params = t->job->params;
+    const size_t channels = t->job->geometry.channels, times = LONG_ROW / channels;
+    struct {
+        float scale[LONG_ROW], inv[LONG_ROW], zp[LONG_ROW], lo[LONG_ROW], hi[LONG_ROW], offset[LONG_ROW];
+    } f32;
+    struct {
+        double scale[LONG_ROW], inv[LONG_ROW], zp[LONG_ROW], lo[LONG_ROW], hi[LONG_ROW], offset[LONG_ROW];
+    } f64;
+    view v = {{channels * times, 1, 0}, params->f32, params->f64};
+#define F32_REPEATED(p, name) repeat(f32.name, p.name, channels * sizeof(float), times)
+#define F64_REPEATED(p, name) repeat(f64.name, p.name, channels * sizeof(double), times)
+    if (ndq_is_f32(t->job->arithmetic))
+        v.f32 = (ndq_affine_f32)COEFFICIENTS_AT(params->f32, F32_REPEATED);
+    else
+        v.f64 = (ndq_affine_f64)COEFFICIENTS_AT(params->f64, F64_REPEATED);
+#undef F32_REPEATED
+#undef F64_REPEATED
+    run_range(t, &v, begin, end);
 }
 
 static void run_chunk(void *ctx, size_t chunk)
 {
     const task *t = ctx;
-    const size_t begin = chunk * CHUNK;
-    run_span(t, begin, ndq_min_size(t->job->n, begin + CHUNK), 0);
+    const ndq_elementwise *job = t->job;
+    const ndq_geometry *g = &job->geometry;
+    const size_t begin = chunk * CHUNK, end = ndq_min_size(job->n, begin + CHUNK);
+    if (!g->part && g->inner == 1 && g->channels <= LONG_ROW / 2 && end - begin >= SEVERAL_ROWS)
+        run_rows(t, begin, end);
+    else
+        run_range(t, &(view){*g, job->params->f32, job->params->f64}, begin, end);
 }
 
-static void run(const ndq_elementwise *job, stretch_body *body)
+/* Outputs that are inputs themselves are in the caches already when they are written. */
+static bool goes_past_the_caches(const task *t)
 {
-    task t = {job, body};
-    ndq_for_chunks(job->n, ndq_ceil_div(job->n, CHUNK), run_chunk, &t);
+    size_t bytes = 0;
+    for (int k = 0; k < 2; k++) {
+        const ndq_operand *o = &t->out[k];
+        if (o->data && (!ndq_is_direct(o) || o->data == t->in[0].data || o->data == t->in[1].data))
+            return false;
+        bytes += t->in[k].bytes + o->bytes;
+    }
+    return t->job->n * bytes > ndq_get_stream_from();
 }
 
-/* In the arguments of CALL: where the stretch begins in an input or an output of type C. */
-#define IN(C, array) ((const C *)job->array + s->first)
-#define OUT(C, array) ((C *)job->array + s->first)
+static void run(task t)
+{
+    t.stream = goes_past_the_caches(&t);
+    t.staged = t.stream;
+    for (int k = 0; k < 2; k++)
+        t.staged |= !ndq_is_direct(&t.in[k]) || !ndq_is_direct(&t.out[k]);
+    ndq_for_chunks(t.job->n, ndq_ceil_div(t.job->n, CHUNK), run_chunk, &t);
+}
+
+/* In the arguments of CALL: where the stretch begins in input or output k of type C. */
+#define IN(C, k) ((const C *)s->in[k])
+#define OUT(C, k) ((C *)s->out[k])
 
 /* Calls the kernel `slot` of one arithmetic, in whose arguments T is the type that computes. */
 #define CALL_ONE(slot, type, affine, ...)                                                                     \
     do {                                                                                                      \
         typedef type T;                                                                                       \
-        job->kernels->slot(affine, &job->geometry, s->position, s->n, __VA_ARGS__);                           \
+        job->kernels->slot(affine, &s->view->geometry, s->position, s->n, __VA_ARGS__);                                      \
     } while (0)
 
 #define CALL_F64(slot, ...)                                                                                   \
     do {                                                                                                      \
         if (job->arithmetic == NDQ_F64)                                                                       \
-            CALL_ONE(slot##_f64, double, s->f64, __VA_ARGS__);                                                \
+            CALL_ONE(slot##_f64, double, &s->view->f64, __VA_ARGS__);                                                \
         else if (job->arithmetic == NDQ_DIVIDE_F64)                                                           \
-            CALL_ONE(slot##_divide_f64, double, s->f64, __VA_ARGS__);                                         \
+            CALL_ONE(slot##_divide_f64, double, &s->view->f64, __VA_ARGS__);                                         \
         else                                                                                                  \
-            CALL_ONE(slot##_textbook, double, s->f64, __VA_ARGS__);                                           \
+            CALL_ONE(slot##_textbook, double, &s->view->f64, __VA_ARGS__);                                           \
     } while (0)
 
 #define CALL(slot, ...)                                                                                       \
     do {                                                                                                      \
         if (job->arithmetic == NDQ_F32)                                                                       \
-            CALL_ONE(slot##_f32, float, s->f32, __VA_ARGS__);                                                 \
+            CALL_ONE(slot##_f32, float, &s->view->f32, __VA_ARGS__);                                                 \
         else if (job->arithmetic == NDQ_DIVIDE_F32)                                                           \
-            CALL_ONE(slot##_divide_f32, float, s->f32, __VA_ARGS__);                                          \
+            CALL_ONE(slot##_divide_f32, float, &s->view->f32, __VA_ARGS__);                                          \
         else                                                                                                  \
             CALL_F64(slot, __VA_ARGS__);                                                                      \
     } while (0)
@@ -162,75 +289,87 @@ static void quantize(const ndq_elementwise *job, const stretch *s)
 {
     const size_t bytes = ndq_code_bytes(job->codes);
     if (bytes == 1)
-        CALL(quantize, IN(T, x), OUT(uint8_t, q));
+        CALL(quantize, IN(T, 0), OUT(uint8_t, 0));
     else if (bytes == 2)
-        CALL(quantize16, IN(T, x), OUT(uint16_t, q));
+        CALL(quantize16, IN(T, 0), OUT(uint16_t, 0));
     else
-        CALL_F64(quantize32, IN(T, x), OUT(uint32_t, q));
+        CALL_F64(quantize32, IN(T, 0), OUT(uint32_t, 0));
 }
 
 static void dequantize(const ndq_elementwise *job, const stretch *s)
 {
     switch (job->codes) {
     case NDQ_S8:
-        CALL(dequantize_s8, IN(int8_t, x), OUT(T, y));
+        CALL(dequantize_s8, IN(int8_t, 0), OUT(T, 0));
         break;
     case NDQ_U8:
-        CALL(dequantize_u8, IN(uint8_t, x), OUT(T, y));
+        CALL(dequantize_u8, IN(uint8_t, 0), OUT(T, 0));
         break;
     case NDQ_S16:
-        CALL(dequantize_s16, IN(int16_t, x), OUT(T, y));
+        CALL(dequantize_s16, IN(int16_t, 0), OUT(T, 0));
         break;
     case NDQ_U16:
-        CALL(dequantize_u16, IN(uint16_t, x), OUT(T, y));
+        CALL(dequantize_u16, IN(uint16_t, 0), OUT(T, 0));
         break;
     case NDQ_S32:
-        CALL_F64(dequantize_s32, IN(int32_t, x), OUT(T, y));
+        CALL_F64(dequantize_s32, IN(int32_t, 0), OUT(T, 0));
         break;
     case NDQ_U32:
-        CALL_F64(dequantize_u32, IN(uint32_t, x), OUT(T, y));
+        CALL_F64(dequantize_u32, IN(uint32_t, 0), OUT(T, 0));
         break;
     }
 }
 
 static void fake_quantize(const ndq_elementwise *job, const stretch *s)
 {
-    CALL(fake_quantize, IN(T, x), OUT(T, y));
+    CALL(fake_quantize, IN(T, 0), OUT(T, 0));
 }
 
 static void fake_quantize_backward(const ndq_elementwise *job, const stretch *s)
 {
-    CALL(fake_quantize_backward, IN(T, dy), IN(T, x), OUT(T, dx));
+    CALL(fake_quantize_backward, IN(T, 1), IN(T, 0), OUT(T, 0));
 }
 
 static void fake_quantize_with_grad(const ndq_elementwise *job, const stretch *s)
 {
-    CALL(fake_quantize_with_grad, IN(T, dy), IN(T, x), OUT(T, y), OUT(T, dx));
+    CALL(fake_quantize_with_grad, IN(T, 1), IN(T, 0), OUT(T, 0), OUT(T, 1));
 }
+
+static size_t float_bytes(const ndq_elementwise *job)
+{
+    return ndq_is_f32(job->arithmetic) ? sizeof(float) : sizeof(double);
+}
+
+/* Arrays of a job as operands. */
+#define X_OF(job) {(char *)(job)->x, float_bytes(job), (job)->x_is, (job)->x_strides}
+#define DY_OF(job) {(char *)(job)->dy, float_bytes(job), (job)->dy_is, (job)->dy_strides}
+#define FLOATS(job, array) {(job)->array, float_bytes(job), (job)->y_is, NULL}
 
 void ndq_quantize(const ndq_elementwise *job)
 {
-    run(job, quantize);
+    const ndq_operand codes = {.data = job->q, .bytes = ndq_code_bytes(job->codes)};
+    run((task){.job = job, .body = quantize, .in = {X_OF(job)}, .out = {codes}});
 }
 
 void ndq_dequantize(const ndq_elementwise *job)
 {
-    run(job, dequantize);
+    const ndq_operand codes = {(char *)job->x, ndq_code_bytes(job->codes), NDQ_AS_COMPUTED, job->x_strides};
+    run((task){.job = job, .body = dequantize, .in = {codes}, .out = {FLOATS(job, y)}});
 }
 
 void ndq_fake_quantize(const ndq_elementwise *job)
 {
-    run(job, fake_quantize);
+    run((task){.job = job, .body = fake_quantize, .in = {X_OF(job)}, .out = {FLOATS(job, y)}});
 }
 
 void ndq_fake_quantize_backward(const ndq_elementwise *job)
 {
-    run(job, fake_quantize_backward);
+    run((task){.job = job, .body = fake_quantize_backward, .in = {X_OF(job), DY_OF(job)}, .out = {FLOATS(job, dx)}});
 }
 
 void ndq_fake_quantize_with_grad(const ndq_elementwise *job)
 {
-    run(job, fake_quantize_with_grad);
+    run((task){.job = job, .body = fake_quantize_with_grad, .in = {X_OF(job), DY_OF(job)}, .out = {FLOATS(job, y), FLOATS(job, dx)}});
 }
 
 typedef struct {
@@ -251,23 +390,33 @@ static void *values_of(block_values *v, ndq_arithmetic arithmetic)
     return ndq_is_f32(arithmetic) ? (void *)v->f32 : (void *)v->f64;
 }
 
+/* A step of one block; `in` and `out` are where the block begins. */
+static void run_step(const ndq_elementwise *job, stretch_body *body, size_t begin, size_t n, ndq_operand in,
+                     ndq_operand out)
+{
+    const view v = {job->geometry, job->params->f32, job->params->f64};
+    const task t = {.job = job, .body = body, .in = {in}, .out = {out}};
+    run_stretch(&t, &(stretch){&v, begin, n, {in.data}, {out.data}});
+}
+
 static void requantize_block(const requantization *r, size_t begin, size_t end)
 {
     block_values v;
     const size_t n = end - begin;
-    ndq_elementwise from = *r->from, to = *r->to;
-    from.x = (const char *)from.x + begin * ndq_code_bytes(from.codes);
-    from.y = values_of(&v, from.arithmetic);
-    run_span(&(task){&from, dequantize}, begin, end, begin);
-    if (r->by_f32 && !ndq_is_f32(from.arithmetic))
+    const ndq_elementwise *from = r->from, *to = r->to;
+    const size_t from_bytes = ndq_code_bytes(from->codes), to_bytes = ndq_code_bytes(to->codes);
+    const ndq_operand codes = {.data = (char *)from->x + begin * from_bytes, .bytes = from_bytes};
+    const ndq_operand values = {.data = values_of(&v, from->arithmetic), .bytes = float_bytes(from)};
+    run_step(from, dequantize, begin, n, codes, values);
+    if (r->by_f32 && !ndq_is_f32(from->arithmetic))
         for (size_t i = 0; i < n; i++)
             v.f32[i] = (float)v.f64[i];
-    if (r->by_f32 && !ndq_is_f32(to.arithmetic))
+    if (r->by_f32 && !ndq_is_f32(to->arithmetic))
         for (size_t i = 0; i < n; i++)
             v.f64[i] = v.f32[i];
-    to.x = values_of(&v, to.arithmetic);
-    to.q = (char *)to.q + begin * ndq_code_bytes(to.codes);
-    run_span(&(task){&to, quantize}, begin, end, begin);
+    const ndq_operand read = {.data = values_of(&v, to->arithmetic), .bytes = float_bytes(to)};
+    const ndq_operand written = {.data = (char *)to->q + begin * to_bytes, .bytes = to_bytes};
+    run_step(to, quantize, begin, n, read, written);
 }
 
 static void requantize_chunk(void *ctx, size_t chunk)

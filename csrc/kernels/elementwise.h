@@ -3,6 +3,7 @@
 #define NDQ_ELEMENTWISE_H
 
 #include "../backend.h"
+#include "staging.h"
 
 /* How values are rounded. The last two have a float offset in place of a zero point: the value of code 0. */
 typedef enum { NDQ_MULTIPLY, NDQ_DIVIDE, NDQ_TEXTBOOK_RULE, NDQ_OFFSET, NDQ_OFFSET_F64, NDQ_RULES } ndq_rule;
@@ -48,7 +49,8 @@ static inline size_t ndq_code_bytes(ndq_code_type codes)
     return (size_t)1 << codes / 2;
 }
 
-/* The arrays of one call; a function uses those that its kernel names. All are C-contiguous and aligned. */
+/* The arrays of one call; a function uses those that its kernel names. They are C-contiguous, aligned, and of the type
+ * that computes (or codes), unless `x_is` and the like say otherwise; strides are those of inputs only. */
 typedef struct {
     const ndq_kernels *kernels;
     const ndq_params *params;
@@ -58,6 +60,8 @@ typedef struct {
     size_t n;
     const void *x, *dy;
     void *q, *y, *dx;
+    ndq_data_type x_is, dy_is, y_is; /* y_is: of y and dx */
+    const ndq_strides *x_strides, *dy_strides;
 } ndq_elementwise;
 
 void ndq_quantize(const ndq_elementwise *job);

@@ -1,6 +1,7 @@
 /* Every elementwise kernel of one backend: the templates, once per type and rule.
  *
- * Parameters: NDQ_ISA, the backend's name; NDQ_TARGET, its target attribute (may be empty).
+ * Parameters: NDQ_ISA, the backend's name; NDQ_TARGET, its target attribute (may be empty). Optional: NDQ_BYTES(kernel), the
+ * names of functions like those of bytes_avx2.h; NDQ_HALVES and what belongs to it, see half.inc.h.
  * Gives NDQ_ELEMENTWISE_ROW, the initializers of the backend's slots. */
 #ifndef NDQ_ELEMENTWISE_ALL_INC_H
 #define NDQ_ELEMENTWISE_ALL_INC_H
@@ -23,6 +24,10 @@
 #define NDQ_RULE_MULTIPLY 0
 #define NDQ_RULE_DIVIDE 1
 #define NDQ_RULE_TEXTBOOK 2
+
+#define NDQ_SUFFIX f16
+#include "half.inc.h"
+#undef NDQ_SUFFIX
 
 #define T float
 #define NDQ_AFFINE ndq_affine_f32

@@ -19,7 +19,8 @@ def quantize(x, qparams, out=None):
     ----------
     x : array_like of float
         Any strides and byte order; per channel, `x` has one element per channel along the axis of `qparams`, per group
-        ``group_size`` for each scale. NaN becomes the lowest code, infinities the lowest and the highest.
+        ``group_size`` for each scale. NaN becomes the lowest code, infinities the lowest and the highest. A new array
+        gets the memory order of `x`.
     qparams : QParams
     out : ndarray, optional
         Filled and returned: C-contiguous, of the shape of `x` and the dtype of ``qparams.spec``.

@@ -541,6 +541,25 @@ CHECK_WIDE(f64, false)
 CHECK_WIDE(divide_f64, false)
 CHECK_WIDE(textbook, true)
 
+/* float16 from all its values and to it from random bits: every NaN, subnormal and way of rounding. */
+static void check_halves(group *g, rng *r, const ndq_kernels *const k[2])
+{
+    enum { ALL = 1 << 16, N = ALL - 3 };
+    static uint16_t halves[ALL], narrow[2][N];
+    static uint32_t bits[N];
+    static float wide[2][N];
+    for (size_t i = 0; i < ALL; i++)
+        halves[i] = (uint16_t)i;
+    for (size_t i = 0; i < N; i++)
+        bits[i] = i < 8 * N / 9 ? (uint32_t)next(r) : 0x33000000 + (uint32_t)next(r) % 0x15000000;
+    for (int i = 0; i < 2; i++) {
+        k[i]->widen_f16(N, halves + 3, wide[i]);
+        k[i]->narrow_f16(N, (const float *)bits, narrow[i]);
+    }
+    SAME("widen_f16", wide[0], wide[1]);
+    SAME("narrow_f16", narrow[0], narrow[1]);
+}
+
 static bool same_extremes(const ndq_extremes *a, const ndq_extremes *b)
 {
     return memcmp(&a->min, &b->min, sizeof(a->min)) == 0 && memcmp(&a->max, &b->max, sizeof(a->max)) == 0 &&
@@ -648,6 +667,7 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
         check_update_f32(&g, &r, both, FLT_MAX);
         check_update_f64(&g, &r, both, DBL_MAX);
         check_clip_error(&g, &r, both);
+        check_halves(&g, &r, both);
     }
     report(&g);
 }
