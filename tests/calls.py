@@ -124,6 +124,11 @@ GOOD = {
     "backends": lambda: (_core.available_backends(), _core.all_backends(), _core.get_backend(), _core.cpu_features()),
     "backend": lambda: _core.set_backend(_core.get_backend()),
     "threads": lambda: nq.set_num_threads(nq.get_num_threads()),
+    "quantize gaps": lambda: nq.quantize(X[:, ::2], QP),
+    "with_grad gaps": lambda: nq.fake_quantize_with_grad(HALF[:, ::2], WIDE[:, ::2], QP),
+    "with_grad transposed": lambda: nq.fake_quantize_with_grad(X.T, WIDE.T, QP),
+    "backward transposed": lambda: nq.fake_quantize_backward(X.T, X.T, QP),
+    "stream_from": lambda: _core.set_stream_from(_core.get_stream_from()),
 }
 
 BAD = {
@@ -256,6 +261,8 @@ BAD = {
     "Plan.trace size": lambda: READY.trace((X, RESULT), (CODES, CODES)),
     "backend dtype": lambda: _core.set_backend(3),
     "threads dtype": lambda: _core.set_num_threads("3"),
+    "stream_from dtype": lambda: _core.set_stream_from("3"),
+    "stream_from sign": lambda: _core.set_stream_from(-1),
     "Params count": lambda: _core.Params(0.1),
     "Params axis": lambda: _core.Params([0.1], [0], 0, 255, "a", 0, 0),
     "Params keyword": lambda: _core.Params(0.1, 0, 0, 255, None, 0, rule=0),

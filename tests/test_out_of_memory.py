@@ -66,7 +66,7 @@ def test_pythons_allocations(name):
 WITHOUT_BUFFERS = (
     "quantize dequantize fake_quantize backward with_grad relu_backward sgd_step adam_step histogram".split()
 )
-WITHOUT_BUFFERS += "scale_zero_point quantize_bias PackedMatrix backend backends threads".split()
+WITHOUT_BUFFERS += "scale_zero_point quantize_bias PackedMatrix backend backends threads stream_from".split()
 
 
 def in_a_new_thread(call):

@@ -112,11 +112,15 @@ static PyObject *py_get_stream_from(PyObject *module, PyObject *unused)
 static PyObject *py_set_stream_from(PyObject *module, PyObject *bytes)
 {
     (void)module;
-    const size_t n = PyLong_Check(bytes) ? PyLong_AsSize_t(bytes) : 0;
-    if (!PyLong_Check(bytes))
+    if (!PyLong_Check(bytes)) {
         PyErr_Format(PyExc_TypeError, "bytes: expected int, got %R", (PyObject *)Py_TYPE(bytes));
-    if (PyErr_Occurred())
         return NULL;
+    }
+    const size_t n = PyLong_AsSize_t(bytes);
+    if (PyErr_Occurred()) {
+        PyErr_Format(PyExc_ValueError, "bytes: must be a size, got %S", bytes);
+        return NULL;
+    }
     ndq_set_stream_from(n);
     Py_RETURN_NONE;
 }
