@@ -74,6 +74,15 @@ typedef struct {
     uint8_t flip;
 } ndq_byte_row;
 
+/* Constants of batch normalization, one of each for each channel. */
+typedef struct {
+    const float *centre, *scale, *slope, *shift;
+} ndq_channels_f32;
+
+typedef struct {
+    const double *centre, *scale, *slope, *shift;
+} ndq_channels_f64;
+
 /* Contracts. Elementwise kernels work on n elements, the first of which is element `position` of an array, so that
  * threads may split anywhere; pointers are to the first of the n. An output may be an input of the same element size.
  * No argument is NULL.
@@ -104,6 +113,11 @@ typedef struct {
  *   normalize                out[i] = code of (length * x - sum) * inv * gain[i] + offset[i]
  *   largest                  most[i] = max(most[i], x[i] ^ flip)
  *   total                    sum[i] += x[i] ^ flip
+ *   sum_rows                 sums[c] += sum of u, sums[C + c] += sum of u * v over rows of C channels, in float64, in a
+ *                            fixed order
+ *   sum_run                  the same for n elements of one channel
+ *   scale_channels           y[i] = (x[i] - centre) * scale + shift
+ *   mix_channels             dx[i] = (dy[i] * scale + (x[i] - centre) * slope) + shift
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
  *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
@@ -141,7 +155,13 @@ enum { NDQ_BLOCK = 4096 };
     X(relu_backward_##s, (size_t begin, size_t end, const T *dy, const T *y, T *dx))                         \
     X(sgd_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *w))                          \
     X(sgd_momentum_step_##s, (const ndq_sgd *p, size_t begin, size_t end, const T *g, T *v, T *w))           \
-    X(adam_step_##s, (const ndq_adam *p, size_t begin, size_t end, const T *g, T *m, T *v, T *w))
+    X(adam_step_##s, (const ndq_adam *p, size_t begin, size_t end, const T *g, T *m, T *v, T *w))            \
+    X(sum_rows_##s, (size_t rows, size_t C, const T *u, const T *v, double *sums))                           \
+    X(sum_run_##s, (size_t n, const T *u, const T *v, double *sum, double *product))                         \
+    X(scale_channels_##s,                                                                                    \
+      (const ndq_channels_##s *p, const ndq_geometry *g, size_t begin, size_t end, const T *x, T *y))        \
+    X(mix_channels_##s, (const ndq_channels_##s *p, const ndq_geometry *g, size_t begin, size_t end,         \
+                         const T *dy, const T *x, T *dx))
 
 #define NDQ_SLOTS_OF_BYTES(X, s)                                                                             \
     X(add_##s, (const ndq_byte_operands *p, const ndq_byte_result *r, size_t n, const uint8_t *a,            \

@@ -3,7 +3,7 @@
 import numpy as np
 
 import ndquant as nq
-from ndquant import _core, functional, integer
+from ndquant import _core, convolution, functional, integer
 
 X = np.linspace(-20, 20, 300, dtype=np.float32).reshape(3, 100)
 WIDE = X.astype(np.float64)
@@ -20,6 +20,9 @@ MOMENTS = np.zeros_like(X), np.zeros_like(X)
 IMAGES = Q.reshape(1, 3, 10, 10)
 KERNEL = nq.PackedWeight(np.ones((3, 1, 3, 3), np.int8), QP3)
 TABLE = integer.unary_table(np.tanh, QP, QP)
+
+FLOATS, TAPS, STEPS = X.reshape(1, 3, 10, 10), np.ones((3, 3, 3, 3), np.float32), ((1, 1),) * 3
+WIDE_FLOATS, PIXELS = FLOATS.astype(np.float64), X.reshape(3, 100, 1)
 
 HISTOGRAM = _core.histogram(X, None)
 WEIGHTS, RANGES = HISTOGRAM[2].astype(np.float64), np.ones((1, 3))
@@ -47,7 +50,27 @@ READY = _core.make_plan(*PLAN)
 COPIES = (np.empty_like(CODES), np.empty_like(RESULT))
 
 #: Arguments whose references are counted, and the outputs among them.
-ARRAYS = (IMAGES, X, WIDE, HALF, Q, OUT, CODES, W, BIAS, SUMS, RESULT, *MOMENTS, *COPIES, *HISTOGRAM, WEIGHTS, RANGES)
+ARRAYS = (
+    FLOATS,
+    TAPS,
+    PIXELS,
+    IMAGES,
+    X,
+    WIDE,
+    HALF,
+    Q,
+    OUT,
+    CODES,
+    W,
+    BIAS,
+    SUMS,
+    RESULT,
+    *MOMENTS,
+    *COPIES,
+    *HISTOGRAM,
+    WEIGHTS,
+    RANGES,
+)
 OUTPUTS = (OUT, CODES, SUMS, RESULT, *MOMENTS, *COPIES)
 
 GOOD = {
@@ -119,6 +142,15 @@ GOOD = {
     "conv2d channels-last": lambda: nq.conv2d_requantized(IMAGES.transpose(0, 3, 1, 2)[:, :1], QP, KERNEL),
     "conv2d_integer": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8)),
     "conv_transpose2d": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), 2),
+    "conv2d_f32": lambda: convolution.conv2d_f32(FLOATS, TAPS, WIDE[:, 0], 1, 1),
+    "conv2d_f32 strided": lambda: convolution.conv2d_f32(FLOATS[:, :, ::-2].astype("f2"), TAPS, None, (1, 2)),
+    "conv2d_f32 gradients": lambda: (
+        convolution.conv2d_f32_input_grad(FLOATS, TAPS, (22, 12), (2, 1), 0),
+        convolution.conv2d_f32_weight_grad(FLOATS, FLOATS.transpose(0, 1, 3, 2), (3, 3), 1, 1),
+    ),
+    "channel_sums": lambda: (_core.channel_sums(FLOATS[0], WIDE_FLOATS[0]), _core.channel_sums(PIXELS, PIXELS)),
+    "scale_channels": lambda: _core.scale_channels(PIXELS, None, X[0], None, X[1]),
+    "mix_channels": lambda: _core.mix_channels(FLOATS[0], WIDE_FLOATS[0], X[0, :10], None, X[1, :10], WIDE[1, :10]),
     "PackedWeight": lambda: nq.PackedWeight(np.ones((3, 1, 3, 3), np.int8), QP3, BIAS),
     "Params": lambda: nq.QParams([0.1, 0.2], 0, nq.QuantSpec(axis=0))._params,
     "backends": lambda: (_core.available_backends(), _core.all_backends(), _core.get_backend(), _core.cpu_features()),
@@ -187,6 +219,18 @@ BAD = {
     "conv2d_integer zero": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), w_zero_point=[1]),
     "conv2d_integer stride": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), stride=0),
     "conv_transpose2d size": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), padding=9),
+    "conv2d_f32 channels": lambda: convolution.conv2d_f32(FLOATS, TAPS[:, :2]),
+    "conv2d_f32 dtype": lambda: convolution.conv2d_f32(FLOATS, Q),
+    "conv2d_f32 bias": lambda: convolution.conv2d_f32(FLOATS, TAPS, X[0]),
+    "conv2d_f32 geometry": lambda: convolution.conv2d_f32(FLOATS, TAPS, stride=0),
+    "conv2d_f32_input_grad dy": lambda: convolution.conv2d_f32_input_grad(FLOATS, TAPS, (10, 10)),
+    "conv2d_f32_input_grad size": lambda: _core.conv2d_f32_input_grad(FLOATS, TAPS, [12, 12], STEPS, 1),
+    "conv2d_f32_weight_grad x": lambda: convolution.conv2d_f32_weight_grad(FLOATS, X, (3, 3)),
+    "conv2d_f32_weight_grad groups": lambda: convolution.conv2d_f32_weight_grad(FLOATS, FLOATS, (3, 3), groups=2),
+    "channel_sums ndim": lambda: _core.channel_sums(X, X),
+    "channel_sums v": lambda: _core.channel_sums(PIXELS, FLOATS[0]),
+    "scale_channels shift": lambda: _core.scale_channels(PIXELS, None, None, None, X[0, :9]),
+    "mix_channels x": lambda: _core.mix_channels(PIXELS, IMAGES[0], None, None, None, None),
     "minmax dtype": lambda: _core.minmax(Q, None),
     "minmax axis": lambda: _core.minmax(X, 5),
     "minmax no axis": lambda: _core.minmax(X, "a"),

@@ -19,9 +19,9 @@ NAMES = """
 """.split()
 
 NN_NAMES = """
-    Adam AdaptiveAvgPool2d AvgPool2d Buffer Conv2d Dropout Flatten Hardswish Identity LeakyReLU Linear MaxPool2d Module
-    Parameter ReLU ReLU6 SGD Sequential Sigmoid Tanh adaptive_avg_pool2d avg_pool2d batches cross_entropy flatten
-    hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
+    Adam AdaptiveAvgPool2d AvgPool2d BatchNorm1d BatchNorm2d Buffer Conv2d Dropout Flatten Hardswish Identity
+    LeakyReLU Linear MaxPool2d Module Parameter ReLU ReLU6 SGD Sequential Sigmoid Tanh adaptive_avg_pool2d
+    avg_pool2d batches cross_entropy flatten hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
 """.split()
 
 EXPLAINED = [getattr(nq, n) for n in NAMES if n not in ("datasets", "nn")]

@@ -17,10 +17,10 @@ CORE = ROOT / "csrc"
 
 #: Lowest first. A module may import, when it is itself imported, from lower layers and from its own.
 LAYERS = (
-    ("_core", "errors", "reference"),
+    ("_core", "errors", "layout", "reference"),
     ("profiles",),
     ("qparams",),
-    ("functional", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
+    ("functional", "channels", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
     ("clip_search", "entropy"),
     ("observers", "metrics"),
     ("quantizers", "ops"),

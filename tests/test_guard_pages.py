@@ -76,6 +76,11 @@ def per_channel(x, dy, y, dx, side):
             call_all(*(a.reshape(shape) for a in (x, dy, y, dx, q)), qp)
     for shape, axis in (((1, n), 1), ((n, 1), 0)):
         observe(x.reshape(shape), axis)
+    for shape in ((n, 1, 1), (1, n, 1), (1, 1, n)):
+        u, v, constant = x.reshape(shape), dy.reshape(shape), x[: shape[1]] if shape[1] == n else x[-1:]
+        _core.channel_sums(u, v)
+        _core.scale_channels(u, constant, constant, None, constant)
+        _core.mix_channels(u, v, constant, constant, constant, constant)
 
 
 def training_step(x, dy, y, dx, v):

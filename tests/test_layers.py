@@ -55,6 +55,16 @@ def test_outputs_and_gradients_are_those_of_pytorch(case):
         np.testing.assert_allclose(gradients[name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+def test_buffers_change_as_in_pytorch(case):
+    after = case.group("after")
+    case.layer(case.array("x"))
+    found = case.layer.state_dict()
+    assert {name for name in found if name not in case.layer._parameters} == after.keys()
+    for name, expected in after.items():
+        assert found[name].dtype == expected.dtype
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
 def test_gradients_are_those_of_finite_differences(case):
     rng = np.random.default_rng(case.number)
     shape = case.array("x").shape

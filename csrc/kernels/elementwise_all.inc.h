@@ -31,6 +31,7 @@
 
 #define T float
 #define NDQ_AFFINE ndq_affine_f32
+#define NDQ_CHANNELS ndq_channels_f32
 #define NDQ_MAGIC NDQ_MAGIC_F32
 #define NDQ_IS_DOUBLE 0
 #define NDQ_SQRT sqrtf
@@ -39,6 +40,7 @@
 #include "elementwise.inc.h"
 #include "observe.inc.h"
 #include "update.inc.h"
+#include "channels.inc.h"
 #undef NDQ_RULE
 #undef NDQ_SUFFIX
 
@@ -54,11 +56,13 @@
 #undef NDQ_SQRT
 #undef NDQ_IS_DOUBLE
 #undef NDQ_MAGIC
+#undef NDQ_CHANNELS
 #undef NDQ_AFFINE
 #undef T
 
 #define T double
 #define NDQ_AFFINE ndq_affine_f64
+#define NDQ_CHANNELS ndq_channels_f64
 #define NDQ_MAGIC NDQ_MAGIC_F64
 #define NDQ_IS_DOUBLE 1
 #define NDQ_SQRT sqrt
@@ -67,6 +71,7 @@
 #include "elementwise.inc.h"
 #include "observe.inc.h"
 #include "update.inc.h"
+#include "channels.inc.h"
 #include "clip_error.inc.h"
 #undef NDQ_RULE
 #undef NDQ_SUFFIX
@@ -85,6 +90,7 @@
 #undef NDQ_SQRT
 #undef NDQ_IS_DOUBLE
 #undef NDQ_MAGIC
+#undef NDQ_CHANNELS
 #undef NDQ_AFFINE
 #undef T
 

@@ -199,6 +199,24 @@ def conv2d_integer(
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
+def channel_sums(u: ArrayLike, v: ArrayLike, /) -> NDArray[Any]: ...
+def scale_channels(
+    x: ArrayLike,
+    centre: ArrayLike | None,
+    scale: ArrayLike | None,
+    slope: ArrayLike | None,
+    shift: ArrayLike | None,
+    /,
+) -> NDArray[Any]: ...
+def mix_channels(
+    dy: ArrayLike,
+    x: ArrayLike,
+    centre: ArrayLike | None,
+    scale: ArrayLike | None,
+    slope: ArrayLike | None,
+    shift: ArrayLike | None,
+    /,
+) -> NDArray[Any]: ...
 def conv2d_f32(
     x: ArrayLike, w: ArrayLike, bias: ArrayLike | None, geometry: Any, groups: int, /
 ) -> NDArray[Any]: ...

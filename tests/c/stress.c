@@ -642,6 +642,31 @@ static void check_clip_error(group *g, rng *r, const ndq_kernels *const k[2])
 CHECK_UPDATE(f32, float)
 CHECK_UPDATE(f64, double)
 
+#define CHECK_CHANNELS(suffix, T)                                                                            \
+    static void check_channels_##suffix(group *g, rng *r, const ndq_kernels *const k[2])                     \
+    {                                                                                                        \
+        static T start[6][ELEMENTS], a[2][2][ELEMENTS];                                                      \
+        static double sums[2][2 * ELEMENTS];                                                                 \
+        for (size_t i = 0; i < 6 * ELEMENTS; i++)                                                            \
+            start[i / ELEMENTS][i % ELEMENTS] = (T)below(r, 1 << 24) / (1 << 23) - 1;                        \
+        const span s = random_span(r);                                                                       \
+        const size_t end = s.position + s.n, C = s.geometry.channels;                                        \
+        const ndq_channels_##suffix p = {start[2], start[3], start[4], start[5]};                            \
+        memset(a, 0, sizeof(a));                                                                             \
+        memset(sums, 0, sizeof(sums));                                                                       \
+        for (int i = 0; i < 2; i++) {                                                                        \
+            k[i]->scale_channels_##suffix(&p, &s.geometry, s.position, end, start[0], a[i][0]);              \
+            k[i]->mix_channels_##suffix(&p, &s.geometry, s.position, end, start[0], start[1], a[i][1]);      \
+            k[i]->sum_rows_##suffix(s.n / C, C, start[0], start[1], sums[i]);                                \
+            k[i]->sum_run_##suffix(s.n, start[0], start[1], sums[i], sums[i] + ELEMENTS);                    \
+        }                                                                                                    \
+        SAME("channels_" #suffix, a[0], a[1]);                                                               \
+        SAME("sums of channels_" #suffix, sums[0], sums[1]);                                                 \
+    }
+
+CHECK_CHANNELS(f32, float)
+CHECK_CHANNELS(f64, double)
+
 static void check_elementwise(const char *backend, const ndq_kernels *kernels)
 {
     const ndq_kernels *const both[2] = {kernels, ndq_kernels_of("portable")};
@@ -666,6 +691,8 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
         check_type_f64(&g, &r, both, DBL_MAX);
         check_update_f32(&g, &r, both, FLT_MAX);
         check_update_f64(&g, &r, both, DBL_MAX);
+        check_channels_f32(&g, &r, both);
+        check_channels_f64(&g, &r, both);
         check_clip_error(&g, &r, both);
         check_halves(&g, &r, both);
     }

@@ -52,7 +52,15 @@ CONVOLUTION = [
     ("Conv2d", {"in_channels": 5, "out_channels": 10, "kernel_size": 3, "padding": 1, "groups": 5}, (2, 5, 8, 8)),
 ]
 
-CASES = POINTWISE + POOLING + CONVOLUTION
+NORMALIZATION = [
+    ("BatchNorm2d", {"num_features": 3}, IMAGE),
+    ("BatchNorm2d", {"num_features": 3, "momentum": None, "eps": 0.1}, IMAGE),
+    ("BatchNorm2d", {"num_features": 3, "affine": False, "track_running_stats": False}, IMAGE),
+    ("BatchNorm1d", {"num_features": 20, "momentum": 0.3}, (7, 20)),
+    ("BatchNorm1d", {"num_features": 4}, (3, 4, 5)),
+]
+
+CASES = POINTWISE + POOLING + CONVOLUTION + NORMALIZATION
 
 
 def name_of(number):

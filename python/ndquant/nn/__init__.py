@@ -17,6 +17,7 @@ from .functional import (
 )
 from .layers import Conv2d, Dropout, Flatten, Identity, Linear, Sequential
 from .losses import cross_entropy
+from .normalization import BatchNorm1d, BatchNorm2d
 from .optimizers import SGD, Adam
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
 
@@ -25,6 +26,8 @@ __all__ = [
     "Adam",
     "AdaptiveAvgPool2d",
     "AvgPool2d",
+    "BatchNorm1d",
+    "BatchNorm2d",
     "Buffer",
     "Conv2d",
     "Dropout",

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from .. import reference
+from ..channels import channel_sums
 from ..convolution import conv2d_f32, conv2d_f32_input_grad, conv2d_f32_weight_grad, conv2d_requantized
 from ..functional import PackedWeight, fake_quantize_backward, quantize, relu_backward
+from ..layout import in_memory_order
 from .layer import (
     LayerSaved,
     check_floats,
@@ -19,7 +21,6 @@ from .layer import (
     quantize_parameters,
     quantized_weight,
 )
-from .layout import in_memory_order, to_channels_last
 from .pool import output_length, pair
 from .record import Codes, array_of, real, register, whole_number
 
@@ -164,7 +165,7 @@ def conv2d_backward(dy, saved, *, need_dx=True):
     """
     if saved.activation == "relu":
         dy = in_memory_order(relu_backward, dy, saved.y)
-    db = _sum_to_channels(dy) if saved.has_bias else None
+    db = channel_sums(dy)[0].astype(dy.dtype) if saved.has_bias else None
     x, w = (saved.x, saved.w) if saved.packed is None else (saved.x_codes.dequantize(), saved.w_codes.dequantize())
     _, input_grad, weight_grad = _functions(dy, x, w)
     steps = _steps(saved.attributes)
@@ -176,10 +177,6 @@ def conv2d_backward(dy, saved, *, need_dx=True):
         if dx is not None and saved.x is not None:
             dx = in_memory_order(lambda d, a: fake_quantize_backward(d, a, saved.x_codes.qparams), dx, saved.x)
     return dx, dw, db
-
-
-def _sum_to_channels(dy):
-    return to_channels_last(dy).sum(axis=(0, 1, 2), dtype=np.float64).astype(dy.dtype)
 
 
 def _forward(node, inputs, run):

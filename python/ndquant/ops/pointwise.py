@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..functional import relu_backward
-from .layout import in_memory_order
+from ..layout import in_memory_order
 from .record import Codes, finite, no_attributes, register, same_shape
 
 

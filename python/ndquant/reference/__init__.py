@@ -1,5 +1,6 @@
 """The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
 
+from .channels import channel_sums, mix_channels, scale_channels
 from .clipping import clip_error, entropy_divergence, histogram
 from .codes import add_codes, avg_pool_codes, layer_norm_codes, max_pool_codes, multiply_codes, softmax_codes
 from .conv import conv2d_s32, conv_transpose2d_s32
@@ -30,6 +31,7 @@ __all__ = [
     "adam_step",
     "add_codes",
     "avg_pool_codes",
+    "channel_sums",
     "choose_scale_zero_point",
     "clip_error",
     "conv2d_float",
@@ -50,6 +52,7 @@ __all__ = [
     "linear_f32",
     "matmul_f32",
     "max_pool_codes",
+    "mix_channels",
     "minmax",
     "multiply_codes",
     "product_scale",
@@ -58,6 +61,7 @@ __all__ = [
     "quantize_bias",
     "raise_weight_scale",
     "relu_backward",
+    "scale_channels",
     "sgd_step",
     "softmax_codes",
     "sum_in_blocks",
