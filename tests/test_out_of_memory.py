@@ -64,7 +64,7 @@ def test_pythons_allocations(name):
 
 #: Calls that allocate nothing in the core: it works between NumPy's arrays.
 WITHOUT_BUFFERS = (
-    "quantize dequantize fake_quantize backward with_grad relu_backward sgd_step adam_step histogram".split()
+    "quantize dequantize requantize fake_quantize backward with_grad relu_backward sgd_step adam_step histogram".split()
 )
 WITHOUT_BUFFERS += "scale_zero_point quantize_bias PackedMatrix backend backends threads stream_from".split()
 
