@@ -5,8 +5,6 @@ import pickle
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import ndquant as nq
 from ndquant import _core, reference
@@ -14,6 +12,7 @@ from ndquant import _core, reference
 from . import cases
 
 OBSERVERS = (nq.MinMaxObserver, nq.MovingAverageMinMaxObserver, nq.HistogramObserver)
+METHODS = ("minmax", "percentile", "mse", "l2", "entropy")
 AFFINE = nq.QuantSpec(8, signed=False, symmetric=False)
 
 
@@ -93,26 +92,15 @@ def test_a_step_of_the_moving_average_does_not_depend_on_its_number():
 
 
 @pytest.mark.parametrize("make", OBSERVERS)
-@pytest.mark.parametrize("axis", [None, 0])
-@settings(max_examples=15, deadline=None)
-@given(data=st.data())
-def test_parts_merge_to_the_whole(make, axis, data):
-    parts = batches(np.random.default_rng(3))
-    spec = nq.QuantSpec(4, symmetric=False, axis=axis)
-    whole = make(axis=axis)
-    for x in parts:
+def test_merged_observers_go_on(make, rng):
+    parts = batches(rng)
+    whole, merged, other = make(), make(), make()
+    for number, x in enumerate(parts):
         whole.update(x)
-    workers = [make(axis=axis) for _ in range(3)]
-    for number in data.draw(st.permutations(range(len(parts)))):
-        workers[data.draw(st.integers(0, 2))].update(parts[number], number=number)
-    first, *others = data.draw(st.permutations(workers))
-    for other in others:
-        assert first.merge(pickle.loads(pickle.dumps(other))) is first
-    assert first.count == whole.count
-    assert first.qparams(spec) == whole.qparams(spec)
-    first.update(parts[0])
-    whole.update(parts[0])
-    assert first.qparams(spec) == whole.qparams(spec)
+        (merged if number % 2 else other).update(x, number=number)
+    merged.merge(other)
+    assert merged.update(parts[0]).qparams(AFFINE) == whole.update(parts[0]).qparams(AFFINE)
+    assert merged.count == whole.count == len(parts) + 1
 
 
 @pytest.mark.parametrize("make", OBSERVERS)
@@ -143,7 +131,7 @@ def test_the_dtype_of_the_data(make):
 
 def test_choose_qparams_is_an_observer_that_saw_one_array(rng):
     x = rng.standard_normal((6, 40))
-    for axis, method in itertools.product([None, 0, 1, -1], ["minmax", "percentile", "mse"]):
+    for axis, method in itertools.product([None, 0, 1, -1], METHODS):
         spec = nq.QuantSpec(4, axis=axis)
         qp = nq.choose_qparams(x, spec, method=method)
         if method == "minmax":
@@ -177,7 +165,7 @@ def test_data_that_are_not_finite(make):
 
 
 def test_choosing_for_data_that_are_not_finite_or_not_there():
-    for method in ("minmax", "percentile", "mse"):
+    for method in METHODS:
         with pytest.raises(ValueError, match="1 NaN and 0 infinite of 2"):
             nq.choose_qparams(np.array([1.0, np.nan]), nq.QuantSpec(), method=method)
         with pytest.raises(ValueError, match=r"x: is empty, shape \(0, 3\)"):
@@ -275,3 +263,92 @@ def test_a_batch_counts_once_in_a_moving_average():
     for constant in (0, -1, 1.5, np.nan):
         with pytest.raises(ValueError, match="averaging_constant: must be above 0 and at most 1"):
             nq.MovingAverageMinMaxObserver(averaging_constant=constant)
+
+
+# ---- Rows of logits
+
+
+def logits(rng, rows=10_000, classes=5):
+    return rng.standard_normal((rows, classes)).astype(np.float32)
+
+
+def test_a_sample_of_rows_is_random_and_bounded(rng):
+    x = logits(rng)
+    observer = nq.RowObserver().update(x)
+    assert len(observer._rows) == nq.RowObserver.capacity == 4096
+    places = np.flatnonzero((x[:, None, 0] == observer._rows[:, 0].astype(np.float32)).any(axis=1))
+    # Every tenth of the data is in the sample as often as it should, within five standard deviations.
+    counts = np.histogram(places, 10, (0, len(x)))[0]
+    assert (abs(counts - 409.6) < 5 * np.sqrt(1000 * 0.4096 * 0.5904)).all()
+    others = [nq.RowObserver(seed=seed).update(x) for seed in (0, 1, -1)]
+    np.testing.assert_array_equal(others[0]._rows, observer._rows)
+    for other in others[1:]:
+        common = len(np.intersect1d(other._rows[:, 0], observer._rows[:, 0]))
+        assert 1300 < common < 2100
+
+
+def test_rows_are_numbered_from_the_last_one_on(rng):
+    x = logits(rng, 300)
+    whole, parts, batches = nq.RowObserver(), nq.RowObserver(), nq.RowObserver()
+    whole.update(x)
+    parts.update(x[200:], number=200).update(x[:200], number=0)
+    batches.update(x.reshape(3, 50, 2, 5)[:1]).update(x[100:])
+    assert whole.qparams(AFFINE) == parts.qparams(AFFINE) == batches.qparams(AFFINE)
+    np.testing.assert_array_equal(whole._rows, batches._rows)
+    one = nq.RowObserver().update(x[0])
+    np.testing.assert_array_equal(one._rows, x[:1])
+
+
+def test_rows_of_numbers_near_the_end():
+    observer = nq.RowObserver().update(np.ones((3, 2)), number=2**64 - 1)
+    with pytest.raises(ValueError, match="number: this batch has rows that were seen before"):
+        observer.update(np.ones((1, 2)), number=0)
+
+
+def test_what_row_observers_refuse(rng):
+    x = logits(rng, 10)
+    observer = nq.RowObserver().update(x)
+    before = observer.qparams(AFFINE)
+    with pytest.raises(ValueError, match="number: this batch has rows that were seen before"):
+        observer.update(x * 9, number=9)
+    with pytest.raises(ValueError, match="other: has rows that were seen before"):
+        observer.merge(nq.RowObserver().update(x * 9, number=5))
+    with pytest.raises(ValueError, match="x: must have 5 classes as before, got 4"):
+        observer.update(x[:, :4])
+    with pytest.raises(ValueError, match="other: must have 5 classes, got 4"):
+        observer.merge(nq.RowObserver().update(x[:, :4], number=50))
+    with pytest.raises(ValueError, match="x: must be rows of logits"):
+        nq.RowObserver().update(np.float32(3))
+    with pytest.raises(ValueError, match="1 NaN and 0 infinite of 2"):
+        observer.update(np.array([1.0, np.nan]))
+    assert (observer.count, observer.qparams(AFFINE)) == (1, before)
+    with pytest.raises(ValueError, match="x: is empty"):
+        observer.update(x[:0])
+    with pytest.raises(nq.QuantizationError, match="has seen no data"):
+        nq.RowObserver().range(AFFINE)
+    with pytest.raises(ValueError, match="axis: must be None, as a softmax couples"):
+        nq.RowObserver(axis=0)
+    with pytest.raises(ValueError, match="axis: must be None"):
+        nq.choose_qparams(x, nq.QuantSpec(axis=1), "cross_entropy")
+    with pytest.raises(ValueError, match="spec: axis must be None"):
+        observer.range(nq.QuantSpec(axis=0))
+    with pytest.raises(TypeError, match="seed: must be an int, got 1.5"):
+        nq.RowObserver(seed=1.5)
+    with pytest.raises(ValueError, match="'seed': 1"):
+        observer.merge(nq.RowObserver(seed=1))
+
+
+def test_rows_that_are_not_finite_are_skipped_whole(rng):
+    x = logits(rng, 40)
+    bad = x.copy()
+    bad[::3, 0] = np.nan
+    bad[::3, 1] = 1e6
+    kept = np.delete(np.arange(40), np.arange(0, 40, 3))
+    observer = nq.RowObserver(nonfinite="ignore").update(bad)
+    alone = nq.RowObserver(nonfinite="ignore")
+    for i in kept:
+        alone.update(x[i], number=i)
+    assert observer.qparams(AFFINE) == alone.qparams(AFFINE)
+    assert observer.range(AFFINE)[1] < 100
+    with pytest.raises(nq.QuantizationError, match="x had no finite value"):
+        nq.RowObserver(nonfinite="ignore").update(bad[:1]).range(AFFINE)

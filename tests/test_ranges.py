@@ -383,3 +383,73 @@ def test_entropy_of_data_that_are_hardly_any(x):
     for spec in cases.SPECS:
         low, high = nq.HistogramObserver().update(x).range(spec, "entropy")
         assert high >= x.max() and (low <= x.min())
+
+
+# ---- Cross-entropy of rows of logits
+
+
+def softmax(x):
+    p = np.exp(x - x.max(axis=1, keepdims=True))
+    return p / p.sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 2), (70, 10), (5, 1001), (0, 3)])
+def test_cross_entropies_agree_with_the_twin(rng, threads, shape):
+    x = rng.standard_normal(shape) * 8
+    low, high = (ends[0] for ends in random_ranges(rng, 1, 9))
+    largest = x.max(axis=1, initial=-np.inf)
+    for levels in (1, 15, 255, 65535, 2**32 - 1):
+        scale = (high - low) / levels
+        threads(1)
+        found = _core.cross_entropies(x, softmax(x), largest, low, scale, levels)
+        threads(5)
+        cases.assert_same_bits(_core.cross_entropies(x, softmax(x), largest, low, scale, levels), found)
+        for i, (b, s) in enumerate(zip(low, scale, strict=True)):
+            y = b + s * np.clip(np.rint((x - b) / s), 0, levels)
+            assert found[i] == pytest.approx(reference.cross_entropy(x, y), rel=1e-10, abs=1e-12)
+    assert (_core.cross_entropies(x, x, largest, np.zeros(2), np.array([0.0, np.nan]), 7) == np.inf).all()
+
+
+def change_of_softmax(x, qp):
+    """The relative entropy: the cross-entropy less that of x itself."""
+    return reference.cross_entropy(x, nq.fake_quantize(x, qp)) - reference.cross_entropy(x, x)
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    x=hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(2, 6)), elements=st.floats(-30, 30)),
+    spec=st.sampled_from([nq.QuantSpec(8), nq.QuantSpec(3), AFFINE, nq.QuantSpec(3, symmetric=False)]),
+)
+def test_cross_entropy_is_as_good_as_a_scan(x, spec):
+    low, high = min(x.min(), 0), max(x.max(), 0)
+    grid = np.linspace(0.04, 1, 25)
+    if spec.symmetric:
+        ranges = [(-max(-low, high) * a, max(-low, high) * a) for a in grid]
+    else:
+        ranges = [(low * a, high * b) for a in grid for b in grid]
+    scanned = min(change_of_softmax(x, nq.QParams.from_range(*ends, spec)) for ends in ranges)
+    found = change_of_softmax(x, nq.choose_qparams(x, spec, "cross_entropy"))
+    # Few values give a jagged error: what a scan of other ranges hits may be somewhat less.
+    assert found <= 1.25 * scanned + 0.02 * len(x)
+
+
+def test_cross_entropy_beats_the_other_methods_at_what_it_is_for(rng):
+    x = rng.standard_normal((3000, 10)) * 3
+    x[:, 3] -= 60
+    for spec in (
+        nq.QuantSpec(4),
+        nq.QuantSpec(4, symmetric=False),
+        nq.QuantSpec(4, symmetric=False, zero_aligned=False),
+    ):
+        changes = {m: change_of_softmax(x, nq.choose_qparams(x, spec, m)) for m in ("cross_entropy", "mse", "minmax")}
+        assert changes["cross_entropy"] < 0.8 * min(changes["mse"], changes["minmax"])
+
+
+def test_the_same_values_in_other_rows_want_another_range():
+    spec = nq.QuantSpec(4)
+    large, small = np.array([20.2, 20.0, 19.8, 19.6]), np.array([1.0, 0.6, 0.3, 0.0])
+    apart = np.tile(np.stack([large, small]), (50, 1))
+    mixed = np.tile(np.stack([[20.2, 1.0, 0.6, 19.6], [20.0, 0.3, 19.8, 0.0]]), (50, 1))
+    assert sorted(apart.ravel()) == sorted(mixed.ravel())
+    limits = [nq.RowObserver().update(x).range(spec)[1] for x in (apart, mixed)]
+    assert limits[0] < 2 and limits[1] > 18

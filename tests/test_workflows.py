@@ -30,6 +30,14 @@ class TestPostTraining:
         assert near > 30
         assert 8 < far < near - 10
 
+    @pytest.mark.parametrize("method", ["minmax", "moving_average", "percentile", "mse", "l2", "entropy", "cross_entropy"])
+    def test_every_method_of_choosing_ranges(self, method):
+        x, model = inputs(rng=1), mlp()
+        chosen = nq.Quantize(nq.QuantSpec(8, signed=False, symmetric=False), method)
+        graph = nq.quantize_static(model, [x[:40], x[40:]], config(activation=chosen, output=chosen))
+        assert nq.sqnr(model(x), graph(x)) > 15
+        assert graph.verify(x)
+
     def test_quantizers_stand_once_on_each_edge_that_an_integer_layer_reads(self):
         prepared = nq.prepare(mlp(), inputs())
         assert [(n.name, n.op.name, n.attributes.get("activation")) for n in prepared.nodes] == [

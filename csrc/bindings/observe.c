@@ -2,6 +2,7 @@
 #include "args.h"
 #include "module.h"
 #include "../kernels/clip_error.h"
+#include "../kernels/cross_entropy.h"
 #include "../kernels/histogram.h"
 #include "../kernels/reduce.h"
 
@@ -268,6 +269,46 @@ exit:
     return (PyObject *)errors;
 }
 
+static PyObject *py_cross_entropies(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    static const char *const names[] = {"x", "p", "largest", "base", "scale"};
+    PyArrayObject *in[5] = {NULL}, *sums = NULL;
+    ndq_cross_entropies job = {0};
+    ndq_status status;
+    if (ndq_check_count("cross_entropies", count, 6) < 0 || ndq_number(args[5], "levels", &job.levels) < 0)
+        return NULL;
+    for (int i = 0; i < 5; i++)
+        if (!(in[i] = exactly(args[i], names[i], NPY_DOUBLE, i < 2 ? 2 : 1)))
+            goto exit;
+    const npy_intp *shape = PyArray_DIMS(in[0]);
+    if (ndq_check_same_shape(in[1], names[1], in[0], names[0]) < 0 ||
+        ndq_check_shape(in[2], names[2], 1, shape) < 0 ||
+        ndq_check_same_shape(in[4], names[4], in[3], names[3]) < 0 ||
+        !(sums = (PyArrayObject *)PyArray_SimpleNew(1, PyArray_DIMS(in[3]), NPY_DOUBLE)))
+        goto exit;
+    job.N = (size_t)shape[0];
+    job.C = (size_t)shape[1];
+    job.tries = (size_t)PyArray_DIM(in[3], 0);
+    job.x = PyArray_DATA(in[0]);
+    job.p = PyArray_DATA(in[1]);
+    job.largest = PyArray_DATA(in[2]);
+    job.base = PyArray_DATA(in[3]);
+    job.scale = PyArray_DATA(in[4]);
+    job.sum = PyArray_DATA(sums);
+    Py_BEGIN_ALLOW_THREADS
+    status = ndq_find_cross_entropies(&job);
+    Py_END_ALLOW_THREADS
+    if (ndq_check_status(status) < 0) {
+        ndq_release(sums);
+        sums = NULL;
+    }
+exit:
+    for (int i = 0; i < 5; i++)
+        ndq_release(in[i]);
+    return (PyObject *)sums;
+}
+
 PyMethodDef ndq_observe_methods[] = {
     {"minmax", (PyCFunction)(void (*)(void))py_minmax, METH_FASTCALL,
      "minmax(x, axis, group_size=None, /)\n--\n\nSmallest and largest finite value, number of NaNs, number of infinities."},
@@ -277,5 +318,7 @@ PyMethodDef ndq_observe_methods[] = {
      "add_histograms(start_a, bins_a, counts_a, start_b, bins_b, counts_b, /)\n--\n\nThe sum of two histograms."},
     {"clip_errors", (PyCFunction)(void (*)(void))py_clip_errors, METH_FASTCALL,
      "clip_errors(start, values, weights, base, scale, levels, p, /)\n--\n\nThe error of each range of each channel."},
+    {"cross_entropies", (PyCFunction)(void (*)(void))py_cross_entropies, METH_FASTCALL,
+     "cross_entropies(x, p, largest, base, scale, levels, /)\n--\n\nSums over rows, for each way to quantize the logits x."},
     {NULL, NULL, 0, NULL},
 };

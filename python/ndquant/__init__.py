@@ -17,7 +17,7 @@ from .functional import (
 )
 from .graph.files import load
 from .metrics import mse, quantization_error, sqnr
-from .observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, choose_qparams
+from .observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, RowObserver, choose_qparams
 from .ops.conv import conv2d, conv2d_backward
 from .ops.linear import linear, linear_backward
 from .qparams import QParams, QuantSpec
@@ -36,6 +36,7 @@ __all__ = [
     "QuantizationError",
     "QuantizationWarning",
     "Quantize",
+    "RowObserver",
     "backend",
     "calibrate",
     "choose_qparams",

@@ -139,6 +139,15 @@ def clip_errors(
     p: float,
     /,
 ) -> NDArray[float64]: ...
+def cross_entropies(
+    x: NDArray[float64],
+    p: NDArray[float64],
+    largest: NDArray[float64],
+    base: NDArray[float64],
+    scale: NDArray[float64],
+    levels: float,
+    /,
+) -> NDArray[float64]: ...
 def scale_zero_point(
     low: NDArray[Any], high: NDArray[Any], qmin: int, qmax: int, bits: int, symmetric: bool, rule: int, /
 ) -> tuple[NDArray[Any], NDArray[int64]]: ...

@@ -1,7 +1,7 @@
 """The search for the clip range whose error is smallest, in all channels at once.
 
 An error is a function ``error(low, high)`` of ranges, arrays (channels, tries) of the dtype of the data, that gives an
-array of their shape. `HistogramError` is the one that histograms give.
+array of their shape. `HistogramError` is the one that histograms give, `RowError` that of rows of logits.
 """
 
 from __future__ import annotations
@@ -62,6 +62,29 @@ class HistogramError:
         base, scale = (np.ldexp(a, self.shift[:, None]) for a in code_levels(low, high, self.spec, self.profile))
         levels = self.spec.qmax - self.spec.qmin
         return _core.clip_errors(self.start, self.values, self.weights, base, scale, levels, self.p)
+
+
+class RowError:
+    """The cross-entropy between the softmax of rows of logits and that of the quantized rows, summed over the rows.
+
+    Parameters
+    ----------
+    rows : ndarray of float64, shape (rows, classes)
+    spec : QuantSpec
+    profile : Profile
+    """
+
+    def __init__(self, rows, spec, profile):
+        self.rows, self.spec, self.profile = rows, spec, profile
+        self.largest = rows.max(axis=1)
+        p = np.exp(rows - self.largest[:, None])
+        self.softmax = p / p.sum(axis=1, keepdims=True)
+
+    def __call__(self, low, high):
+        """Return the cross-entropy of each range, arrays (1, tries)."""
+        base, scale = (a[0] for a in code_levels(low, high, self.spec, self.profile))
+        levels = self.spec.qmax - self.spec.qmin
+        return _core.cross_entropies(self.rows, self.softmax, self.largest, base, scale, levels)[None]
 
 
 def least_error_range(error, low, high, centre, symmetric):

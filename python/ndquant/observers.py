@@ -11,7 +11,7 @@ from bisect import bisect_left
 import numpy as np
 
 from . import _core
-from .clip_search import HistogramError, greedy_range, least_error_range, percentile_range
+from .clip_search import HistogramError, RowError, greedy_range, least_error_range, percentile_range
 from .entropy import least_entropy_range
 from .errors import QuantizationError
 from .functional import quantize
@@ -377,7 +377,8 @@ class HistogramObserver(Observer):
     entropy    -3.4 3.4
     """
 
-    _METHODS = ("mse", "l2", "entropy", "percentile", "minmax")
+    #: What `range` and `qparams` take.
+    methods = ("mse", "l2", "entropy", "percentile", "minmax")
 
     def __init__(self, axis=None, profile="default", nonfinite="error", group_size=None):
         super().__init__(axis, profile, nonfinite, group_size)
@@ -418,8 +419,8 @@ class HistogramObserver(Observer):
         """
         self._check(spec)
         method = method or ("l2" if self._torch else "mse")
-        if method not in self._METHODS:
-            raise ValueError(f"method: must be one of {', '.join(self._METHODS)}, got {method!r}")
+        if method not in self.methods:
+            raise ValueError(f"method: must be one of {', '.join(self.methods)}, got {method!r}")
         if not 50 <= percentile <= 100:
             raise ValueError(f"percentile: must be 50 to 100, got {percentile}")
         if not 0 < p < np.inf:
@@ -445,11 +446,9 @@ class HistogramObserver(Observer):
         profile = find_profile(self.profile)
         if method == "l2":
             return self._greedy_ranges(histogram, low, high, spec, profile)
-        # What ranges shrink towards: 0 where they hold it whatever the data are.
-        holds_zero = spec.zero_aligned and not profile.any_zero_point
-        centre = np.clip(0 if holds_zero else histogram.quantiles()(0.5), low, high)
+        middle = 0 if _holds_zero(spec, profile) else histogram.quantiles()(0.5)
         error = HistogramError(histogram, low, high, spec, profile, p)
-        return least_error_range(error, low, high, centre, spec.symmetric)
+        return least_error_range(error, low, high, np.clip(middle, low, high), spec.symmetric)
 
     @staticmethod
     def _greedy_ranges(histogram, low, high, spec, profile):
@@ -470,6 +469,136 @@ class HistogramObserver(Observer):
         return QParams._of_range(*self.range(spec, method, percentile, p), spec, find_profile(self.profile))
 
 
+class RowObserver(Observer):
+    """A sample of rows of logits, for the range that changes their softmax least.
+
+    The cross-entropy of ``softmax(x)`` against ``softmax(fake_quantize(x))`` couples the values of a row, so that no
+    histogram can serve it. What is kept are the 4,096 rows whose numbers have the smallest hashes: a random sample that
+    does not depend on how the data are split, or in what order the parts come.
+
+    Parameters
+    ----------
+    axis : None
+        The values of a row share one scale.
+    profile : {"default", "torch", "onnx", "textbook"}, default "default"
+    nonfinite : {"error", "ignore"}, default "error"
+        What to do with NaN and infinities: "ignore" skips the rows that hold any.
+    seed : int, default 0
+        Another seed, another sample.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> logits = np.random.default_rng(0).standard_normal((1000, 10)) * 4
+    >>> logits[:, 0] -= 50
+    >>> observer = nq.RowObserver().update(logits[:500]).update(logits[500:])
+    >>> low, high = observer.range(nq.QuantSpec(bits=4, symmetric=False))
+    >>> print(f"{logits.min():.1f} {logits.max():.1f}, kept: {low:.1f} {high:.1f}")
+    -62.5 13.9, kept: -6.1 8.9
+    """
+
+    #: How many rows are kept.
+    capacity = 4096
+
+    def __init__(self, axis=None, profile="default", nonfinite="error", seed=0):
+        if axis is not None:
+            raise ValueError(f"axis: must be None, as a softmax couples the values of a row, got {axis!r}")
+        if isinstance(seed, (bool, np.bool_)) or not isinstance(seed, (int, np.integer)):
+            raise TypeError(f"seed: must be an int, got {seed!r}")
+        super().__init__(axis, profile, nonfinite)
+        self.seed = int(seed)
+        self._hashes, self._rows = np.zeros(0, np.uint64), None
+
+    def _settings(self):
+        return super()._settings() | {"seed": self.seed}
+
+    def update(self, x, number=None):
+        """Take in rows of logits.
+
+        Parameters
+        ----------
+        x : array_like of float, shape (..., classes)
+            Not empty.
+        number : int, optional
+            The position of the first row in the whole data; by default after the last row seen.
+
+        Returns
+        -------
+        self
+        """
+        return super().update(x, number)
+
+    def _extremes(self, x):
+        """Return the extremes of the rows that count, after all checks."""
+        extremes = super()._extremes(x)
+        if x.ndim == 0:
+            raise ValueError("x: must be rows of logits, got a single number")
+        if self._rows is not None and self._rows.shape[1] != x.shape[-1]:
+            raise ValueError(f"x: must have {self._rows.shape[1]} classes as before, got {x.shape[-1]}")
+        rows, good = _finite_rows(x)
+        if good.all():
+            return extremes
+        return super()._extremes(rows[good]) if good.any() else (np.float64(np.inf), np.float64(-np.inf))
+
+    def _take(self, x, low, high, number):
+        rows, good = _finite_rows(x)
+        numbers = np.arange(len(rows), dtype=np.uint64) + np.uint64(number % 2**64)
+        self._sample(
+            _hashes(numbers, self.seed)[good], rows[good].astype(np.float64), "number: this batch has rows that were"
+        )
+        self._widen(low, high)
+        self._next = max(self._next, number + len(rows))
+
+    def _take_all(self, other):
+        self._sample(other._hashes, other._rows, "other: has rows that were")
+        self._widen(other.low, other.high)
+
+    def _sample(self, hashes, rows, twice):
+        """Keep those of these rows, and of the ones kept so far, that have the smallest hashes, in their order."""
+        if self._rows is not None:
+            if rows.shape[1] != self._rows.shape[1]:
+                raise ValueError(f"other: must have {self._rows.shape[1]} classes, got {rows.shape[1]}")
+            hashes, rows = np.concatenate([self._hashes, hashes]), np.concatenate([self._rows, rows])
+        kept = np.argsort(hashes)[: self.capacity]
+        if (np.diff(hashes[kept]) == 0).any():
+            raise ValueError(f"{twice} seen before: rows are known by their numbers")
+        self._hashes, self._rows = hashes[kept], rows[kept]
+
+    def range(self, spec):
+        """Return the range with the least cross-entropy over the sample; see `MinMaxObserver.range`."""
+        self._check(spec)
+        low, high = (np.reshape(end, 1) for end in self._typed(self.low, self.high))
+        profile = find_profile(self.profile)
+        middle = 0 if _holds_zero(spec, profile) else np.median(self._rows)
+        error = RowError(self._rows, spec, profile)
+        low, high = least_error_range(error, low, high, np.clip(middle, low, high), spec.symmetric)
+        return low[0], high[0]
+
+
+def _finite_rows(x):
+    """Return the rows of `x`, and which of them hold finite values only."""
+    rows = x.reshape(-1, x.shape[-1])
+    return rows, np.isfinite(rows).all(axis=1)
+
+
+def _hashes(numbers, seed):
+    """Return a hash of each number, different ones for different numbers.
+
+    It is the output function of SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
+    2014).
+    """
+    z = numbers + np.uint64(seed * 0x9E3779B97F4A7C15 % 2**64)
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        z = (z ^ (z >> np.uint64(shift))) * np.uint64(factor)
+    return z ^ (z >> np.uint64(31))
+
+
+def _holds_zero(spec, profile):
+    """Whether ranges hold 0 whatever the data are."""
+    return spec.zero_aligned and not profile.any_zero_point
+
+
 def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error", percentile=99.99, p=2.0):
     """Return scale and zero point for one array: an observer that saw it.
 
@@ -479,7 +608,7 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
         Not empty.
     spec : QuantSpec
         Per channel if it has an axis, per group if it has a group size.
-    method : {"minmax", "percentile", "mse", "l2", "entropy"}, default "minmax"
+    method : {"minmax", "percentile", "mse", "l2", "entropy", "cross_entropy"}, default "minmax"
         How the range is chosen:
 
         - "minmax": the extremes.
@@ -489,6 +618,7 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
           falls: PyTorch's search, which ends at the first minimum that it meets. In profile "torch" it reads PyTorch's
           own histogram, too, unless `spec` has an axis.
         - "entropy": the threshold that keeps most of the information, as TensorRT's calibration defines it.
+        - "cross_entropy": `x` is rows of logits; the range that changes their softmax least. See `RowObserver`.
     profile : {"default", "torch", "onnx", "textbook"}, default "default"
     nonfinite : {"error", "ignore"}, default "error"
         What to do with NaN and infinities.
@@ -511,7 +641,12 @@ def choose_qparams(x, spec, method="minmax", profile="default", nonfinite="error
     """
     if not isinstance(spec, QuantSpec):
         raise TypeError(f"spec: expected a QuantSpec, got {type(spec).__name__}")
+    if method == "cross_entropy":
+        return RowObserver(spec.axis, profile, nonfinite).update(x).qparams(spec)
     settings = spec.axis, profile, nonfinite, spec.group_size
     if method == "minmax":
         return MinMaxObserver(*settings).update(x).qparams(spec)
+    if method not in HistogramObserver.methods:
+        known = (*HistogramObserver.methods, "cross_entropy")
+        raise ValueError(f"method: must be one of {', '.join(known)}, got {method!r}")
     return HistogramObserver(*settings).update(x).qparams(spec, method, percentile, p)

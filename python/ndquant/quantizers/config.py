@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ..qparams import QuantSpec
 
 #: How the range of an edge is found, with the observer that serves it.
-METHODS = ("minmax", "moving_average", "percentile", "mse")
+METHODS = ("minmax", "moving_average", "percentile", "mse", "l2", "entropy", "cross_entropy")
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Quantize:
     Parameters
     ----------
     spec : QuantSpec
-    method : {"minmax", "moving_average", "percentile", "mse"}, default "minmax"
-        "moving_average" follows the extremes of batches with a weight of 0.01.
+    method : {"minmax", "moving_average", "percentile", "mse", "l2", "entropy", "cross_entropy"}, default "minmax"
+        "moving_average" follows the extremes of batches with a weight of 0.01; for the others see `choose_qparams`.
 
     Examples
     --------

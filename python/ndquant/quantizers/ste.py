@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from ..errors import QuantizationError
 from ..functional import quantize
-from ..observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver
+from ..observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, RowObserver
 from ..profiles import PROFILES
 
 _OBSERVERS = {
     "minmax": MinMaxObserver,
     "moving_average": MovingAverageMinMaxObserver,
-    "percentile": HistogramObserver,
-    "mse": HistogramObserver,
-}
+    "cross_entropy": RowObserver,
+} | dict.fromkeys(("percentile", "mse", "l2", "entropy"), HistogramObserver)
 
 
 class Quantizer:
@@ -108,7 +107,7 @@ class Quantizer:
         return self._qparams
 
     def _method(self):
-        return {"method": self.config.method} if self.config.method in ("percentile", "mse") else {}
+        return {"method": self.config.method} if isinstance(self.observer, HistogramObserver) else {}
 
     def freeze(self):
         """Fix the range of an edge."""

@@ -1,7 +1,7 @@
 """The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
 
 from .channels import channel_sums, mix_channels, scale_channels
-from .clipping import clip_error, entropy_divergence, histogram
+from .clipping import clip_error, cross_entropy, entropy_divergence, histogram
 from .codes import add_codes, avg_pool_codes, layer_norm_codes, max_pool_codes, multiply_codes, softmax_codes
 from .conv import conv2d_s32, conv_transpose2d_s32
 from .conv_float import conv2d_float, conv2d_float_input_grad, conv2d_float_weight_grad
@@ -39,6 +39,7 @@ __all__ = [
     "conv2d_float_weight_grad",
     "conv2d_s32",
     "conv_transpose2d_s32",
+    "cross_entropy",
     "dequantize",
     "entropy_divergence",
     "fake_quantize",
