@@ -1,4 +1,4 @@
-"""Observers of parts of the data, however cut, shared out and merged, find the same bits as one observer of the whole."""
+"""Observers of parts of the data, however cut, shared out and merged, find the same bits as one of the whole."""
 
 import multiprocessing
 import os

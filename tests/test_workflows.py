@@ -30,7 +30,7 @@ class TestPostTraining:
         assert near > 30
         assert 8 < far < near - 10
 
-    @pytest.mark.parametrize("method", ["minmax", "moving_average", "percentile", "mse", "l2", "entropy", "cross_entropy"])
+    @pytest.mark.parametrize("method", "minmax moving_average percentile mse l2 entropy cross_entropy".split())
     def test_every_method_of_choosing_ranges(self, method):
         x, model = inputs(rng=1), mlp()
         chosen = nq.Quantize(nq.QuantSpec(8, signed=False, symmetric=False), method)

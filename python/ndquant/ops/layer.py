@@ -76,7 +76,8 @@ def check_layer_qparams(op, x_qparams, w_qparams, rank):
         if qparams is not None and not isinstance(qparams, QParams):
             raise TypeError(f"{op}: {name} must be a QParams, not {type(qparams).__name__}")
         if qparams is not None and not qparams.spec.is_byte_grid:
-            raise ValueError(f"{op}: {name} must have up to 8 bits, zero_aligned=True and no groups, not {qparams.spec}")
+            wanted = "up to 8 bits, zero_aligned=True and no groups"
+            raise ValueError(f"{op}: {name} must have {wanted}, not {qparams.spec}")
         if qparams is not None and qparams.spec.axis not in axes:
             raise ValueError(f"{op}: {name} must have spec.axis in {axes}, not {qparams.spec.axis}")
 
