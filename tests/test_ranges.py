@@ -453,3 +453,14 @@ def test_the_same_values_in_other_rows_want_another_range():
     assert sorted(apart.ravel()) == sorted(mixed.ravel())
     limits = [nq.RowObserver().update(x).range(spec)[1] for x in (apart, mixed)]
     assert limits[0] < 2 and limits[1] > 18
+
+
+@pytest.mark.parametrize("symmetric", (False, True))
+def test_a_channel_gets_the_range_that_it_has_alone(symmetric):
+    spec = {"bits": 4, "signed": symmetric, "symmetric": symmetric}
+    x = np.random.default_rng(0).standard_normal((40, 2)).astype(np.float32)
+    x[::4] = abs(x[::4])
+    together = nq.choose_qparams(x, nq.QuantSpec(axis=0, **spec), method="mse")
+    for i, row in enumerate(x):
+        alone = nq.choose_qparams(row, nq.QuantSpec(**spec), method="mse")
+        assert (alone.scale, alone.zero_point) == (together.scale[i], together.zero_point[i])

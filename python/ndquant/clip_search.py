@@ -109,7 +109,7 @@ def least_error_range(error, low, high, centre, symmetric):
         low, centre = -high, np.zeros_like(high)
     best = _Best(error, low, high, centre)
     step = best.try_shrunk(_SHRINK)
-    if symmetric or not ((best.low < centre) & (centre < best.high)).any():
+    if symmetric:
         best.refine(step, ["both"])
     else:
         # The zero point is an integer, so the error jumps between ranges: a descent from one start would get stuck.
