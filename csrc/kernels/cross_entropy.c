@@ -30,7 +30,8 @@ static double level_of(const grid *g, double x)
 static void add(const grid *g, double top, double x, double p, double *sum, double *dot)
 {
     const double below = top - level_of(g, x);
-    *sum += below < TABLE ? g->table[(size_t)below] : exp(-g->levels.scale * below);
+    /* Below 0 only if the caller's largest is not: the table must not be left then. */
+    *sum += below >= 0 && below < TABLE ? g->table[(size_t)below] : exp(-g->levels.scale * below);
     *dot += p * below;
 }
 
