@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import gc
+import os
 import resource
 import threading
 import weakref
@@ -127,6 +128,9 @@ def test_eight_threads_may_run_one_plan_at_once():
     assert not wrong
 
 
+@pytest.mark.skipif(
+    "LD_PRELOAD" in os.environ, reason="something else is preloaded, a sanitizer, whose memory is counted too"
+)
 def test_repeated_calls_touch_no_new_memory():
     graph, x = quantized(model=mlp((6, 300, 200, 4))), inputs(200)
     for _ in range(20):
@@ -140,9 +144,7 @@ def test_repeated_calls_touch_no_new_memory():
 # ---- The arena
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 9), st.integers(0, 4)), max_size=25)
-)
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 9), st.integers(0, 4)), max_size=25))
 def test_values_alive_at_the_same_time_do_not_overlap(arrays):
     sizes = [size for size, _, _ in arrays]
     lifetimes = [(first, first + length) for _, first, length in arrays]
