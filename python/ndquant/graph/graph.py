@@ -105,11 +105,17 @@ class Graph:
 
     def _reindex(self):
         self._by_name = {node.name: node for node in self.nodes}
-        self._needs_gradient = set()
-        for node in self.nodes:
-            if list(self._node_parameters(node)) or any(name in self._needs_gradient for name in node.inputs):
-                self._needs_gradient.add(node.name)
+        self._backward = self._find_backward()
         self._keeps_output = self._find_keeps_output()
+
+    def _find_backward(self):
+        """Return (node, which of its inputs need a gradient) of all nodes that backward visits, in its order."""
+        found = {}
+        for node in self.nodes:
+            need = [name in found for name in node.inputs]
+            if any(need) or self._node_parameters(node):
+                found[node.name] = node, need
+        return list(reversed(found.values()))
 
     def _find_keeps_output(self):
         """Whether the output is memory that backward reads, or an input: the caller then gets a copy to change."""
@@ -191,12 +197,12 @@ class Graph:
         gradients = {self.output: self._checked_gradient(dy)}
         if not accumulate:
             self._release_gradients()
-        for node in reversed(self.nodes):
+        saved = self._run.saved
+        for node, need in self._backward:
             dy = gradients.pop(node.name, None)
-            if dy is None or node.name not in self._needs_gradient:
+            if dy is None:
                 continue
-            need = [name in self._needs_gradient for name in node.inputs]
-            d_inputs, d_parameters = node.op.backward(node, dy, self._run.saved[node.name], need)
+            d_inputs, d_parameters = node.op.backward(node, dy, saved[node.name], need)
             for name, needed, d in zip(node.inputs, need, d_inputs, strict=True):
                 if needed:
                     gradients[name] = d if name not in gradients else gradients[name] + d
@@ -206,7 +212,7 @@ class Graph:
 
     def _release_gradients(self):
         """Forget gradients before new ones are made, which then reuse their memory."""
-        for node in self.nodes:
+        for node, _ in self._backward:
             for _, parameter in self._node_parameters(node):
                 parameter.grad = None
 

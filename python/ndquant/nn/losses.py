@@ -34,16 +34,18 @@ def cross_entropy(logits, labels):
         raise ValueError(f"logits: expected floats of shape (N, classes), N > 0, not {logits.dtype} {logits.shape}")
     if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
         raise ValueError(f"labels: expected integers of shape {logits.shape[:1]}, not {labels.dtype} {labels.shape}")
-    (n, classes), index = logits.shape, labels.astype(np.intp)
-    if index.view(np.uintp).max() >= classes:  # where a negative number is a large one
-        raise ValueError(f"labels: expected 0..{classes - 1}, not {labels.min()}..{labels.max()}")
-    index += np.arange(0, logits.size, classes)
-    count = logits.dtype.type(n)
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    # One row for each class: reductions then run over long rows, however few classes there are.
+    n, classes = logits.shape
+    try:
+        index = np.ravel_multi_index((labels, np.arange(n)), (classes, n))
+    except ValueError:
+        raise ValueError(f"labels: expected 0..{classes - 1}, not {labels.min()}..{labels.max()}") from None
+    shifted = logits.T.copy()
+    shifted -= np.maximum.reduce(shifted)
     gradient = np.exp(shifted)
-    total = gradient.sum(axis=1, keepdims=True)
-    loss = float((np.log(total[:, 0]) - shifted.take(index)).sum() / count)
+    total = np.add.reduce(gradient)
+    loss = float(np.add.reduce(np.log(total) - shifted.take(index))) / n
     gradient /= total
     gradient.put(index, gradient.take(index) - 1)
-    gradient /= count
-    return loss, gradient
+    gradient /= logits.dtype.type(n)
+    return loss, gradient.T.copy()
