@@ -101,8 +101,7 @@ static ndq_conv_weights *pack(const ndq_conv_source *source, bool float_bias)
 
 static PyObject *wrap(PyTypeObject *type, ndq_conv_weights *weights)
 {
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    packed_object *self = (packed_object *)alloc(type, 0);
+    packed_object *self = (packed_object *)PyType_GenericAlloc(type, 0);
     if (self)
         self->weights = weights;
     else
@@ -145,11 +144,8 @@ exit:
 
 static void packed_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
     ndq_conv_free(((packed_object *)object)->weights);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(object);
-    Py_DECREF(type);
+    ndq_free_object(object);
 }
 
 static PyObject *packed_kernel(PyObject *self, void *unused)

@@ -184,8 +184,7 @@ static PyObject *wrap(PyTypeObject *type, ndq_packed *packed)
 {
     if (!packed)
         return PyErr_NoMemory();
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    packed_object *self = (packed_object *)alloc(type, 0);
+    packed_object *self = (packed_object *)PyType_GenericAlloc(type, 0);
     if (self)
         self->packed = packed;
     else
@@ -232,11 +231,8 @@ exit:
 
 static void packed_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
     ndq_gemm_free(((packed_object *)object)->packed);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(object);
-    Py_DECREF(type);
+    ndq_free_object(object);
 }
 
 static PyObject *packed_shape(PyObject *self, void *unused)

@@ -52,8 +52,7 @@ static int check_scales(PyArrayObject *scale, PyObject *axis_arg, long axis, Py_
 
 PyObject *ndq_params_make(PyTypeObject *type, const ndq_params_source *s)
 {
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    ndq_params_object *self = (ndq_params_object *)alloc(type, 0);
+    ndq_params_object *self = (ndq_params_object *)PyType_GenericAlloc(type, 0);
     if (!self)
         return NULL;
     self->per_channel = s->per_channel;
@@ -110,12 +109,9 @@ exit:
 
 static void params_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
     ndq_params_free(&((ndq_params_object *)object)->params);
     ndq_release(((ndq_params_object *)object)->groups);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(object);
-    Py_DECREF(type);
+    ndq_free_object(object);
 }
 
 static PyType_Slot params_slots[] = {

@@ -303,9 +303,7 @@ static PyObject *py_make_plan(PyObject *module, PyObject *args)
                      (int)MAX_ARRAYS, PyTuple_Size(arrays), arena_bytes);
         return NULL;
     }
-    PyTypeObject *type = ndq_state_of(module)->plan_type;
-    allocfunc alloc = (allocfunc)PyType_GetSlot(type, Py_tp_alloc);
-    plan_object *self = (plan_object *)alloc(type, 0);
+    plan_object *self = (plan_object *)PyType_GenericAlloc(ndq_state_of(module)->plan_type, 0);
     if (!self)
         return NULL;
     const size_t count = (size_t)PyTuple_Size(arrays);
@@ -319,13 +317,10 @@ static PyObject *py_make_plan(PyObject *module, PyObject *args)
 
 static void plan_dealloc(PyObject *object)
 {
-    PyTypeObject *type = Py_TYPE(object);
     plan_object *self = (plan_object *)object;
     ndq_plan_free(&self->plan);
     Py_XDECREF(self->kept);
-    freefunc release = (freefunc)PyType_GetSlot(type, Py_tp_free);
-    release(object);
-    Py_DECREF(type);
+    ndq_free_object(object);
 }
 
 /* ---- Runs ---- */

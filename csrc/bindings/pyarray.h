@@ -23,4 +23,12 @@ static inline void ndq_release(PyArrayObject *array)
     Py_XDECREF((PyObject *)array);
 }
 
+/* The end of an object that PyType_GenericAlloc made: of a type on the heap, which its objects keep alive. */
+static inline void ndq_free_object(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_Free(object);
+    Py_DECREF((PyObject *)type);
+}
+
 #endif
