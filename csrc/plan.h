@@ -7,17 +7,23 @@
 #ifndef NDQ_PLAN_H
 #define NDQ_PLAN_H
 
+#include "kernels/codes.h"
 #include "kernels/conv.h"
 #include "kernels/elementwise.h"
+#include "kernels/pool.h"
 
 enum { NDQ_STEP_INPUTS = 2 };
 
-/* Codes of n elements as bytes; none is below `lowest`. */
+/* n codes, none of which is to be below `lowest` or above `highest`; flip moves these and the codes to u8. */
 typedef struct {
     size_t n;
-    bool is_signed;
-    int32_t lowest;
-} ndq_floor_codes;
+    uint8_t flip, lowest, highest;
+} ndq_clamp_codes;
+
+/* `count` matrices of elements of 1 or 4 bytes, to be transposed. */
+typedef struct {
+    size_t count, rows, columns, size;
+} ndq_transposition;
 
 typedef struct ndq_step {
     ndq_status (*run)(const struct ndq_step *step, uint8_t *const *values);
@@ -26,7 +32,10 @@ typedef struct ndq_step {
         ndq_elementwise elementwise;
         ndq_gemm_call gemm;
         ndq_conv_call conv;
-        ndq_floor_codes floor_codes;
+        ndq_clamp_codes clamp;
+        ndq_two_codes two_codes;
+        ndq_pool pool;
+        ndq_transposition transposition;
     } work; /* all but the addresses of the arrays, and the kernels that are in use when it runs */
 } ndq_step;
 
@@ -34,7 +43,10 @@ ndq_status ndq_step_quantize(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_dequantize(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_linear(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_conv2d(const ndq_step *step, uint8_t *const *values);
-ndq_status ndq_step_floor_codes(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_clamp(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_combine(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_pool(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_transpose(const ndq_step *step, uint8_t *const *values);
 
 typedef struct {
     size_t offset, bytes; /* offset: in the arena; of no meaning for an array of the caller */

@@ -1,9 +1,6 @@
 /* Integer forms of what lies between products: arguments in, kernel called, results out. All on codes of 8 bits. */
-#include "args.h"
+#include "codes.h"
 #include "module.h"
-
-#include "../kernels/codes.h"
-#include "../kernels/pool.h"
 
 /* ---- Codes and how they are read and written ---- */
 
@@ -22,7 +19,7 @@ static ndq_params_object *take_params(PyObject *module, PyObject *qparams, const
     return NULL;
 }
 
-static int take_operand(PyObject *module, PyObject *qparams, const char *name, ndq_byte_operand *operand, int *type)
+int ndq_take_operand(PyObject *module, PyObject *qparams, const char *name, ndq_byte_operand *operand, int *type)
 {
     ndq_params_object *params = take_params(module, qparams, name);
     if (!params)
@@ -33,7 +30,7 @@ static int take_operand(PyObject *module, PyObject *qparams, const char *name, n
     return 0;
 }
 
-static int take_result(PyObject *module, PyObject *qparams, bool relu, ndq_byte_result *result, int *type)
+int ndq_take_result(PyObject *module, PyObject *qparams, bool relu, ndq_byte_result *result, int *type)
 {
     ndq_params_object *params = take_params(module, qparams, "out_qparams");
     if (!params)
@@ -86,9 +83,9 @@ static PyObject *py_combine_codes(PyObject *module, PyObject *const *args, Py_ss
     int a_type, b_type, type;
     ndq_two_codes call = {.kernels = ndq_kernels_in_use()};
     if (ndq_check_count("combine_codes", count, 8) < 0 ||
-        take_operand(module, args[1], "a_qparams", &call.operands.a, &a_type) < 0 ||
-        take_operand(module, args[3], "b_qparams", &call.operands.b, &b_type) < 0 ||
-        take_result(module, args[4], args[6] == Py_True, &call.result, &type) < 0 ||
+        ndq_take_operand(module, args[1], "a_qparams", &call.operands.a, &a_type) < 0 ||
+        ndq_take_operand(module, args[3], "b_qparams", &call.operands.b, &b_type) < 0 ||
+        ndq_take_result(module, args[4], args[6] == Py_True, &call.result, &type) < 0 ||
         !(a = take_bytes(args[0], "a", a_type)) || !(b = take_bytes(args[2], "b", b_type)) ||
         ndq_check_same_shape(b, "b", a, "a") < 0 ||
         !(out = take_like(args[7], a, type, ndq_is_channels_last(a))))
@@ -175,7 +172,7 @@ static PyArrayObject *take_images(PyArrayObject *x, npy_intp rows, npy_intp colu
 }
 
 /* `rows` rows of contiguous int32: begin, end and count of windows, or indices alone. */
-static PyArrayObject *take_indices(PyObject *object, const char *name, npy_intp rows)
+PyArrayObject *ndq_take_indices(PyObject *object, const char *name, npy_intp rows)
 {
     PyArrayObject *given = ndq_integer_array(object, name);
     PyArrayObject *indices = given ? ndq_contiguous(given, NPY_INT32) : NULL;
@@ -196,7 +193,7 @@ static int refuse_window(const char *name, npy_intp i, int32_t begin, int32_t en
 }
 
 /* Windows of one axis from a (3, outputs) array: begin, end, count. The longest goes to *longest. */
-static int take_windows(PyArrayObject *windows, const char *name, npy_intp size, Py_ssize_t step, ndq_pool_axis *axis,
+int ndq_take_windows(PyArrayObject *windows, const char *name, npy_intp size, Py_ssize_t step, ndq_pool_axis *axis,
                         npy_intp *longest)
 {
     const npy_intp n = PyArray_DIM(windows, 1);
@@ -216,7 +213,7 @@ static int take_windows(PyArrayObject *windows, const char *name, npy_intp size,
 }
 
 /* Sums of 255 for each pixel, and the zero points taken from them, must fit int32. */
-static int check_window_sum(npy_intp rows, npy_intp columns)
+int ndq_check_window_sum(npy_intp rows, npy_intp columns)
 {
     if (!columns || rows <= INT32_MAX / 256 / columns)
         return 0;
@@ -237,19 +234,19 @@ static PyObject *py_pool_codes(PyObject *module, PyObject *args)
                           &out_qparams, &out_arg))
         return NULL;
     ndq_pool call = {.kernels = ndq_kernels_in_use(), .average = out_qparams != Py_None};
-    if (call.average && take_operand(module, qparams, "qparams", &call.operand, &type) < 0)
+    if (call.average && ndq_take_operand(module, qparams, "qparams", &call.operand, &type) < 0)
         goto exit;
     q = call.average ? take_bytes(q_arg, "q", type) : ndq_byte_array(q_arg, "q");
     if (!q || ndq_check_ndim(q, "q", 4) < 0)
         goto exit;
     type = PyArray_TYPE(q);
     call.operand.flip = flip_of(q);
-    if (call.average && take_result(module, out_qparams, false, &call.result, &type) < 0)
+    if (call.average && ndq_take_result(module, out_qparams, false, &call.result, &type) < 0)
         goto exit;
-    if (!(rows = take_indices(rows_arg, "rows", 3)) || !(columns = take_indices(columns_arg, "columns", 3)) ||
-        take_windows(rows, "rows", PyArray_DIM(q, 2), step_y, &call.y, &height) < 0 ||
-        take_windows(columns, "columns", PyArray_DIM(q, 3), step_x, &call.x, &width) < 0 ||
-        check_window_sum(height, width) < 0 ||
+    if (!(rows = ndq_take_indices(rows_arg, "rows", 3)) || !(columns = ndq_take_indices(columns_arg, "columns", 3)) ||
+        ndq_take_windows(rows, "rows", PyArray_DIM(q, 2), step_y, &call.y, &height) < 0 ||
+        ndq_take_windows(columns, "columns", PyArray_DIM(q, 3), step_x, &call.x, &width) < 0 ||
+        ndq_check_window_sum(height, width) < 0 ||
         !(out = take_images(q, (npy_intp)call.y.out, (npy_intp)call.x.out, type, out_arg, &call)))
         goto exit;
     ndq_status status;
@@ -286,8 +283,8 @@ static PyObject *py_resize_codes(PyObject *module, PyObject *const *args, Py_ssi
     PyObject *result = NULL;
     ndq_pool call = {.kernels = NULL};
     if (ndq_check_count("resize_codes", count, 4) < 0 || !(q = ndq_byte_array(args[0], "q")) ||
-        ndq_check_ndim(q, "q", 4) < 0 || !(rows = take_indices(args[1], "rows", 1)) ||
-        !(columns = take_indices(args[2], "columns", 1)) || check_indices(rows, "rows", PyArray_DIM(q, 2)) < 0 ||
+        ndq_check_ndim(q, "q", 4) < 0 || !(rows = ndq_take_indices(args[1], "rows", 1)) ||
+        !(columns = ndq_take_indices(args[2], "columns", 1)) || check_indices(rows, "rows", PyArray_DIM(q, 2)) < 0 ||
         check_indices(columns, "columns", PyArray_DIM(q, 3)) < 0 ||
         !(out = take_images(q, PyArray_DIM(rows, 1), PyArray_DIM(columns, 1), PyArray_TYPE(q), args[3], &call)))
         goto exit;
@@ -343,7 +340,7 @@ static PyObject *py_softmax_codes(PyObject *module, PyObject *const *args, Py_ss
     ndq_status status;
     ndq_softmax call = {.kernels = ndq_kernels_in_use()};
     if (ndq_check_count("softmax_codes", count, 4) < 0 ||
-        take_result(module, args[2], false, &call.result, &type) < 0 ||
+        ndq_take_result(module, args[2], false, &call.result, &type) < 0 ||
         !(q = take_rows(args[0], &call.rows, &call.length)) || !(given = ndq_integer_array(args[1], "exponential")) ||
         !(table = ndq_contiguous(given, NPY_UINT32)) || ndq_check_shape(table, "exponential", 1, &entries) < 0 ||
         !(out = take_rows_output(args[3], q, type)))
@@ -387,7 +384,7 @@ static PyObject *py_layer_norm_codes(PyObject *module, PyObject *const *args, Py
     double eps;
     ndq_layer_norm call = {.kernels = ndq_kernels_in_use()};
     if (ndq_check_count("layer_norm_codes", count, 6) < 0 || ndq_number(args[3], "eps", &eps) < 0 ||
-        take_result(module, args[4], false, &call.result, &type) < 0 ||
+        ndq_take_result(module, args[4], false, &call.result, &type) < 0 ||
         !(q = take_rows(args[0], &call.rows, &call.length)) || !(gain = take_floats(args[1], "gain", call.length)) ||
         !(offset = take_floats(args[2], "offset", call.length)) || !(out = take_rows_output(args[5], q, type)))
         goto exit;

@@ -1,9 +1,7 @@
 /* _core.Plan: a lowered model as steps over one arena. Whatever Python passes, no step reads or writes outside the value
  * that it names; that values which are alive at the same time do not overlap is the business of who lays them out. */
-#include "args.h"
 #include "module.h"
-
-#include "../plan.h"
+#include "steps.h"
 
 enum { MAX_ARRAYS = 32 };
 
@@ -13,196 +11,14 @@ typedef struct {
     PyObject *kept; /* list of the objects whose memory the steps point to */
 } plan_object;
 
-/* One step while it is made from ("kind", inputs, output, *constants). */
-typedef struct {
-    PyObject *module, *constants;
-    plan_object *self;
-    ndq_step *step;
-    size_t number;
-    const char *kind;
-} maker;
-
-static size_t bytes_of(const maker *m, size_t value)
-{
-    return m->self->plan.value[value].bytes;
-}
-
-static int check_bytes(const maker *m, size_t value, size_t bytes)
-{
-    if (bytes_of(m, value) == bytes)
-        return 0;
-    PyErr_Format(PyExc_ValueError, "step %zu (%s): value %zu has %zu bytes, expected %zu", m->number, m->kind, value,
-                 bytes_of(m, value), bytes);
-    return -1;
-}
-
-/* ---- A maker for each kind of step ---- */
-
-/* The steps compute in float32 with one scale. */
-static int check_params(const ndq_params_object *params)
-{
-    if (ndq_check_per_tensor(params, "qparams") < 0)
-        return -1;
-    if (ndq_is_f32(ndq_arithmetic_of(&params->params, true)))
-        return 0;
-    PyErr_SetString(PyExc_ValueError, "qparams: a plan has no step for the rounding of this profile");
-    return -1;
-}
-
-/* quantize, dequantize: (qparams). One float32 stands beside each code. */
-static int make_elementwise(maker *m, bool to_codes)
-{
-    PyObject *qparams;
-    if (!PyArg_ParseTuple(m->constants, "O", &qparams))
-        return -1;
-    ndq_params_object *params = ndq_params_of(m->module, qparams);
-    if (!params || PyList_Append(m->self->kept, (PyObject *)params) < 0) {
-        Py_XDECREF((PyObject *)params);
-        return -1;
-    }
-    Py_DECREF((PyObject *)params);
-    const size_t codes = to_codes ? m->step->out : m->step->in[0], n = bytes_of(m, codes);
-    m->step->work.elementwise = (ndq_elementwise){
-        .params = &params->params,
-        .arithmetic = ndq_arithmetic_of(&params->params, true),
-        .geometry = {.channels = 1, .inner = n},
-        .n = n,
-        .codes = params->params.codes,
-    };
-    m->step->run = to_codes ? ndq_step_quantize : ndq_step_dequantize;
-    return check_params(params) < 0 ? -1 : check_bytes(m, to_codes ? m->step->in[0] : m->step->out, n * sizeof(float));
-}
-
-static int make_quantize(maker *m)
-{
-    return make_elementwise(m, true);
-}
-
-static int make_dequantize(maker *m)
-{
-    return make_elementwise(m, false);
-}
-
-/* linear: (rows, x_qparams, packed, out_qparams, requantization, relu), as of linear_integer. */
-static int make_linear(maker *m)
-{
-    ndq_linear_arguments arguments;
-    ndq_gemm_call *call = &m->step->work.gemm;
-    Py_ssize_t rows;
-    int relu;
-    if (!PyArg_ParseTuple(m->constants, "nOOOOp", &rows, &arguments.x_qparams, &arguments.packed,
-                          &arguments.out_qparams, &arguments.requantization, &relu))
-        return -1;
-    arguments.relu = relu;
-    if (rows < 0) {
-        PyErr_Format(PyExc_ValueError, "step %zu (linear): rows must not be negative, got %zd", m->number, rows);
-        return -1;
-    }
-    if (ndq_linear_constants(m->module, &arguments, call) < 0 ||
-        PyList_Append(m->self->kept, arguments.packed) < 0)
-        return -1;
-    size_t in, out;
-    if (__builtin_mul_overflow((size_t)rows, call->w->K, &in) ||
-        __builtin_mul_overflow((size_t)rows, call->w->N * (call->output == NDQ_GEMM_CODES ? 1 : 4), &out)) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    call->M = (size_t)rows;
-    call->a_stride = (ptrdiff_t)call->w->K;
-    m->step->run = ndq_step_linear;
-    return check_bytes(m, m->step->in[0], in) < 0 ? -1 : check_bytes(m, m->step->out, out);
-}
-
-/* Strides of contiguous images of C channels, with the channels last or first; the size of the array, or SIZE_MAX if it
- * passes the range of size_t. */
-typedef struct {
-    size_t n, c, y, x;
-} image_strides;
-
-static size_t lay_out_images(size_t N, size_t C, size_t H, size_t W, size_t size, bool channels_last, image_strides *s)
-{
-    size_t pixels, values, image, bytes;
-    *s = (image_strides){0, 0, 0, 0};
-    if (__builtin_mul_overflow(H, W, &pixels) || __builtin_mul_overflow(pixels, C, &values) ||
-        __builtin_mul_overflow(values, size, &image) || __builtin_mul_overflow(image, N, &bytes))
-        return SIZE_MAX;
-    *s = channels_last ? (image_strides){image, size, W * C * size, C * size}
-                       : (image_strides){image, pixels * size, W * size, size};
-    return bytes;
-}
-
-/* conv2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams, sizes, requantization,
- * relu), as of conv2d_requantized. */
-static int make_conv2d(maker *m)
-{
-    ndq_linear_arguments arguments;
-    ndq_conv_call *call = &m->step->work.conv;
-    PyObject *sizes;
-    Py_ssize_t N, H, W;
-    int last_in, last_out, relu;
-    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOOp", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
-                          &arguments.packed, &arguments.out_qparams, &sizes, &arguments.requantization, &relu))
-        return -1;
-    arguments.relu = relu;
-    if (N < 0 || H < 0 || W < 0) {
-        PyErr_Format(PyExc_ValueError, "step %zu (conv2d): sizes must not be negative, got %zd, %zd, %zd", m->number, N,
-                     H, W);
-        return -1;
-    }
-    if (ndq_conv_constants(m->module, &arguments, sizes, H, W, call) < 0 ||
-        PyList_Append(m->self->kept, arguments.packed) < 0)
-        return -1;
-    const ndq_conv_weights *w = call->w;
-    const size_t size = call->product.output == NDQ_GEMM_CODES ? 1 : sizeof(float);
-    image_strides in, out;
-    const size_t in_bytes = lay_out_images((size_t)N, w->C * w->groups, (size_t)H, (size_t)W, 1, last_in, &in);
-    const size_t out_bytes = lay_out_images((size_t)N, w->O, call->y.out, call->x.out, size, last_out, &out);
-    if (check_bytes(m, m->step->in[0], in_bytes) < 0 || check_bytes(m, m->step->out, out_bytes) < 0)
-        return -1;
-    call->N = (size_t)N;
-    call->in_n = (ptrdiff_t)in.n;
-    call->in_c = (ptrdiff_t)in.c;
-    call->in_y = (ptrdiff_t)in.y;
-    call->in_x = (ptrdiff_t)in.x;
-    call->out_n = out.n;
-    call->out_c = out.c;
-    call->out_y = out.y;
-    call->out_x = out.x;
-    m->step->run = ndq_step_conv2d;
-    return 0;
-}
-
-/* floor_codes: (lowest code). */
-static int make_floor_codes(maker *m)
-{
-    int lowest, is_signed;
-    if (!PyArg_ParseTuple(m->constants, "ip", &lowest, &is_signed))
-        return -1;
-    m->step->work.floor_codes = (ndq_floor_codes){bytes_of(m, m->step->out), is_signed, lowest};
-    m->step->run = ndq_step_floor_codes;
-    return check_bytes(m, m->step->in[0], bytes_of(m, m->step->out));
-}
-
-static const struct {
-    const char *name;
-    size_t inputs;
-    int (*make)(maker *m);
-} kinds[] = {
-    {"quantize", 1, make_quantize},
-    {"dequantize", 1, make_dequantize},
-    {"linear", 1, make_linear},
-    {"conv2d", 1, make_conv2d},
-    {"floor_codes", 1, make_floor_codes},
-};
-
 /* ---- Construction ---- */
 
-static int take_value(const maker *m, PyObject *object, size_t *value)
+static int take_value(const ndq_step_maker *m, size_t values, PyObject *object, size_t *value)
 {
     const size_t number = PyLong_AsSize_t(object);
     if (number == (size_t)-1 && PyErr_Occurred())
         return -1;
-    if (number >= m->self->plan.values) {
+    if (number >= values) {
         PyErr_Format(PyExc_ValueError, "step %zu (%s): there is no value %zu", m->number, m->kind, number);
         return -1;
     }
@@ -210,7 +26,7 @@ static int take_value(const maker *m, PyObject *object, size_t *value)
     return 0;
 }
 
-static int take_inputs(maker *m, PyObject *inputs, size_t count)
+static int take_inputs(const ndq_step_maker *m, size_t values, PyObject *inputs, size_t count)
 {
     if (!PyTuple_Check(inputs) || (size_t)PyTuple_Size(inputs) != count) {
         PyErr_Format(PyExc_ValueError, "step %zu (%s): expected a tuple of %zu inputs, got %R", m->number, m->kind,
@@ -218,34 +34,35 @@ static int take_inputs(maker *m, PyObject *inputs, size_t count)
         return -1;
     }
     for (size_t i = 0; i < count; i++)
-        if (take_value(m, PyTuple_GetItem(inputs, (Py_ssize_t)i), &m->step->in[i]) < 0)
+        if (take_value(m, values, PyTuple_GetItem(inputs, (Py_ssize_t)i), &m->step->in[i]) < 0)
             return -1;
     return 0;
 }
 
-static int make_step(maker *m, PyObject *description)
+static int make_step(PyObject *module, plan_object *self, size_t number, PyObject *description)
 {
+    ndq_plan *plan = &self->plan;
     const Py_ssize_t length = PyTuple_Check(description) ? PyTuple_Size(description) : 0;
     PyObject *name = length >= 3 ? PyTuple_GetItem(description, 0) : NULL;
     if (!name || !PyUnicode_Check(name)) {
-        PyErr_Format(PyExc_TypeError, "step %zu: expected (kind, inputs, output, ...), got %R", m->number, description);
+        PyErr_Format(PyExc_TypeError, "step %zu: expected (kind, inputs, output, ...), got %R", number, description);
         return -1;
     }
-    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++) {
-        if (PyUnicode_CompareWithASCIIString(name, kinds[k].name))
-            continue;
-        m->kind = kinds[k].name;
-        if (take_inputs(m, PyTuple_GetItem(description, 1), kinds[k].inputs) < 0 ||
-            take_value(m, PyTuple_GetItem(description, 2), &m->step->out) < 0 ||
-            !(m->constants = PyTuple_GetSlice(description, 3, length)))
-            return -1;
-        m->self->plan.value[m->step->out].written = true;
-        const int made = kinds[k].make(m);
-        Py_DECREF(m->constants);
-        return made;
+    const ndq_step_kind *kind = ndq_find_step_kind(name);
+    if (!kind) {
+        PyErr_Format(PyExc_ValueError, "step %zu: there is no kind %R", number, name);
+        return -1;
     }
-    PyErr_Format(PyExc_ValueError, "step %zu: there is no kind %R", m->number, name);
-    return -1;
+    ndq_step_maker m = {.module = module, .kept = self->kept, .value = plan->value, .step = &plan->step[number],
+                        .number = number, .kind = kind->name};
+    if (take_inputs(&m, plan->values, PyTuple_GetItem(description, 1), kind->inputs) < 0 ||
+        take_value(&m, plan->values, PyTuple_GetItem(description, 2), &m.step->out) < 0 ||
+        !(m.constants = PyTuple_GetSlice(description, 3, length)))
+        return -1;
+    plan->value[m.step->out].written = true;
+    const int made = kind->make(&m);
+    Py_DECREF(m.constants);
+    return made;
 }
 
 static int take_pair(PyObject *object, Py_ssize_t *offset, Py_ssize_t *bytes)
@@ -282,11 +99,9 @@ static int fill(PyObject *module, plan_object *self, PyObject *arrays, PyObject 
 {
     if (take_values(&self->plan, arrays, arena) < 0)
         return -1;
-    for (size_t s = 0; s < self->plan.steps; s++) {
-        maker m = {.module = module, .self = self, .step = &self->plan.step[s], .number = s};
-        if (make_step(&m, PyTuple_GetItem(steps, (Py_ssize_t)s)) < 0)
+    for (size_t s = 0; s < self->plan.steps; s++)
+        if (make_step(module, self, s, PyTuple_GetItem(steps, (Py_ssize_t)s)) < 0)
             return -1;
-    }
     return 0;
 }
 

@@ -1,64 +1,29 @@
-"""An integer graph as a plan: a flat list of steps over one arena, built for one shape of input, run by one call."""
+"""An integer graph as a plan: a flat list of steps over one arena, built for one shape of input, run by one call.
+
+`make_plan` asks the op of each node for its steps: ``Op.step(node, inputs, steps)`` gets the `Value` of each input and
+the `Steps` to append to, and returns the `Value` of its output. A step for a convolutional layer, say::
+
+    def _integer_step(node, inputs, steps):
+        (x,) = inputs
+        if x.qparams is None:
+            return None  # no codes: Python runs this graph node by node
+        layer = node.module
+        return steps.conv2d(x, layer.packed, layer.out_qparams, **node.attributes)
+
+An op sees shapes as the graph has them, (N, C, H, W) for images. In memory the images of a plan have their channels
+last, as its steps make them; the flag for that is `Value.channels_last`, which methods of `Steps` read and set, so that
+an op need not look at it. A quantized input keeps the layout in which it came, as convolutions read either. Where an
+order of elements is asked for, as by a `reshape` that flattens, a step that transposes is appended.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from math import prod
-
-import numpy as np
-
 from .. import _core
-from ..ops import Codes
 from ..ops.record import StoredIntegers
-from ..qparams import QParams
-
-_FLOAT32 = np.dtype(np.float32)
+from .steps import Steps
 
 #: Arrays of an arena begin at multiples of this many bytes: a cache line.
 ALIGNMENT = 64
-
-
-@dataclass(frozen=True)
-class Value:
-    """An array between steps: codes with their `QParams`, or float32."""
-
-    number: int
-    shape: tuple
-    dtype: np.dtype
-    qparams: QParams | None = None
-
-    @property
-    def nbytes(self):
-        """Size in bytes."""
-        return prod(self.shape) * self.dtype.itemsize
-
-    def wrap(self, array):
-        """Return what an edge of a graph carries."""
-        return array if self.qparams is None else Codes(array, self.qparams)
-
-
-class Steps:
-    """The list to which each node appends: `Op.step` calls `add` or `view`."""
-
-    def __init__(self):
-        self.values: list[Value] = []
-        self.steps: list[tuple] = []
-
-    def new(self, shape, qparams=None):
-        """Return a new value: codes of `qparams`, or float32."""
-        dtype = _FLOAT32 if qparams is None else qparams.spec.dtype
-        self.values.append(Value(len(self.values), tuple(shape), dtype, qparams))
-        return self.values[-1]
-
-    def add(self, kind, inputs, shape, qparams, *constants):
-        """Append a step and return the value that it gives; `constants` are what the core asks for of this kind."""
-        value = self.new(shape, qparams)
-        self.steps.append((kind, tuple(x.number for x in inputs), value.number, *constants))
-        return value
-
-    def view(self, value, shape):
-        """Return the same memory as another shape."""
-        return replace(value, shape=tuple(shape))
 
 
 class Plan:
@@ -104,17 +69,17 @@ class Plan:
 
     def run(self, arrays):
         """Return the output for inputs of the plan's shapes."""
-        y = np.empty(self.output.shape, self.output.dtype)
+        y = self.output.new_array()
         self._core.run(*arrays, y)
-        return y
+        return self.output.seen_as_shape(y)
 
     def trace(self, arrays):
         """Run step by step and return what every input and node gives, by name, as `Graph.run` does."""
-        copies = [np.empty(value.shape, value.dtype) for value in self._given_by_steps]
-        self._core.trace((*arrays, np.empty(self.output.shape, self.output.dtype)), tuple(copies))
+        copies = [value.new_array() for value in self._given_by_steps]
+        self._core.trace((*arrays, self.output.new_array()), tuple(copies))
         memory = dict(enumerate(arrays))
         memory |= {value.number: copy for value, copy in zip(self._given_by_steps, copies, strict=True)}
-        return {name: v.wrap(memory[v.number].reshape(v.shape)) for name, v in self.values.items()}
+        return {name: v.wrap(memory[v.number]) for name, v in self.values.items()}
 
 
 def make_plan(graph, shapes):

@@ -5,8 +5,6 @@ Shape letters: N examples, K input features, O output features.
 
 from __future__ import annotations
 
-from math import prod
-
 import numpy as np
 
 from ..functional import (
@@ -16,7 +14,6 @@ from ..functional import (
     matmul_f32,
     quantize,
     relu_backward,
-    requantization,
 )
 from .integer_layer import IntegerLayer
 from .layer import (
@@ -206,12 +203,8 @@ def _integer_forward(node, inputs, run):
 
 
 def _integer_step(node, inputs, steps):
-    (x,) = inputs
-    layer, is_relu = node.module, node.attributes.get("activation") == "relu"
-    rows, (outputs, _) = prod(x.shape[:-1]), layer.weight.shape
-    how = requantization(layer.out_qparams)
-    constants = rows, x.qparams, layer.packed._packed, layer.out_qparams, how, is_relu
-    return steps.add("linear", inputs, (*x.shape[:-1], outputs), layer.out_qparams, *constants)
+    layer = node.module
+    return steps.linear(*inputs, layer.packed, layer.out_qparams, node.attributes.get("activation"))
 
 
 #: Codes in; codes out, or float32 where the layer has no output `QParams`.

@@ -28,9 +28,7 @@ def _relu_backward(node, dy, saved, need_input):
 
 def _relu_step(node, inputs, steps):
     (x,) = inputs
-    if x.qparams is None:
-        return None
-    return steps.add("floor_codes", inputs, x.shape, x.qparams, int(x.qparams.zero_point), x.qparams.spec.signed)
+    return None if x.qparams is None else steps.clamp(x, "relu")
 
 
 RELU = register(

@@ -55,12 +55,12 @@ def _quantize_step(node, inputs, steps):
     (x,) = inputs
     qparams = node.out_qparams
     is_fast = PROFILES[qparams.profile].rounding != "textbook" and qparams.spec.axis is None
-    return steps.add("quantize", inputs, x.shape, qparams, qparams) if x.qparams is None and is_fast else None
+    return steps.quantize(x, qparams) if x.qparams is None and is_fast else None
 
 
 def _dequantize_step(node, inputs, steps):
     (x,) = inputs
-    return x if x.qparams is None else steps.add("dequantize", inputs, x.shape, None, x.qparams)
+    return x if x.qparams is None else steps.dequantize(x)
 
 
 #: A quantizer on an edge: observes, fake-quantizes with the straight-through gradient, or both.

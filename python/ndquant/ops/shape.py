@@ -50,7 +50,7 @@ def _reshape_shape(node, shapes):
 
 def _reshape_step(node, inputs, steps):
     (x,) = inputs
-    return steps.view(x, _reshaped(node, x))
+    return steps.reshape(x, _reshaped(node, x))
 
 
 #: The shape in its attributes is without the batch axis.

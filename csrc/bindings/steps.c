@@ -1,0 +1,291 @@
+/* A maker for each kind of step: every size is checked here, so that steps need not. */
+#include "steps.h"
+
+#include "codes.h"
+
+static size_t bytes_of(const ndq_step_maker *m, size_t value)
+{
+    return m->value[value].bytes;
+}
+
+static int check_bytes(const ndq_step_maker *m, size_t value, size_t bytes)
+{
+    if (bytes_of(m, value) == bytes)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "step %zu (%s): value %zu has %zu bytes, expected %zu", m->number, m->kind, value,
+                 bytes_of(m, value), bytes);
+    return -1;
+}
+
+/* The steps compute in float32 with one scale. */
+static int check_params(const ndq_params_object *params)
+{
+    if (ndq_check_per_tensor(params, "qparams") < 0)
+        return -1;
+    if (ndq_is_f32(ndq_arithmetic_of(&params->params, true)))
+        return 0;
+    PyErr_SetString(PyExc_ValueError, "qparams: a plan has no step for the rounding of this profile");
+    return -1;
+}
+
+/* quantize, dequantize: (qparams). One float32 stands beside each code. */
+static int make_elementwise(ndq_step_maker *m, bool to_codes)
+{
+    PyObject *qparams;
+    if (!PyArg_ParseTuple(m->constants, "O", &qparams))
+        return -1;
+    ndq_params_object *params = ndq_params_of(m->module, qparams);
+    if (!params || PyList_Append(m->kept, (PyObject *)params) < 0) {
+        Py_XDECREF((PyObject *)params);
+        return -1;
+    }
+    Py_DECREF((PyObject *)params);
+    const size_t codes = to_codes ? m->step->out : m->step->in[0], n = bytes_of(m, codes);
+    m->step->work.elementwise = (ndq_elementwise){
+        .params = &params->params,
+        .arithmetic = ndq_arithmetic_of(&params->params, true),
+        .geometry = {.channels = 1, .inner = n},
+        .n = n,
+        .codes = params->params.codes,
+    };
+    m->step->run = to_codes ? ndq_step_quantize : ndq_step_dequantize;
+    return check_params(params) < 0 ? -1 : check_bytes(m, to_codes ? m->step->in[0] : m->step->out, n * sizeof(float));
+}
+
+static int make_quantize(ndq_step_maker *m)
+{
+    return make_elementwise(m, true);
+}
+
+static int make_dequantize(ndq_step_maker *m)
+{
+    return make_elementwise(m, false);
+}
+
+/* linear: (rows, x_qparams, packed, out_qparams, requantization, relu), as of linear_integer. */
+static int make_linear(ndq_step_maker *m)
+{
+    ndq_linear_arguments arguments;
+    ndq_gemm_call *call = &m->step->work.gemm;
+    Py_ssize_t rows;
+    int relu;
+    if (!PyArg_ParseTuple(m->constants, "nOOOOp", &rows, &arguments.x_qparams, &arguments.packed,
+                          &arguments.out_qparams, &arguments.requantization, &relu))
+        return -1;
+    arguments.relu = relu;
+    if (rows < 0) {
+        PyErr_Format(PyExc_ValueError, "step %zu (linear): rows must not be negative, got %zd", m->number, rows);
+        return -1;
+    }
+    if (ndq_linear_constants(m->module, &arguments, call) < 0 ||
+        PyList_Append(m->kept, arguments.packed) < 0)
+        return -1;
+    size_t in, out;
+    if (__builtin_mul_overflow((size_t)rows, call->w->K, &in) ||
+        __builtin_mul_overflow((size_t)rows, call->w->N * (call->output == NDQ_GEMM_CODES ? 1 : 4), &out)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    call->M = (size_t)rows;
+    call->a_stride = (ptrdiff_t)call->w->K;
+    m->step->run = ndq_step_linear;
+    return check_bytes(m, m->step->in[0], in) < 0 ? -1 : check_bytes(m, m->step->out, out);
+}
+
+/* Strides of contiguous images of C channels, with the channels last or first; the size of the array, or SIZE_MAX if it
+ * passes the range of size_t. */
+typedef struct {
+    size_t n, c, y, x;
+} image_strides;
+
+static size_t lay_out_images(size_t N, size_t C, size_t H, size_t W, size_t size, bool channels_last, image_strides *s)
+{
+    size_t pixels, values, image, bytes;
+    *s = (image_strides){0, 0, 0, 0};
+    if (__builtin_mul_overflow(H, W, &pixels) || __builtin_mul_overflow(pixels, C, &values) ||
+        __builtin_mul_overflow(values, size, &image) || __builtin_mul_overflow(image, N, &bytes))
+        return SIZE_MAX;
+    *s = channels_last ? (image_strides){image, size, W * C * size, C * size}
+                       : (image_strides){image, pixels * size, W * size, size};
+    return bytes;
+}
+
+/* conv2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams, sizes, requantization,
+ * relu), as of conv2d_requantized. */
+static int make_conv2d(ndq_step_maker *m)
+{
+    ndq_linear_arguments arguments;
+    ndq_conv_call *call = &m->step->work.conv;
+    PyObject *sizes;
+    Py_ssize_t N, H, W;
+    int last_in, last_out, relu;
+    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOOp", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
+                          &arguments.packed, &arguments.out_qparams, &sizes, &arguments.requantization, &relu))
+        return -1;
+    arguments.relu = relu;
+    if (N < 0 || H < 0 || W < 0) {
+        PyErr_Format(PyExc_ValueError, "step %zu (conv2d): sizes must not be negative, got %zd, %zd, %zd", m->number, N,
+                     H, W);
+        return -1;
+    }
+    if (ndq_conv_constants(m->module, &arguments, sizes, H, W, call) < 0 ||
+        PyList_Append(m->kept, arguments.packed) < 0)
+        return -1;
+    const ndq_conv_weights *w = call->w;
+    const size_t size = call->product.output == NDQ_GEMM_CODES ? 1 : sizeof(float);
+    image_strides in, out;
+    const size_t in_bytes = lay_out_images((size_t)N, w->C * w->groups, (size_t)H, (size_t)W, 1, last_in, &in);
+    const size_t out_bytes = lay_out_images((size_t)N, w->O, call->y.out, call->x.out, size, last_out, &out);
+    if (check_bytes(m, m->step->in[0], in_bytes) < 0 || check_bytes(m, m->step->out, out_bytes) < 0)
+        return -1;
+    call->N = (size_t)N;
+    call->in_n = (ptrdiff_t)in.n;
+    call->in_c = (ptrdiff_t)in.c;
+    call->in_y = (ptrdiff_t)in.y;
+    call->in_x = (ptrdiff_t)in.x;
+    call->out_n = out.n;
+    call->out_c = out.c;
+    call->out_y = out.y;
+    call->out_x = out.x;
+    m->step->run = ndq_step_conv2d;
+    return 0;
+}
+
+/* clamp: (lowest code, highest code, signed). */
+static int make_clamp(ndq_step_maker *m)
+{
+    int lowest, highest, is_signed;
+    if (!PyArg_ParseTuple(m->constants, "iip", &lowest, &highest, &is_signed))
+        return -1;
+    const uint8_t flip = is_signed ? 0x80 : 0;
+    const size_t n = bytes_of(m, m->step->out);
+    m->step->work.clamp = (ndq_clamp_codes){n, flip, (uint8_t)lowest ^ flip, (uint8_t)highest ^ flip};
+    m->step->run = ndq_step_clamp;
+    return check_bytes(m, m->step->in[0], n);
+}
+
+/* add, multiply: (a_qparams, b_qparams, out_qparams, relu). */
+static int make_combine(ndq_step_maker *m, bool multiply)
+{
+    PyObject *a, *b, *out;
+    int relu, type;
+    ndq_two_codes *call = &m->step->work.two_codes;
+    if (!PyArg_ParseTuple(m->constants, "OOOp", &a, &b, &out, &relu) ||
+        ndq_take_operand(m->module, a, "a_qparams", &call->operands.a, &type) < 0 ||
+        ndq_take_operand(m->module, b, "b_qparams", &call->operands.b, &type) < 0 ||
+        ndq_take_result(m->module, out, relu, &call->result, &type) < 0)
+        return -1;
+    call->multiply = multiply;
+    call->n = bytes_of(m, m->step->out);
+    m->step->run = ndq_step_combine;
+    return check_bytes(m, m->step->in[0], call->n) < 0 ? -1 : check_bytes(m, m->step->in[1], call->n);
+}
+
+static int make_add(ndq_step_maker *m)
+{
+    return make_combine(m, false);
+}
+
+static int make_multiply(ndq_step_maker *m)
+{
+    return make_combine(m, true);
+}
+
+/* int32 numbers in `rows` rows, in memory that nobody else can write to; a borrowed reference. */
+static PyArrayObject *keep_indices(ndq_step_maker *m, PyObject *object, const char *name, npy_intp rows)
+{
+    PyArrayObject *indices = ndq_take_indices(object, name, rows);
+    PyObject *copy = indices ? PyArray_NewCopy(indices, NPY_CORDER) : NULL;
+    const int status = copy ? PyList_Append(m->kept, copy) : -1;
+    ndq_release(indices);
+    Py_XDECREF(copy);
+    return status < 0 ? NULL : (PyArrayObject *)copy;
+}
+
+/* The fields that say where images of codes are: (images, channels, rows, columns), channels last in, last out. */
+static int place_images(const ndq_step_maker *m, const Py_ssize_t *sizes, bool last_in, bool last_out, ndq_pool *call)
+{
+    image_strides in, out;
+    for (int i = 0; i < 4; i++)
+        if (sizes[i] < 0) {
+            PyErr_Format(PyExc_ValueError, "step %zu (%s): sizes must not be negative, got %zd", m->number, m->kind,
+                         sizes[i]);
+            return -1;
+        }
+    const size_t N = (size_t)sizes[0], C = (size_t)sizes[1];
+    if (check_bytes(m, m->step->in[0], lay_out_images(N, C, (size_t)sizes[2], (size_t)sizes[3], 1, last_in, &in)) < 0 ||
+        check_bytes(m, m->step->out, lay_out_images(N, C, call->y.out, call->x.out, 1, last_out, &out)) < 0)
+        return -1;
+    call->N = N;
+    call->C = C;
+    call->in_n = (ptrdiff_t)in.n;
+    call->in_c = (ptrdiff_t)in.c;
+    call->in_y = (ptrdiff_t)in.y;
+    call->in_x = (ptrdiff_t)in.x;
+    call->out_n = out.n;
+    call->out_c = out.c;
+    call->out_y = out.y;
+    call->out_x = out.x;
+    return 0;
+}
+
+/* pool: ((images, channels, rows, columns), channels last in, channels last out, windows along y, along x, steps,
+ * signed, qparams, out_qparams), as of pool_codes. */
+static int make_pool(ndq_step_maker *m)
+{
+    Py_ssize_t sizes[4], step_y, step_x;
+    int last_in, last_out, is_signed, type;
+    npy_intp height, width;
+    PyObject *rows_arg, *columns_arg, *qparams, *out_qparams;
+    PyArrayObject *rows, *columns;
+    ndq_pool *call = &m->step->work.pool;
+    if (!PyArg_ParseTuple(m->constants, "(nnnn)ppOO(nn)pOO", &sizes[0], &sizes[1], &sizes[2], &sizes[3], &last_in,
+                          &last_out, &rows_arg, &columns_arg, &step_y, &step_x, &is_signed, &qparams, &out_qparams))
+        return -1;
+    call->average = out_qparams != Py_None;
+    call->operand.flip = is_signed ? 0x80 : 0;
+    if ((call->average && (ndq_take_operand(m->module, qparams, "qparams", &call->operand, &type) < 0 ||
+                           ndq_take_result(m->module, out_qparams, false, &call->result, &type) < 0)) ||
+        !(rows = keep_indices(m, rows_arg, "rows", 3)) || !(columns = keep_indices(m, columns_arg, "columns", 3)) ||
+        ndq_take_windows(rows, "rows", sizes[2], step_y, &call->y, &height) < 0 ||
+        ndq_take_windows(columns, "columns", sizes[3], step_x, &call->x, &width) < 0 ||
+        ndq_check_window_sum(height, width) < 0)
+        return -1;
+    m->step->run = ndq_step_pool;
+    return place_images(m, sizes, last_in, last_out, call);
+}
+
+/* transpose: (matrices, rows, columns, bytes of an element). */
+static int make_transpose(ndq_step_maker *m)
+{
+    Py_ssize_t count, rows, columns, size;
+    size_t bytes;
+    if (!PyArg_ParseTuple(m->constants, "nnnn", &count, &rows, &columns, &size))
+        return -1;
+    if (count < 0 || rows < 0 || columns < 0 || (size != 1 && size != 4)) {
+        PyErr_Format(PyExc_ValueError,
+                     "step %zu (transpose): expected sizes of 0 or more and elements of 1 or 4 bytes, got %zd x %zd x %zd "
+                     "of %zd",
+                     m->number, count, rows, columns, size);
+        return -1;
+    }
+    image_strides unused;
+    bytes = lay_out_images((size_t)count, (size_t)columns, (size_t)rows, 1, (size_t)size, true, &unused);
+    m->step->work.transposition = (ndq_transposition){(size_t)count, (size_t)rows, (size_t)columns, (size_t)size};
+    m->step->run = ndq_step_transpose;
+    return check_bytes(m, m->step->in[0], bytes) < 0 ? -1 : check_bytes(m, m->step->out, bytes);
+}
+
+static const ndq_step_kind kinds[] = {
+    {"quantize", 1, make_quantize}, {"dequantize", 1, make_dequantize}, {"linear", 1, make_linear},
+    {"conv2d", 1, make_conv2d},     {"clamp", 1, make_clamp},           {"add", 2, make_add},
+    {"multiply", 2, make_multiply}, {"pool", 1, make_pool},             {"transpose", 1, make_transpose},
+};
+
+const ndq_step_kind *ndq_find_step_kind(PyObject *name)
+{
+    for (size_t k = 0; k < sizeof(kinds) / sizeof(kinds[0]); k++)
+        if (PyUnicode_CompareWithASCIIString(name, kinds[k].name) == 0)
+            return &kinds[k];
+    return NULL;
+}

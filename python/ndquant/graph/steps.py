@@ -1,0 +1,205 @@
+"""The steps of a plan, as ops append them, and the values between them. `graph.plan` says how an op does that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+
+from ..convolution import pair
+from ..functional import is_relu, requantization
+from ..integer import even_windows, pool_windows
+from ..layout import to_channels_first
+from ..ops import Codes
+from ..ops.pool import output_length
+from ..qparams import QParams
+
+_FLOAT32 = np.dtype(np.float32)
+
+
+@dataclass(frozen=True)
+class Value:
+    """An array between steps: codes with their `QParams`, or float32.
+
+    Attributes
+    ----------
+    number : int
+        Of the memory, which several values may share.
+    shape : tuple of int
+        As the graph has it: (N, C, H, W) for images, however they lie in memory.
+    dtype : dtype
+    qparams : QParams or None
+        None: floats.
+    channels_last : bool
+        The memory holds (N, H, W, C), and `shape` is (N, C, H, W).
+    """
+
+    number: int
+    shape: tuple
+    dtype: np.dtype
+    qparams: QParams | None = None
+    channels_last: bool = False
+
+    @property
+    def nbytes(self):
+        """Size in bytes."""
+        return prod(self.shape) * self.dtype.itemsize
+
+    @property
+    def memory_shape(self):
+        """Lengths of the axes in the order in which they lie in memory."""
+        if not self.channels_last:
+            return self.shape
+        images, channels, rows, columns = self.shape
+        return images, rows, columns, channels
+
+    def new_array(self):
+        """Return an array for the memory of this value."""
+        return np.empty(self.memory_shape, self.dtype)
+
+    def seen_as_shape(self, array):
+        """Return an array of this memory as a view of `shape`."""
+        array = array.reshape(self.memory_shape)
+        return to_channels_first(array) if self.channels_last else array
+
+    def wrap(self, array):
+        """Return what an edge of a graph carries."""
+        array = self.seen_as_shape(array)
+        return array if self.qparams is None else Codes(array, self.qparams)
+
+
+class Steps:
+    """The list to which each node appends. Methods but `new` and `append` append what they are named after.
+
+    They return its output.
+    Codes have at most 8 bits and `QParams` per tensor. Where arguments have the names of a function of `integer` or
+    `convolution`, they mean the same, and the step computes the same bits.
+    """
+
+    def __init__(self):
+        self.values: list[Value] = []
+        self.steps: list[tuple] = []
+
+    def new(self, shape, qparams=None, channels_last=False):
+        """Return a new value: codes of `qparams`, or float32."""
+        dtype = _FLOAT32 if qparams is None else qparams.spec.dtype
+        self.values.append(Value(len(self.values), tuple(shape), dtype, qparams, channels_last))
+        return self.values[-1]
+
+    def append(self, kind, inputs, output, *constants):
+        """Append a step and return its output, a new value; `constants` are what the core asks for of this kind."""
+        self.steps.append((kind, tuple(x.number for x in inputs), output.number, *constants))
+        return output
+
+    # ---- layout
+
+    def reshape(self, x, shape):
+        """Return the same elements in another shape: the same memory, if they lie there in the order of `x.shape`."""
+        if tuple(shape) == x.shape:
+            return x
+        return replace(self.channels_first(x), shape=tuple(shape))
+
+    def channels_first(self, x):
+        """Return `x` with its elements in the order of its shape."""
+        return self._transpose(x, False) if x.channels_last else x
+
+    def channels_last(self, x):
+        """Return images with their channels last in memory."""
+        return x if x.channels_last else self._transpose(x, True)
+
+    def _transpose(self, x, channels_last):
+        images, channels, rows, columns = x.shape
+        matrix = (channels, rows * columns) if channels_last else (rows * columns, channels)
+        if 1 in matrix:  # either order is the same
+            return replace(x, channels_last=channels_last)
+        y = self.new(x.shape, x.qparams, channels_last)
+        return self.append("transpose", [x], y, images, *matrix, x.dtype.itemsize)
+
+    # ---- between floats and codes
+
+    def quantize(self, x, qparams):
+        """Return the codes of floats."""
+        return self.append("quantize", [x], self.new(x.shape, qparams, x.channels_last), qparams)
+
+    def dequantize(self, x):
+        """Return what codes stand for."""
+        return self.append("dequantize", [x], self.new(x.shape, None, x.channels_last), x.qparams)
+
+    # ---- layers with weights
+
+    def linear(self, x, weight, out_qparams=None, activation=None):
+        """Fully connected layer on the last axis; without `out_qparams` the result is float32."""
+        x = self.channels_first(x)
+        y = self.new((*x.shape[:-1], weight.shape[0]), out_qparams)
+        how = requantization(out_qparams)
+        constants = prod(x.shape[:-1]), x.qparams, weight._packed, out_qparams, how, is_relu(activation)
+        return self.append("linear", [x], y, *constants)
+
+    def conv2d(self, x, weight, out_qparams=None, stride=1, padding=0, dilation=1, groups=1, activation=None):
+        """Convolutional layer; without `out_qparams` the result is float32."""
+        steps = pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
+        images, _, *lengths = x.shape
+        axes = zip(lengths, weight.shape[2:], *steps, strict=True)
+        y = self.new((images, weight.shape[0], *(output_length(*axis) for axis in axes)), out_qparams, True)
+        packed, how = weight._of_conv(groups, merged=steps[2][1] == 1), requantization(out_qparams)
+        layers = x.qparams, packed, out_qparams, steps, how, is_relu(activation)
+        return self.append("conv2d", [x], y, images, *lengths, x.channels_last, True, *layers)
+
+    # ---- elementwise
+
+    def clamp(self, x, activation):
+        """Apply an activation, ``"relu"``, to codes, which keep their `QParams`."""
+        qparams, spec = x.qparams, x.qparams.spec
+        lowest = max(int(qparams.zero_point), spec.qmin) if is_relu(activation) else spec.qmin
+        y = self.new(x.shape, qparams, x.channels_last)
+        return self.append("clamp", [x], y, lowest, spec.qmax, spec.signed)
+
+    def add(self, a, b, out_qparams, activation=None):
+        """Add codes of one shape."""
+        return self._combine("add", a, b, out_qparams, activation)
+
+    def multiply(self, a, b, out_qparams, activation=None):
+        """Multiply codes of one shape."""
+        return self._combine("multiply", a, b, out_qparams, activation)
+
+    def _combine(self, kind, a, b, out_qparams, activation):
+        if a.shape != b.shape:
+            raise ValueError(f"{kind}: expected operands of one shape, got {a.shape} and {b.shape}")
+        if a.channels_last != b.channels_last:
+            a, b = self.channels_last(a), self.channels_last(b)
+        y = self.new(a.shape, out_qparams, a.channels_last)
+        return self.append(kind, [a, b], y, a.qparams, b.qparams, out_qparams, is_relu(activation))
+
+    # ---- images
+
+    def max_pool2d(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
+        """Largest code of each window; codes keep their `QParams`."""
+        kernel, taps = pair(kernel_size, "kernel_size"), pair(dilation, "dilation")
+        axes = self._axes(x, kernel, stride, padding)
+        windows = [pool_windows(*axis, step, ceil_mode) for axis, step in zip(axes, taps, strict=True)]
+        return self._pool(x, windows, taps, None)
+
+    def avg_pool2d(self, x, out_qparams, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
+        """Mean of each window."""
+        axes = self._axes(x, pair(kernel_size, "kernel_size"), stride, padding)
+        windows = [pool_windows(*axis, 1, ceil_mode, count_include_pad) for axis in axes]
+        return self._pool(x, windows, (1, 1), out_qparams)
+
+    def adaptive_avg_pool2d(self, x, out_qparams, output_size=1):
+        """Mean of windows that divide each axis evenly; 1 for the whole image, None for the axis as it is."""
+        sizes = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
+        windows = [even_windows(n, n if m is None else m) for n, m in zip(x.shape[2:], sizes, strict=True)]
+        return self._pool(x, windows, (1, 1), out_qparams)
+
+    @staticmethod
+    def _axes(x, kernel, stride, padding):
+        strides = pair(kernel if stride is None else stride, "stride")
+        return list(zip(x.shape[2:], kernel, strides, pair(padding, "padding"), strict=True))
+
+    def _pool(self, x, windows, taps, out_qparams):
+        images, channels, *_ = x.shape
+        shape = (images, channels, *(w.shape[1] for w in windows))
+        y = self.new(shape, out_qparams or x.qparams, True)
+        how = taps, x.qparams.spec.signed, x.qparams, out_qparams
+        return self.append("pool", [x], y, x.shape, x.channels_last, True, *windows, *how)

@@ -1,0 +1,184 @@
+"""Steps of a plan: each computes the bits of the function that it is named after, in either layout."""
+
+import numpy as np
+import pytest
+
+import ndquant as nq
+from ndquant import integer
+from ndquant.graph.plan import Plan
+from ndquant.graph.steps import Steps
+
+IN = nq.QParams(np.float32(0.037), 119, nq.QuantSpec(signed=False, symmetric=False))
+OTHER = nq.QParams(np.float32(0.052), -7, nq.QuantSpec(symmetric=False))
+OUT = nq.QParams(np.float32(0.061), 3, nq.QuantSpec(symmetric=False))
+NARROW = nq.QParams(np.float32(0.08), 7, nq.QuantSpec(bits=4, signed=False, symmetric=False))
+
+
+def floats(shape, rng=0):
+    return np.random.default_rng(rng).normal(0, 3, shape).astype(np.float32)
+
+
+def run(build, *arrays):
+    """Run the steps that `build` appends to values for these arrays."""
+    steps = Steps()
+    values = [steps.new(x.shape) for x in arrays]
+    output = build(steps, *values)
+    return Plan(steps, {"y": output}, len(arrays), output).run(arrays)
+
+
+def assert_same(given, expected):
+    assert given.dtype == expected.dtype and given.shape == expected.shape
+    np.testing.assert_array_equal(given, expected)
+
+
+def laid_out(steps, value, channels_last):
+    return steps.channels_last(value) if channels_last else value
+
+
+@pytest.mark.parametrize(
+    "shape", ((2, 5, 4, 3), (1, 16, 7, 9), (3, 1, 2, 2), (2, 4, 1, 1), (0, 3, 2, 2), (2, 8, 16, 8))
+)
+@pytest.mark.parametrize("has_codes", (False, True))
+def test_images_change_their_layout_and_back(shape, has_codes):
+    x = floats(shape)
+
+    def build(steps, value):
+        value = steps.quantize(value, IN) if has_codes else steps.dequantize(steps.quantize(value, IN))
+        last = steps.channels_last(value)
+        assert last.channels_last and last.shape == shape
+        return steps.channels_first(last)
+
+    codes = nq.quantize(x, IN)
+    assert_same(run(build, x), codes if has_codes else nq.dequantize(codes, IN, dtype=np.float32))
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+def test_an_output_with_its_channels_last_is_seen_as_n_c_h_w(channels_last):
+    x = floats((2, 3, 4, 5))
+    y = run(lambda steps, value: laid_out(steps, steps.quantize(value, IN), channels_last), x)
+    assert_same(y, nq.quantize(x, IN))
+    assert y.transpose(0, 2, 3, 1).flags.c_contiguous == channels_last
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+def test_flattening_gives_the_order_of_the_shape(channels_last):
+    x = floats((2, 3, 4, 5))
+    y = run(lambda steps, v: steps.reshape(laid_out(steps, steps.quantize(v, IN), channels_last), (2, 60)), x)
+    assert_same(y, nq.quantize(x, IN).reshape(2, 60))
+
+
+def test_flattening_one_pixel_is_a_view():
+    steps = Steps()
+    pooled = steps.adaptive_avg_pool2d(steps.quantize(steps.new((2, 3, 4, 5)), IN), OUT)
+    flat = steps.reshape(pooled, (2, 3))
+    assert pooled.channels_last and flat.number == pooled.number and flat.shape == (2, 3)
+
+
+@pytest.mark.parametrize("qparams", (IN, OUT, NARROW))
+def test_clamp(qparams):
+    x = floats((7, 9))
+    codes = nq.quantize(x, qparams)
+    expected = np.maximum(codes, codes.dtype.type(qparams.zero_point))
+    assert_same(run(lambda steps, v: steps.clamp(steps.quantize(v, qparams), "relu"), x), expected)
+
+
+@pytest.mark.parametrize("shape", ((5, 7), (2, 3, 5, 4), (1, 64, 16, 17)))
+@pytest.mark.parametrize("layouts", ((False, False), (False, True), (True, True)))
+@pytest.mark.parametrize("activation", (None, "relu"))
+@pytest.mark.parametrize("name", ("add", "multiply"))
+def test_two_values(backend, name, activation, layouts, shape):
+    x, y = floats(shape), floats(shape, 1)
+    lasts = layouts if len(shape) == 4 else (False, False)
+
+    def build(steps, *values):
+        a, b = (steps.quantize(v, qp) for v, qp in zip(values, (IN, OTHER), strict=True))
+        a, b = (laid_out(steps, v, last) for v, last in zip((a, b), lasts, strict=True))
+        return getattr(steps, name)(a, b, OUT, activation)
+
+    expected = getattr(integer, name)(nq.quantize(x, IN), IN, nq.quantize(y, OTHER), OTHER, OUT, activation)
+    assert_same(run(build, x, y), expected)
+
+
+def test_two_values_of_different_shapes_are_refused():
+    steps = Steps()
+    a, b = (steps.quantize(steps.new(shape), IN) for shape in ((2, 3), (3, 2)))
+    with pytest.raises(ValueError, match=r"one shape, got \(2, 3\) and \(3, 2\)"):
+        steps.add(a, b, OUT)
+
+
+POOLS = (
+    {"kernel_size": 2},
+    {"kernel_size": (3, 2), "stride": (2, 1), "padding": 1},
+    {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True},
+)
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("window", (*POOLS, {"kernel_size": 2, "dilation": 2}))
+def test_max_pool(backend, window, channels_last):
+    x = floats((2, 5, 9, 8))
+    y = run(lambda steps, v: steps.max_pool2d(laid_out(steps, steps.quantize(v, OUT), channels_last), **window), x)
+    assert_same(y, integer.max_pool2d(nq.quantize(x, OUT), **window))
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("window", (*POOLS, {**POOLS[1], "count_include_pad": False}))
+def test_mean_pool(backend, window, channels_last):
+    x = floats((2, 5, 9, 8))
+    y = run(lambda steps, v: steps.avg_pool2d(laid_out(steps, steps.quantize(v, IN), channels_last), OUT, **window), x)
+    assert_same(y, integer.avg_pool2d(nq.quantize(x, IN), IN, OUT, **window))
+
+
+@pytest.mark.parametrize("size", (1, (2, 3), (None, 1)))
+def test_adaptive_mean_pool(backend, size):
+    x = floats((2, 5, 9, 8))
+    y = run(lambda steps, v: steps.adaptive_avg_pool2d(steps.quantize(v, IN), OUT, size), x)
+    whole = (9 if size == (None, 1) else size[0], size[1]) if isinstance(size, tuple) else size
+    assert_same(y, integer.adaptive_avg_pool2d(nq.quantize(x, IN), IN, OUT, whole))
+
+
+def packed(shape, rng=0, bias=True):
+    rng = np.random.default_rng(rng)
+    qparams = nq.QParams(rng.uniform(0.004, 0.02, shape[0]).astype(np.float32), 0, nq.QuantSpec(axis=0))
+    codes = rng.integers(-127, 128, shape).astype(np.int8)
+    return nq.PackedWeight(codes, qparams, rng.integers(-2000, 2000, shape[0]) if bias else None)
+
+
+CONVOLUTIONS = {
+    "3x3": ((6, 5, 3, 3), {"padding": 1}),
+    "1x1": ((20, 5, 1, 1), {}),
+    "1x1, stride 2": ((20, 5, 1, 1), {"stride": 2}),
+    "dilated": ((6, 5, 3, 2), {"dilation": (2, 3), "padding": (0, 1)}),
+    "5x5": ((17, 5, 5, 5), {"stride": (2, 1), "padding": 2}),
+    "groups": ((10, 1, 3, 3), {"groups": 5, "padding": 1}),
+    "depthwise": ((5, 1, 3, 3), {"groups": 5, "stride": 2, "padding": 1}),
+}
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("out_qparams", (None, OUT))
+@pytest.mark.parametrize("name", CONVOLUTIONS)
+def test_convolution(backend, name, out_qparams, channels_last):
+    shape, how = CONVOLUTIONS[name]
+    x, weight = floats((2, 5, 9, 8)), packed(shape)
+
+    def build(steps, value):
+        return steps.conv2d(laid_out(steps, steps.quantize(value, IN), channels_last), weight, out_qparams, **how)
+
+    assert_same(run(build, x), nq.conv2d_requantized(nq.quantize(x, IN), IN, weight, out_qparams, **how))
+
+
+def test_a_small_network_of_all_of_them(backend):
+    x, layers = floats((3, 3, 16, 15)), [packed(s, i) for i, s in enumerate(((8, 3, 3, 3), (8, 1, 3, 3), (10, 8)))]
+
+    def build(steps, value):
+        a = steps.conv2d(steps.quantize(value, IN), layers[0], OUT, stride=2, padding=1, activation="relu")
+        b = steps.conv2d(a, layers[1], OTHER, padding=1, groups=8)
+        c = steps.max_pool2d(steps.add(a, b, IN, "relu"), 2)
+        return steps.linear(steps.reshape(steps.adaptive_avg_pool2d(c, OUT), (3, 8)), layers[2])
+
+    a = nq.conv2d_requantized(nq.quantize(x, IN), IN, layers[0], OUT, 2, 1, activation="relu")
+    b = nq.conv2d_requantized(a, OUT, layers[1], OTHER, padding=1, groups=8)
+    c = integer.max_pool2d(integer.add(a, OUT, b, OTHER, IN, "relu"), 2)
+    pooled = integer.adaptive_avg_pool2d(c, IN, OUT, 1).reshape(3, 8)
+    assert_same(run(build, x), nq.linear_integer(pooled, OUT, layers[2]))
