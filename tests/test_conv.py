@@ -68,13 +68,13 @@ class ConvLayer:
         y = function(last, *scales, *arguments, float_bias=self.bias if floats else None, **more)
         return np.ascontiguousarray(y.transpose(0, 3, 1, 2))
 
-    def floats(self, relu=False):
-        return self._flat(reference.linear_f32, relu=relu)
+    def floats(self, activation=None):
+        return self._flat(reference.linear_f32, activation=activation)
 
-    def codes(self, out_qp, relu=False):
+    def codes(self, out_qp, activation=None):
         spec, requantize = out_qp.spec, REQUANTIZE[out_qp.profile]
         bounds = int(out_qp.zero_point), spec.qmin, spec.qmax
-        return self._flat(reference.linear_codes, out_qp.scale, *bounds, relu=relu, requantize=requantize)
+        return self._flat(reference.linear_codes, out_qp.scale, *bounds, activation=activation, requantize=requantize)
 
     def out_qparams(self, rng, spec, profile="default"):
         """A range that the outputs fill, so that few codes are clamped."""
@@ -113,11 +113,11 @@ def test_layers_match_their_twins(backend, rng, case, profile):
     for number in range(8):
         x_signed, w_signed, out_signed = (bool(number >> bit & 1) for bit in range(3))
         layer = ConvLayer(rng, case, x_signed, w_signed, profile, (8, 4)[number % 2], number != 3)
-        packed, layout, relu = layer.packed(), LAYOUTS[number % 3], number in (2, 5)
-        activation = "relu" if relu else None
+        packed, layout = layer.packed(), LAYOUTS[number % 3]
+        activation = {2: "relu", 4: "relu6", 5: "relu"}.get(number)
         out_qp = layer.out_qparams(rng, S8 if out_signed else U8, profile)
-        assert_same_bits(layer.run(packed, layout=layout, activation=activation), layer.floats(relu))
-        assert_same_bits(layer.run(packed, out_qp, layout=layout, activation=activation), layer.codes(out_qp, relu))
+        assert_same_bits(layer.run(packed, layout=layout, activation=activation), layer.floats(activation))
+        assert_same_bits(layer.run(packed, out_qp, layout=layout, activation=activation), layer.codes(out_qp, activation))
 
 
 def draw_case(draw):
@@ -306,7 +306,7 @@ MATRIX = nq.PackedWeight(W[:, :, 0, 0], W_QP)
         ((X, X_QP, MATRIX), {}, ValueError, r"weight: expected 4 dimensions, got shape \(4, 6\)"),
         ((X, 0.5, PACKED), {}, TypeError, "x_qparams: expected a QParams, got float"),
         ((X, X_QP, PACKED, U8), {}, TypeError, "out_qparams: expected a QParams, got QuantSpec"),
-        ((X, X_QP, PACKED), {"activation": "gelu"}, ValueError, "activation: must be None or 'relu', got 'gelu'"),
+        ((X, X_QP, PACKED), {"activation": "gelu"}, ValueError, "activation: must be None, 'relu' or 'relu6', got 'gelu'"),
         ((X, X_QP, PACKED), {"stride": 0}, ValueError, "stride: must be at least 1, got 0"),
         ((X, X_QP, PACKED), {"stride": (1, 2, 3)}, TypeError, "stride: expected an int or two of them, got .1, 2, 3."),
         ((X, X_QP, PACKED), {"padding": 1.5}, TypeError, "padding: expected an int or two of them, got 1.5"),

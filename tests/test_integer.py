@@ -60,8 +60,9 @@ def test_two_arrays(backend, rng, function, twin, exactly):
         found = function(a, a_qp, b, b_qp, out_qp)
         assert_same_bits(found, twin(*operand(a, a_qp), *operand(b, b_qp), constants(out_qp)))
         worst = max(worst, steps_from(found, exactly(exact(a, a_qp), exact(b, b_qp)), out_qp))
-        found = function(a, a_qp, b, b_qp, out_qp, "relu")
-        assert_same_bits(found, twin(*operand(a, a_qp), *operand(b, b_qp), constants(out_qp), relu=True))
+        for activation in ("relu", "relu6"):
+            found = function(a, a_qp, b, b_qp, out_qp, activation)
+            assert_same_bits(found, twin(*operand(a, a_qp), *operand(b, b_qp), constants(out_qp), activation))
     assert 0.4 < worst <= 0.501
 
 
@@ -268,7 +269,7 @@ WINDOWS = np.int32([[0], [4], [4]])
         (integer.add, (Q.view(np.int8), QP, Q, QP, QP), TypeError, "a: expected codes of its QParams, uint8, got"),
         (integer.add, (Q, QP, Q[0], QP, QP), ValueError, r"b: shape must be \(1, 2, 4, 4\), got \(2, 4, 4\)"),
         (integer.add, (Q, PER_CHANNEL, Q, QP, QP), ValueError, "a_qparams: must be per tensor"),
-        (integer.add, (Q, QP, Q, QP, QP, "gelu"), ValueError, "activation: must be None or 'relu'"),
+        (integer.add, (Q, QP, Q, QP, QP, "gelu"), ValueError, "activation: must be None, 'relu' or 'relu6'"),
         (
             integer.multiply,
             (Q, QP, Q, QP, nq.QParams(0.5, 3, U8, profile="textbook")),

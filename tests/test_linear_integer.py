@@ -48,14 +48,14 @@ class Layer:
     def float_bias(self):
         return self.bias if self.bias is not None and self.bias.dtype == np.float32 else None
 
-    def floats(self, relu=False):
-        return reference.linear_f32(self.sums(), *self.scales, self.float_bias(), relu)
+    def floats(self, activation=None):
+        return reference.linear_f32(self.sums(), *self.scales, self.float_bias(), activation)
 
-    def codes(self, out_qp, relu=False):
+    def codes(self, out_qp, activation=None):
         spec = out_qp.spec
         return reference.linear_codes(
             self.sums(), *self.scales, out_qp.scale, int(out_qp.zero_point), spec.qmin, spec.qmax, self.float_bias(),
-            relu, REQUANTIZE[out_qp.profile],
+            activation, REQUANTIZE[out_qp.profile],
         )
 
     def out_qparams(self, rng, spec, profile):
@@ -88,12 +88,11 @@ def test_outputs_match_their_twins(backend, rng, shape, profile):
         layer = Layer(rng, shape, x_signed, w_signed, profile, BITS[number % 2], number != 3, number != 4)
         packed = layer.packed(LAYOUTS[number % len(LAYOUTS)])
         out_qp = layer.out_qparams(rng, S8 if out_signed else U8, profile)
-        for activation in (None, "relu"):
-            relu = activation == "relu"
+        for activation in (None, "relu", "relu6"):
             found = nq.linear_integer(layer.x, layer.x_qp, packed, activation=activation)
-            assert_same_bits(found, layer.floats(relu))
+            assert_same_bits(found, layer.floats(activation))
             found = nq.linear_integer(layer.x, layer.x_qp, packed, out_qp, activation)
-            assert_same_bits(found, layer.codes(out_qp, relu))
+            assert_same_bits(found, layer.codes(out_qp, activation))
 
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
@@ -108,11 +107,11 @@ def test_any_layer(backend_name, data):
     layer = Layer(rng, shape, *signs, profiles[0], draw(st.integers(2, 8)), draw(st.booleans()), draw(st.booleans()))
     spec = nq.QuantSpec(draw(st.integers(2, 8)), draw(st.booleans()), symmetric=False)
     out_qp = layer.out_qparams(rng, spec, profiles[1])
-    relu = draw(st.booleans())
+    activation = draw(st.sampled_from((None, "relu", "relu6")))
     with nq.backend(backend_name):
         packed = layer.packed(draw(st.sampled_from(LAYOUTS)))
-        found = nq.linear_integer(layer.x, layer.x_qp, packed, out_qp, "relu" if relu else None)
-    assert_same_bits(found, layer.codes(out_qp, relu))
+        found = nq.linear_integer(layer.x, layer.x_qp, packed, out_qp, activation)
+    assert_same_bits(found, layer.codes(out_qp, activation))
 
 
 @pytest.mark.parametrize("zero_point", ZERO_POINTS)
@@ -221,7 +220,7 @@ PACKED = nq.PackedWeight(W, W_QP)
         ((X, 0.5, PACKED), TypeError, "x_qparams: expected a QParams, got float"),
         ((X, X_QP, W), TypeError, "weight: expected a PackedWeight, got ndarray"),
         ((X, X_QP, PACKED, U8), TypeError, "out_qparams: expected a QParams, got QuantSpec"),
-        ((X, X_QP, PACKED, None, "gelu"), ValueError, "activation: must be None or 'relu', got 'gelu'"),
+        ((X, X_QP, PACKED, None, "gelu"), ValueError, "activation: must be None, 'relu' or 'relu6', got 'gelu'"),
         ((X, X_QP, PACKED, X_QP, None, np.zeros((2, 4), np.int8)), ValueError, "out: dtype must be uint8, got int8"),
         ((X, X_QP, PACKED, None, None, np.zeros((2, 4))), ValueError, "out: dtype must be float32"),
         ((X, X_QP, PACKED, X_QP, None, np.zeros((4, 2), np.uint8)), ValueError, r"out: shape must be \(2, 4\)"),

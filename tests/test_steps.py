@@ -75,16 +75,16 @@ def test_flattening_one_pixel_is_a_view():
 
 
 @pytest.mark.parametrize("qparams", (IN, OUT, NARROW))
-def test_clamp(qparams):
-    x = floats((7, 9))
-    codes = nq.quantize(x, qparams)
-    expected = np.maximum(codes, codes.dtype.type(qparams.zero_point))
-    assert_same(run(lambda steps, v: steps.clamp(steps.quantize(v, qparams), "relu"), x), expected)
+@pytest.mark.parametrize("activation, highest", (("relu", np.inf), ("relu6", 6)))
+def test_clamp(qparams, activation, highest):
+    x = 3 * floats((7, 9))
+    y = run(lambda steps, v: steps.clamp(steps.quantize(v, qparams), activation), x)
+    assert_same(y, nq.quantize(np.clip(x, 0, highest), qparams))
 
 
 @pytest.mark.parametrize("shape", ((5, 7), (2, 3, 5, 4), (1, 64, 16, 17)))
 @pytest.mark.parametrize("layouts", ((False, False), (False, True), (True, True)))
-@pytest.mark.parametrize("activation", (None, "relu"))
+@pytest.mark.parametrize("activation", (None, "relu", "relu6"))
 @pytest.mark.parametrize("name", ("add", "multiply"))
 def test_two_values(backend, name, activation, layouts, shape):
     x, y = floats(shape), floats(shape, 1)

@@ -174,8 +174,11 @@ int ndq_check_per_tensor(const ndq_params_object *params, const char *name);
 typedef struct {
     PyObject *x_qparams, *packed, *out_qparams; /* out_qparams: None for float32 */
     PyObject *requantization; /* the number of one */
-    bool relu;
+    PyObject *activation;     /* likewise */
 } ndq_linear_arguments;
+
+/* The one of that number. */
+int ndq_take_activation(PyObject *number, ndq_activation *activation);
 
 /* The scales, signs and output stage of a call; `packed` is not looked at. */
 int ndq_product_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call);

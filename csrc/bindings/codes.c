@@ -30,12 +30,12 @@ int ndq_take_operand(PyObject *module, PyObject *qparams, const char *name, ndq_
     return 0;
 }
 
-int ndq_take_result(PyObject *module, PyObject *qparams, bool relu, ndq_byte_result *result, int *type)
+int ndq_take_result(PyObject *module, PyObject *qparams, ndq_activation activation, ndq_byte_result *result, int *type)
 {
     ndq_params_object *params = take_params(module, qparams, "out_qparams");
     if (!params)
         return -1;
-    *result = ndq_byte_result_of(&params->params, relu);
+    *result = ndq_byte_result_of(&params->params, activation);
     *type = params->params.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
     Py_DECREF((PyObject *)params);
     return 0;
@@ -75,17 +75,19 @@ static uint8_t flip_of(PyArrayObject *codes)
 
 /* ---- Elementwise ---- */
 
-/* combine_codes(a, a_qparams, b, b_qparams, out_qparams, multiply, relu, out) */
+/* combine_codes(a, a_qparams, b, b_qparams, out_qparams, multiply, activation, out) */
 static PyObject *py_combine_codes(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *a = NULL, *b = NULL, *first = NULL, *second = NULL, *out = NULL;
     PyObject *result = NULL;
     int a_type, b_type, type;
+    ndq_activation activation;
     ndq_two_codes call = {.kernels = ndq_kernels_in_use()};
     if (ndq_check_count("combine_codes", count, 8) < 0 ||
         ndq_take_operand(module, args[1], "a_qparams", &call.operands.a, &a_type) < 0 ||
         ndq_take_operand(module, args[3], "b_qparams", &call.operands.b, &b_type) < 0 ||
-        ndq_take_result(module, args[4], args[6] == Py_True, &call.result, &type) < 0 ||
+        ndq_take_activation(args[6], &activation) < 0 ||
+        ndq_take_result(module, args[4], activation, &call.result, &type) < 0 ||
         !(a = take_bytes(args[0], "a", a_type)) || !(b = take_bytes(args[2], "b", b_type)) ||
         ndq_check_same_shape(b, "b", a, "a") < 0 ||
         !(out = take_like(args[7], a, type, ndq_is_channels_last(a))))
@@ -241,7 +243,7 @@ static PyObject *py_pool_codes(PyObject *module, PyObject *args)
         goto exit;
     type = PyArray_TYPE(q);
     call.operand.flip = flip_of(q);
-    if (call.average && ndq_take_result(module, out_qparams, false, &call.result, &type) < 0)
+    if (call.average && ndq_take_result(module, out_qparams, NDQ_NO_ACTIVATION, &call.result, &type) < 0)
         goto exit;
     if (!(rows = ndq_take_indices(rows_arg, "rows", 3)) || !(columns = ndq_take_indices(columns_arg, "columns", 3)) ||
         ndq_take_windows(rows, "rows", PyArray_DIM(q, 2), step_y, &call.y, &height) < 0 ||
@@ -340,7 +342,7 @@ static PyObject *py_softmax_codes(PyObject *module, PyObject *const *args, Py_ss
     ndq_status status;
     ndq_softmax call = {.kernels = ndq_kernels_in_use()};
     if (ndq_check_count("softmax_codes", count, 4) < 0 ||
-        ndq_take_result(module, args[2], false, &call.result, &type) < 0 ||
+        ndq_take_result(module, args[2], NDQ_NO_ACTIVATION, &call.result, &type) < 0 ||
         !(q = take_rows(args[0], &call.rows, &call.length)) || !(given = ndq_integer_array(args[1], "exponential")) ||
         !(table = ndq_contiguous(given, NPY_UINT32)) || ndq_check_shape(table, "exponential", 1, &entries) < 0 ||
         !(out = take_rows_output(args[3], q, type)))
@@ -384,7 +386,7 @@ static PyObject *py_layer_norm_codes(PyObject *module, PyObject *const *args, Py
     double eps;
     ndq_layer_norm call = {.kernels = ndq_kernels_in_use()};
     if (ndq_check_count("layer_norm_codes", count, 6) < 0 || ndq_number(args[3], "eps", &eps) < 0 ||
-        ndq_take_result(module, args[4], false, &call.result, &type) < 0 ||
+        ndq_take_result(module, args[4], NDQ_NO_ACTIVATION, &call.result, &type) < 0 ||
         !(q = take_rows(args[0], &call.rows, &call.length)) || !(gain = take_floats(args[1], "gain", call.length)) ||
         !(offset = take_floats(args[2], "offset", call.length)) || !(out = take_rows_output(args[5], q, type)))
         goto exit;
@@ -414,7 +416,7 @@ exit:
     {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, #name signature "\n--\n\n" doc}
 
 PyMethodDef ndq_codes_methods[] = {
-    FAST(combine_codes, "(a, a_qparams, b, b_qparams, out_qparams, multiply, relu, out, /)",
+    FAST(combine_codes, "(a, a_qparams, b, b_qparams, out_qparams, multiply, activation, out, /)",
          "Codes of the sum or the product of two arrays of codes."),
     FAST(lookup_codes, "(q, table, out, /)", "table[code - lowest code] for each code."),
     {"pool_codes", py_pool_codes, METH_VARARGS,

@@ -12,7 +12,7 @@
 int ndq_take_operand(PyObject *module, PyObject *qparams, const char *name, ndq_byte_operand *operand, int *type);
 
 /* How codes of the "out_qparams" are made, likewise. */
-int ndq_take_result(PyObject *module, PyObject *qparams, bool relu, ndq_byte_result *result, int *type);
+int ndq_take_result(PyObject *module, PyObject *qparams, ndq_activation activation, ndq_byte_result *result, int *type);
 
 /* `rows` rows of contiguous int32: begin, end and count of windows, or indices alone. */
 PyArrayObject *ndq_take_indices(PyObject *object, const char *name, npy_intp rows);

@@ -231,7 +231,7 @@ int ndq_conv_constants(PyObject *module, const ndq_linear_arguments *given, PyOb
     return check_overflow(w, call->product.a_signed, call->product.za);
 }
 
-/* conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, requantization, relu, out) */
+/* conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, requantization, activation, out) */
 static PyObject *py_conv2d_requantized(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *x = NULL, *out = NULL;
@@ -240,7 +240,7 @@ static PyObject *py_conv2d_requantized(PyObject *module, PyObject *const *args, 
     if (ndq_check_count("conv2d_requantized", count, 8) < 0)
         return NULL;
     const ndq_linear_arguments arguments = {.x_qparams = args[1], .packed = args[2], .out_qparams = args[3],
-                                            .requantization = args[5], .relu = args[6] == Py_True};
+                                            .requantization = args[5], .activation = args[6]};
     if (!(x = ndq_take_codes(module, args[0], args[1])) || ndq_check_ndim(x, "xq", 4) < 0 ||
         ndq_conv_constants(module, &arguments, args[4], PyArray_DIM(x, 2), PyArray_DIM(x, 3), &call) < 0 ||
         check_channels(x, "xq", call.w->C * call.w->groups) < 0)
@@ -370,8 +370,8 @@ PyMethodDef ndq_conv_methods[] = {
     {"pack_conv", py_pack_conv, METH_VARARGS,
      "pack_conv(w, qparams, bias, groups, merged, /)\n--\n\n"
      "Weights (outputs, channels of a group, rows, columns) in the format of the kernel in use."},
-    FAST(conv2d_requantized, "(xq, x_qparams, packed, out_qparams, geometry, requantization, relu, out, /)",
-         "Integer convolution, bias, ReLU and requantization (or float32 if out_qparams is None) in one pass."),
+    FAST(conv2d_requantized, "(xq, x_qparams, packed, out_qparams, geometry, requantization, activation, out, /)",
+         "Integer convolution, bias, activation and requantization (or float32 if out_qparams is None) in one pass."),
     FAST(conv2d_integer, "(x, w, x_zero_point, w_zero_point, groups, geometry, out, /)",
          "Exact int32 convolution of 8-bit images."),
     FAST(conv_transpose2d_integer, "(x, w, x_zero_point, w_zero_point, groups, geometry, out, /)",

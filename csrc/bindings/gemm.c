@@ -275,14 +275,23 @@ static PyType_Spec packed_spec = {
     .slots = packed_slots,
 };
 
+static int add_numbers(PyObject *module, const char *const *names, int count)
+{
+    for (int number = 0; number < count; number++)
+        if (PyModule_AddIntConstant(module, names[number], number) < 0)
+            return -1;
+    return 0;
+}
+
 int ndq_gemm_exec(PyObject *module)
 {
     PyObject *type = PyType_FromModuleAndSpec(module, &packed_spec, NULL);
     ndq_state_of(module)->packed_type = (PyTypeObject *)type;
-    static const char *const names[NDQ_REQUANTIZATIONS] = {"DEQUANTIZE", "FBGEMM", "ONNX"};
-    for (int number = 0; number < NDQ_REQUANTIZATIONS; number++)
-        if (PyModule_AddIntConstant(module, names[number], number) < 0)
-            return -1;
+    static const char *const requantizations[NDQ_REQUANTIZATIONS] = {"DEQUANTIZE", "FBGEMM", "ONNX"};
+    static const char *const activations[NDQ_ACTIVATIONS] = {"NO_ACTIVATION", "RELU", "RELU6"};
+    if (add_numbers(module, requantizations, NDQ_REQUANTIZATIONS) < 0 ||
+        add_numbers(module, activations, NDQ_ACTIVATIONS) < 0)
+        return -1;
     return type ? PyModule_AddObjectRef(module, "PackedMatrix", type) : -1;
 }
 
@@ -310,13 +319,23 @@ int ndq_check_per_tensor(const ndq_params_object *params, const char *name)
     return -1;
 }
 
-static int check_requantization(long number)
+/* The number of one of `count` things. */
+static int take_number(PyObject *object, const char *name, long count, long *number)
 {
-    if (number >= 0 && number < NDQ_REQUANTIZATIONS)
+    *number = PyLong_AsLong(object);
+    if (*number >= 0 && *number < count)
         return 0;
     if (!PyErr_Occurred())
-        PyErr_Format(PyExc_ValueError, "requantization: must be 0 to %d, got %ld", NDQ_REQUANTIZATIONS - 1, number);
+        PyErr_Format(PyExc_ValueError, "%s: must be 0 to %ld, got %ld", name, count - 1, *number);
     return -1;
+}
+
+int ndq_take_activation(PyObject *number, ndq_activation *activation)
+{
+    long value;
+    const int status = take_number(number, "activation", NDQ_ACTIVATIONS, &value);
+    *activation = (ndq_activation)value;
+    return status;
 }
 
 int ndq_product_constants(PyObject *module, const ndq_linear_arguments *given, ndq_gemm_call *call)
@@ -324,14 +343,16 @@ int ndq_product_constants(PyObject *module, const ndq_linear_arguments *given, n
     ndq_params_object *x_params = NULL, *out_params = NULL;
     const bool to_codes = given->out_qparams != Py_None;
     int result = -1;
-    const long requantization = PyLong_AsLong(given->requantization);
-    *call = (ndq_gemm_call){.requantization = (ndq_requantization)requantization, .relu = given->relu};
-    if (check_requantization(requantization) < 0 || !(x_params = ndq_params_of(module, given->x_qparams)) ||
+    long requantization;
+    *call = (ndq_gemm_call){.out = NULL};
+    if (take_number(given->requantization, "requantization", NDQ_REQUANTIZATIONS, &requantization) < 0 ||
+        ndq_take_activation(given->activation, &call->activation) < 0 || !(x_params = ndq_params_of(module, given->x_qparams)) ||
         ndq_check_per_tensor(x_params, "x_qparams") < 0 ||
         (to_codes && !(out_params = ndq_params_of(module, given->out_qparams))) ||
         (to_codes && ndq_check_per_tensor(out_params, "out_qparams") < 0))
         goto exit;
     set_output(call, &x_params->params, to_codes ? &out_params->params : NULL);
+    call->requantization = (ndq_requantization)requantization;
     call->a_signed = x_params->params.qmin < 0;
     result = 0;
 exit:
@@ -357,7 +378,7 @@ PyArrayObject *ndq_take_codes(PyObject *module, PyObject *codes, PyObject *qpara
     return array;
 }
 
-/* linear_integer(xq, x_qparams, packed, out_qparams, requantization, relu, out) */
+/* linear_integer(xq, x_qparams, packed, out_qparams, requantization, activation, out) */
 static PyObject *py_linear_integer(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *x = NULL, *rows = NULL, *out = NULL;
@@ -366,7 +387,7 @@ static PyObject *py_linear_integer(PyObject *module, PyObject *const *args, Py_s
     if (ndq_check_count("linear_integer", count, 7) < 0)
         return NULL;
     const ndq_linear_arguments arguments = {.x_qparams = args[1], .packed = args[2], .out_qparams = args[3],
-                                            .requantization = args[4], .relu = args[5] == Py_True};
+                                            .requantization = args[4], .activation = args[5]};
     if (ndq_linear_constants(module, &arguments, &call) < 0)
         return NULL;
     const int type = call.output == NDQ_GEMM_F32 ? NPY_FLOAT : call.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
@@ -428,7 +449,7 @@ exit:
 
 PyMethodDef ndq_gemm_methods[] = {
     METHOD(pack_matrix, "(w, qparams, bias, /)", "Weights (outputs, inputs) in the format of the kernel in use."),
-    METHOD(linear_integer, "(xq, x_qparams, packed, out_qparams, requantization, relu, out, /)",
+    METHOD(linear_integer, "(xq, x_qparams, packed, out_qparams, requantization, activation, out, /)",
            "Integer product, bias, ReLU and requantization (or float32 if out_qparams is None) in one pass."),
     METHOD(matmul_integer, "(a, b, a_zero_point, b_zero_point, out, /)", "Exact int32 product of 8-bit matrices."),
     {NULL, NULL, 0, NULL},

@@ -62,17 +62,15 @@ static int make_dequantize(ndq_step_maker *m)
     return make_elementwise(m, false);
 }
 
-/* linear: (rows, x_qparams, packed, out_qparams, requantization, relu), as of linear_integer. */
+/* linear: (rows, x_qparams, packed, out_qparams, requantization, activation), as of linear_integer. */
 static int make_linear(ndq_step_maker *m)
 {
     ndq_linear_arguments arguments;
     ndq_gemm_call *call = &m->step->work.gemm;
     Py_ssize_t rows;
-    int relu;
-    if (!PyArg_ParseTuple(m->constants, "nOOOOp", &rows, &arguments.x_qparams, &arguments.packed,
-                          &arguments.out_qparams, &arguments.requantization, &relu))
+    if (!PyArg_ParseTuple(m->constants, "nOOOOO", &rows, &arguments.x_qparams, &arguments.packed,
+                          &arguments.out_qparams, &arguments.requantization, &arguments.activation))
         return -1;
-    arguments.relu = relu;
     if (rows < 0) {
         PyErr_Format(PyExc_ValueError, "step %zu (linear): rows must not be negative, got %zd", m->number, rows);
         return -1;
@@ -111,18 +109,17 @@ static size_t lay_out_images(size_t N, size_t C, size_t H, size_t W, size_t size
 }
 
 /* conv2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams, sizes, requantization,
- * relu), as of conv2d_requantized. */
+ * activation), as of conv2d_requantized. */
 static int make_conv2d(ndq_step_maker *m)
 {
     ndq_linear_arguments arguments;
     ndq_conv_call *call = &m->step->work.conv;
     PyObject *sizes;
     Py_ssize_t N, H, W;
-    int last_in, last_out, relu;
-    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOOp", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
-                          &arguments.packed, &arguments.out_qparams, &sizes, &arguments.requantization, &relu))
+    int last_in, last_out;
+    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOOO", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
+                          &arguments.packed, &arguments.out_qparams, &sizes, &arguments.requantization, &arguments.activation))
         return -1;
-    arguments.relu = relu;
     if (N < 0 || H < 0 || W < 0) {
         PyErr_Format(PyExc_ValueError, "step %zu (conv2d): sizes must not be negative, got %zd, %zd, %zd", m->number, N,
                      H, W);
@@ -164,16 +161,18 @@ static int make_clamp(ndq_step_maker *m)
     return check_bytes(m, m->step->in[0], n);
 }
 
-/* add, multiply: (a_qparams, b_qparams, out_qparams, relu). */
+/* add, multiply: (a_qparams, b_qparams, out_qparams, activation). */
 static int make_combine(ndq_step_maker *m, bool multiply)
 {
-    PyObject *a, *b, *out;
-    int relu, type;
+    PyObject *a, *b, *out, *number;
+    ndq_activation activation;
+    int type;
     ndq_two_codes *call = &m->step->work.two_codes;
-    if (!PyArg_ParseTuple(m->constants, "OOOp", &a, &b, &out, &relu) ||
+    if (!PyArg_ParseTuple(m->constants, "OOOO", &a, &b, &out, &number) ||
+        ndq_take_activation(number, &activation) < 0 ||
         ndq_take_operand(m->module, a, "a_qparams", &call->operands.a, &type) < 0 ||
         ndq_take_operand(m->module, b, "b_qparams", &call->operands.b, &type) < 0 ||
-        ndq_take_result(m->module, out, relu, &call->result, &type) < 0)
+        ndq_take_result(m->module, out, activation, &call->result, &type) < 0)
         return -1;
     call->multiply = multiply;
     call->n = bytes_of(m, m->step->out);
@@ -245,7 +244,7 @@ static int make_pool(ndq_step_maker *m)
     call->average = out_qparams != Py_None;
     call->operand.flip = is_signed ? 0x80 : 0;
     if ((call->average && (ndq_take_operand(m->module, qparams, "qparams", &call->operand, &type) < 0 ||
-                           ndq_take_result(m->module, out_qparams, false, &call->result, &type) < 0)) ||
+                           ndq_take_result(m->module, out_qparams, NDQ_NO_ACTIVATION, &call->result, &type) < 0)) ||
         !(rows = keep_indices(m, rows_arg, "rows", 3)) || !(columns = keep_indices(m, columns_arg, "columns", 3)) ||
         ndq_take_windows(rows, "rows", sizes[2], step_y, &call->y, &height) < 0 ||
         ndq_take_windows(columns, "columns", sizes[3], step_x, &call->x, &width) < 0 ||

@@ -9,11 +9,12 @@ ndq_byte_operand ndq_byte_operand_of(const ndq_params *params)
                               is_signed ? 0x80 : 0};
 }
 
-ndq_byte_result ndq_byte_result_of(const ndq_params *params, bool relu)
+ndq_byte_result ndq_byte_result_of(const ndq_params *params, ndq_activation activation)
 {
-    const float lo = params->f32.lo[0];
-    return (ndq_byte_result){params->f32.inv[0], relu && lo < 0 ? 0 : lo, params->f32.hi[0],
-                             (uint8_t)(int32_t)params->f64.zp[0]};
+    ndq_byte_result result = {params->f32.inv[0], params->f32.lo[0], params->f32.hi[0],
+                              (uint8_t)(int32_t)params->f64.zp[0]};
+    ndq_narrow_steps(activation, result.inv, &result.lo, &result.hi);
+    return result;
 }
 
 /* ---- Whole arrays ---- */

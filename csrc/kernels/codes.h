@@ -5,11 +5,12 @@
 #ifndef NDQ_CODES_H
 #define NDQ_CODES_H
 
+#include "activation.h"
 #include "elementwise.h"
 
 /* How codes of `params`, per tensor and of at most 8 bits, are read and written. */
 ndq_byte_operand ndq_byte_operand_of(const ndq_params *params);
-ndq_byte_result ndq_byte_result_of(const ndq_params *params, bool relu);
+ndq_byte_result ndq_byte_result_of(const ndq_params *params, ndq_activation activation);
 
 typedef struct {
     const ndq_kernels *kernels;

@@ -1,7 +1,5 @@
 #include "gemm.h"
 
-#include <math.h>
-
 #include "../threads.h"
 
 /* ---- Packed weights ---- */
@@ -235,15 +233,16 @@ typedef struct {
 
 ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
 {
-    /* A ReLU never clips below zero: in codes it is a higher lower bound. */
-    const int32_t lo = call->relu && call->out_zero > call->qmin ? call->out_zero : call->qmin;
+    float lo = (float)(call->qmin - call->out_zero), hi = (float)(call->qmax - call->out_zero);
+    ndq_narrow_steps(call->activation, call->out_inv, &lo, &hi);
     const bool adds_zero_first = call->requantization == NDQ_ONNX && call->output == NDQ_GEMM_CODES;
     const int32_t zero = adds_zero_first ? 0 : call->out_zero;
     return (ndq_gemm_stage){
-        .floor = call->relu ? 0.0f : -INFINITY,
+        .floor = ndq_least_value(call->activation),
+        .ceiling = ndq_largest_value(call->activation),
         .inv = call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f,
-        .lo = (float)(lo - zero),
-        .hi = (float)(call->qmax - zero),
+        .lo = lo + (float)(call->out_zero - zero),
+        .hi = hi + (float)(call->out_zero - zero),
         .zero = zero,
         .float_bias = call->w->float_bias != NULL || adds_zero_first,
     };

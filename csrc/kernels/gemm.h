@@ -16,7 +16,7 @@
 #ifndef NDQ_GEMM_H
 #define NDQ_GEMM_H
 
-#include "../common.h"
+#include "activation.h"
 
 enum { NDQ_GEMM_MAX_MR = 12, NDQ_GEMM_MAX_NR = 32 };
 
@@ -27,7 +27,7 @@ typedef uint32_t __attribute__((may_alias)) ndq_gemm_word;
 typedef uint32_t __attribute__((may_alias, aligned(1))) ndq_gemm_word_anywhere;
 
 /* What a tile becomes. S32 is acc. The others compute y = (float(acc) + before[n]) * scale[n] + after[n] in float32,
- * with no fused operation; F32 is max(y, floor); U8 and S8 are clamp(zero + rint(y * inv)), as bytes. */
+ * with no fused operation; F32 is y between floor and ceiling; U8 and S8 are clamp(zero + rint(y * inv)), as bytes. */
 typedef enum { NDQ_GEMM_S32, NDQ_GEMM_F32, NDQ_GEMM_CODES, NDQ_GEMM_OUTPUTS } ndq_gemm_output;
 
 /* How sums become codes. DEQUANTIZE is literally that, then quantizing. The others multiply by one float32, scale of the
@@ -44,7 +44,7 @@ typedef struct {
 
 /* Constants of the output stage, for one call. lo and hi are code bounds less the zero point. */
 typedef struct {
-    float floor, inv, lo, hi;
+    float floor, ceiling, inv, lo, hi;
     int32_t zero;
     bool float_bias; /* before or after of some column may not be 0 */
 } ndq_gemm_stage;
@@ -156,7 +156,7 @@ typedef struct {
     ndq_gemm_output output;
     void *out; /* (M, N), C-contiguous: int32, float or bytes */
     float a_scale;
-    bool relu;
+    ndq_activation activation;
     /* For codes only: y = scale * (q - zero), qmin <= q <= qmax. */
     float out_scale, out_inv;
     int32_t out_zero, qmin, qmax;

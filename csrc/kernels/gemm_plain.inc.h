@@ -158,13 +158,15 @@ static inline __attribute__((always_inline, unused)) TARGET void NAME(scaled_row
 PLAIN void NAME(store_f32)(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
                            const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
 {
-    const float floor = stage->floor;
+    const float floor = stage->floor, ceiling = stage->ceiling;
     for (size_t row = 0; row < rows; row++) {
         float y[NR];
         NAME(real_row)(acc + row * NR, c, y);
         NDQ_GEMM_KEEP_LOOP
-        for (size_t n = 0; n < NR; n++)
+        for (size_t n = 0; n < NR; n++) {
             y[n] = y[n] > floor ? y[n] : floor;
+            y[n] = y[n] < ceiling ? y[n] : ceiling;
+        }
         NAME(copy)(out + row * stride, y, columns, sizeof(y[0]));
     }
 }

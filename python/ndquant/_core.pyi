@@ -13,6 +13,9 @@ TEXTBOOK: Final[int]
 OFFSET: Final[int]
 OFFSET_F64: Final[int]
 DEQUANTIZE: Final[int]
+NO_ACTIVATION: Final[int]
+RELU: Final[int]
+RELU6: Final[int]
 FBGEMM: Final[int]
 ONNX: Final[int]
 RANGE_DEFAULT: Final[int]
@@ -169,7 +172,7 @@ def linear_integer(
     packed: PackedMatrix,
     out_qparams: QParams | None,
     requantization: int,
-    relu: bool,
+    activation: int,
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
@@ -194,7 +197,7 @@ def conv2d_requantized(
     out_qparams: QParams | None,
     geometry: tuple[tuple[int, int], ...],
     requantization: int,
-    relu: bool,
+    activation: int,
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
@@ -252,7 +255,7 @@ def combine_codes(
     b_qparams: QParams,
     out_qparams: QParams,
     multiply: bool,
-    relu: bool,
+    activation: int,
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...

@@ -10,7 +10,7 @@ import operator
 
 from . import _core
 from .errors import QuantizationError
-from .functional import PackedWeight, check_qparams, is_relu, requantization
+from .functional import PackedWeight, check_qparams, activation_number, requantization
 
 
 def conv2d_integer(x, w, stride=1, padding=0, dilation=1, groups=1, x_zero_point=0, w_zero_point=0, out=None):
@@ -127,7 +127,7 @@ def conv2d_requantized(
     activation=None,
     out=None,
 ):
-    """Convolutional layer on codes, in one pass: exact integer sums, bias, ReLU, requantization.
+    """Convolutional layer on codes, in one pass: exact integer sums, bias, activation, requantization.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ def conv2d_requantized(
     stride, padding, dilation : int or tuple of two int
         Along y and x. Padding stands for 0 exactly.
     groups : int, default 1
-    activation : {"relu"}, optional
+    activation : {"relu", "relu6"}, optional
     out : ndarray, shape (N, O, OH, OW), optional
         Of the dtype of the result, C-contiguous or channels-last.
 
@@ -176,7 +176,7 @@ def conv2d_requantized(
     packed = weight._of_conv(groups, merged=geometry[2][1] == 1)
     try:
         return _core.conv2d_requantized(
-            xq, x_qparams, packed, out_qparams, geometry, requantization(out_qparams), is_relu(activation), out
+            xq, x_qparams, packed, out_qparams, geometry, requantization(out_qparams), activation_number(activation), out
         )
     except OverflowError as error:
         raise QuantizationError(str(error)) from None

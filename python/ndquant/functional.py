@@ -459,11 +459,15 @@ def _own_bias(bias, w_qparams):
     return bias
 
 
-def is_relu(activation):
-    """Whether a layer ends in a ReLU; a ValueError for what no integer layer ends in."""
-    if activation is not None and activation != "relu":
-        raise ValueError(f"activation: must be None or 'relu', got {activation!r}")
-    return activation is not None
+_ACTIVATIONS = {None: _core.NO_ACTIVATION, "relu": _core.RELU, "relu6": _core.RELU6}
+
+
+def activation_number(activation):
+    """Return the core's number for what a layer ends in; a ValueError for what no integer layer ends in."""
+    number = _ACTIVATIONS.get(activation)
+    if number is None:
+        raise ValueError(f"activation: must be None, 'relu' or 'relu6', got {activation!r}")
+    return number
 
 
 _REQUANTIZATIONS = {"dequantize": _core.DEQUANTIZE, "fbgemm": _core.FBGEMM, "onnx": _core.ONNX}
@@ -478,7 +482,7 @@ def requantization(out_qparams):
 
 
 def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out=None):
-    """Fully connected layer on codes, in one pass: exact integer sums, bias, ReLU, requantization.
+    """Fully connected layer on codes, in one pass: exact integer sums, bias, activation, requantization.
 
     Parameters
     ----------
@@ -490,7 +494,7 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
         N outputs by K inputs.
     out_qparams : QParams, optional
         Per tensor. Without it the result is float32.
-    activation : {"relu"}, optional
+    activation : {"relu", "relu6"}, optional
     out : ndarray, shape (..., N), optional
         Of the dtype of the result.
 
@@ -515,14 +519,14 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
     >>> nq.linear_integer(np.uint8([[12, 14]]), x_qp, weight)
     array([[1.25, 1.25]], dtype=float32)
     """
-    relu = is_relu(activation)
+    ending = activation_number(activation)
     if not isinstance(weight, PackedWeight):
         raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
     check_qparams(x_qparams, "x_qparams")
     if weight._packed is None:
         raise ValueError(f"weight: expected 2 dimensions, got shape {weight.shape}")
     try:
-        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, requantization(out_qparams), relu, out)
+        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, requantization(out_qparams), ending, out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
 

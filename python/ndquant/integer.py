@@ -14,7 +14,7 @@ import numpy as np
 from . import _core
 from .convolution import pair
 from .errors import QuantizationError
-from .functional import dequantize, is_relu, quantize
+from .functional import activation_number, dequantize, quantize
 
 #: The table of exp holds 2^23 for exp(0): the largest power of two of which float32 holds all smaller integers too.
 EXP_ONE = 2**23
@@ -32,7 +32,7 @@ def add(a, a_qparams, b, b_qparams, out_qparams, activation=None, out=None):
     >>> integer.add(np.int8([4, -9]), half, np.int8([1, 1]), one, one, activation="relu")
     array([3, 0], dtype=int8)
     """
-    return _core.combine_codes(a, a_qparams, b, b_qparams, out_qparams, False, is_relu(activation), out)
+    return _core.combine_codes(a, a_qparams, b, b_qparams, out_qparams, False, activation_number(activation), out)
 
 
 def multiply(a, a_qparams, b, b_qparams, out_qparams, activation=None, out=None):
@@ -47,7 +47,7 @@ def multiply(a, a_qparams, b, b_qparams, out_qparams, activation=None, out=None)
     >>> integer.multiply(np.int8([4, -9]), half, np.int8([3, 4]), one, one)
     array([  6, -18], dtype=int8)
     """
-    return _core.combine_codes(a, a_qparams, b, b_qparams, out_qparams, True, is_relu(activation), out)
+    return _core.combine_codes(a, a_qparams, b, b_qparams, out_qparams, True, activation_number(activation), out)
 
 
 def all_codes(qparams):

@@ -112,7 +112,8 @@ static void report(const group *g)
 
 typedef struct {
     size_t M, N, K;
-    bool a_signed, w_signed, extremes, transposed, relu, with_float_bias, out_signed;
+    bool a_signed, w_signed, extremes, transposed, with_float_bias, out_signed;
+    ndq_activation activation;
     ndq_requantization requantization;
     int zero_points;    /* 0: none, 1: of a, 2: of both */
     int largest_weight; /* 0: any */
@@ -216,7 +217,7 @@ static ndq_gemm_call make_call(const operands *o, const ndq_packed *packed, ndq_
         .output = output,
         .out = out,
         .a_scale = 0.01f,
-        .relu = p->relu,
+        .activation = p->activation,
         .out_scale = 0.75f,
         .out_inv = 1.0f / 0.75f,
         .out_zero = p->out_signed ? -5 : 17,
@@ -297,7 +298,7 @@ static product variant(size_t M, size_t N, size_t K, unsigned bits)
         .extremes = bits >> 3 & 1,
         .largest_weight = bits % 3 != 1 ? 0 : bits % 2 ? 127 : 16,
         .requantization = (ndq_requantization)((bits >> 4) % NDQ_REQUANTIZATIONS),
-        .relu = bits >> 5 & 1,
+        .activation = (ndq_activation)(bits >> 5 & 1 ? 1 + bits % 2 : 0),
         .with_float_bias = bits >> 6 & 1,
         .out_signed = bits >> 7 & 1,
         .zero_points = (int)((bits >> 8) % 3),

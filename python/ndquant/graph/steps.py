@@ -8,7 +8,7 @@ from math import prod
 import numpy as np
 
 from ..convolution import pair
-from ..functional import is_relu, requantization
+from ..functional import activation_number, quantize, requantization
 from ..integer import even_windows, pool_windows
 from ..layout import to_channels_first
 from ..ops import Codes
@@ -133,7 +133,7 @@ class Steps:
         x = self.channels_first(x)
         y = self.new((*x.shape[:-1], weight.shape[0]), out_qparams)
         how = requantization(out_qparams)
-        constants = prod(x.shape[:-1]), x.qparams, weight._packed, out_qparams, how, is_relu(activation)
+        constants = prod(x.shape[:-1]), x.qparams, weight._packed, out_qparams, how, activation_number(activation)
         return self.append("linear", [x], y, *constants)
 
     def conv2d(self, x, weight, out_qparams=None, stride=1, padding=0, dilation=1, groups=1, activation=None):
@@ -143,17 +143,17 @@ class Steps:
         axes = zip(lengths, weight.shape[2:], *steps, strict=True)
         y = self.new((images, weight.shape[0], *(output_length(*axis) for axis in axes)), out_qparams, True)
         packed, how = weight._of_conv(groups, merged=steps[2][1] == 1), requantization(out_qparams)
-        layers = x.qparams, packed, out_qparams, steps, how, is_relu(activation)
+        layers = x.qparams, packed, out_qparams, steps, how, activation_number(activation)
         return self.append("conv2d", [x], y, images, *lengths, x.channels_last, True, *layers)
 
     # ---- elementwise
 
     def clamp(self, x, activation):
-        """Apply an activation, ``"relu"``, to codes, which keep their `QParams`."""
-        qparams, spec = x.qparams, x.qparams.spec
-        lowest = max(int(qparams.zero_point), spec.qmin) if is_relu(activation) else spec.qmin
-        y = self.new(x.shape, qparams, x.channels_last)
-        return self.append("clamp", [x], y, lowest, spec.qmax, spec.signed)
+        """Apply ``"relu"`` or ``"relu6"`` to codes, which keep their `QParams`."""
+        bounds = {"relu": (0, np.inf), "relu6": (0, 6)}[activation]
+        codes = (int(code) for code in quantize(np.float32(bounds), x.qparams))
+        y = self.new(x.shape, x.qparams, x.channels_last)
+        return self.append("clamp", [x], y, *codes, x.qparams.spec.signed)
 
     def add(self, a, b, out_qparams, activation=None):
         """Add codes of one shape."""
@@ -169,7 +169,7 @@ class Steps:
         if a.channels_last != b.channels_last:
             a, b = self.channels_last(a), self.channels_last(b)
         y = self.new(a.shape, out_qparams, a.channels_last)
-        return self.append(kind, [a, b], y, a.qparams, b.qparams, out_qparams, is_relu(activation))
+        return self.append(kind, [a, b], y, a.qparams, b.qparams, out_qparams, activation_number(activation))
 
     # ---- images
 

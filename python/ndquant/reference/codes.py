@@ -7,53 +7,61 @@ from __future__ import annotations
 
 import numpy as np
 
+from .activation import bound_codes
+
 
 def code_values(q, scale, zero_point):
     """Return the float32 values of codes."""
     return (q.astype(np.int64) - zero_point).astype(np.float32) * np.float32(scale)
 
 
-def codes_of_values(y, scale, zero_point, qmin, qmax, relu=False):
-    """Return float32 values as codes, ``clamp(zero_point + rint(y * (1 / scale)))``; with `relu` none below 0.
+def codes_of_values(y, scale, zero_point, qmin, qmax, activation=None):
+    """Return float32 values as codes, ``clamp(zero_point + rint(y * (1 / scale)))``, between those of an activation.
 
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes
     >>> from ndquant.reference.codes import codes_of_values
     >>> codes_of_values(np.float32([-1, 0.5, 99]), 0.25, 3, 0, 255)
     array([  0,   5, 255], dtype=uint8)
     """
     v = y * (np.float32(1) / np.float32(scale))
-    low = np.float32(0 if relu else qmin - zero_point)
+    low, high = np.float32(bound_codes(scale, zero_point, qmin, qmax, activation)) - np.float32(zero_point)
     v = np.where(v > low, v, low)
-    steps = np.rint(np.where(v < qmax - zero_point, v, np.float32(qmax - zero_point)))
+    steps = np.rint(np.where(v < high, v, high))
     return (steps.astype(np.int64) + zero_point).astype(np.int8 if qmin < 0 else np.uint8)
 
 
-def add_codes(a, a_scale, a_zero_point, b, b_scale, b_zero_point, out, relu=False):
+def add_codes(a, a_scale, a_zero_point, b, b_scale, b_zero_point, out, activation=None):
     """Return the codes of the sum; `out` is scale, zero point, qmin and qmax of the result.
 
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes
     >>> from ndquant import reference
     >>> reference.add_codes(np.int8([4, 8]), 0.5, 0, np.int8([1, 1]), 2, 0, (1, 0, -128, 127))
     array([4, 6], dtype=int8)
     """
-    return codes_of_values(code_values(a, a_scale, a_zero_point) + code_values(b, b_scale, b_zero_point), *out, relu)
+    return codes_of_values(code_values(a, a_scale, a_zero_point) + code_values(b, b_scale, b_zero_point), *out, activation)
 
 
-def multiply_codes(a, a_scale, a_zero_point, b, b_scale, b_zero_point, out, relu=False):
+def multiply_codes(a, a_scale, a_zero_point, b, b_scale, b_zero_point, out, activation=None):
     """Return the codes of the product; `out` is scale, zero point, qmin and qmax of the result.
 
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes
     >>> from ndquant import reference
     >>> reference.multiply_codes(np.int8([4, 8]), 0.5, 0, np.int8([1, 1]), 2, 0, (1, 0, -128, 127))
     array([4, 8], dtype=int8)
     """
-    return codes_of_values(code_values(a, a_scale, a_zero_point) * code_values(b, b_scale, b_zero_point), *out, relu)
+    return codes_of_values(code_values(a, a_scale, a_zero_point) * code_values(b, b_scale, b_zero_point), *out, activation)
 
 
 def max_pool_codes(q, rows, columns, steps=(1, 1)):
@@ -70,6 +78,8 @@ def max_pool_codes(q, rows, columns, steps=(1, 1)):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes
     >>> from ndquant import reference
     >>> rows, columns = np.array([[0], [1], [1]]), np.array([[0, 1], [2, 3], [2, 2]])
     >>> reference.max_pool_codes(np.int8([[[[1, 5, 3]]]]), rows, columns)
@@ -90,6 +100,8 @@ def avg_pool_codes(q, scale, zero_point, rows, columns, out):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes
     >>> from ndquant import reference
     >>> one = np.array([[0], [1], [1]])
     >>> reference.avg_pool_codes(np.int8([[[[1, 5]]]]), 1.0, 0, one, np.array([[0], [2], [2]]), (0.5, 0, -128, 127))
@@ -121,6 +133,8 @@ def softmax_codes(q, exponential, out):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes
     >>> from ndquant import reference
     >>> halves = (2.0 ** (23 - np.arange(256))).astype(np.uint32)
     >>> reference.softmax_codes(np.int8([[5, 5, 4]]), halves, (1 / 256, 0, 0, 255))
@@ -152,6 +166,8 @@ def layer_norm_codes(q, gain, offset, eps, out):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes
     >>> from ndquant import reference
     >>> ones = np.ones(2, np.float32)
     >>> reference.layer_norm_codes(np.int8([[3, 7]]), ones, 0 * ones, 0.0, (0.5, 0, -128, 127))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .activation import bound_codes, bound_values
+
 _INT32 = np.iinfo(np.int32)
 
 
@@ -33,6 +35,8 @@ def gemm_s32(a, w, a_zero_point=0, w_zero_point=0, bias=None):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.gemm_s32(np.uint8([[200, 100]]), np.int8([[1, 3], [-2, 4]]), a_zero_point=100)
     array([[ 100, -200]], dtype=int32)
@@ -70,6 +74,8 @@ def raise_weight_scale(w_scale, bias, x_scale):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.raise_weight_scale(np.array([1e-9, 1.0]), np.array([2.0**21, 0.0]), 1.0).tolist()
     [0.001953125, 1.0]
@@ -91,6 +97,8 @@ def quantize_bias(bias, x_scale, w_scale):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.quantize_bias(np.float32([1.0, -0.3]), 0.5, 0.25)
     array([ 8, -2], dtype=int32)
@@ -104,7 +112,7 @@ def product_scale(a_scale, w_scale):
     return np.float32(a_scale) * np.asarray(w_scale, np.float32)
 
 
-def linear_f32(acc, a_scale, w_scale, float_bias=None, relu=False):
+def linear_f32(acc, a_scale, w_scale, float_bias=None, activation=None):
     """Return int32 sums as float32: ``float(acc) * (a_scale * w_scale) + float_bias``.
 
     Without a float bias 0 is added, so that a zero is never negative.
@@ -115,7 +123,7 @@ def linear_f32(acc, a_scale, w_scale, float_bias=None, relu=False):
     a_scale : float
     w_scale : float or ndarray, shape (N,)
     float_bias : ndarray of float32, shape (N,), optional
-    relu : bool, default False
+    activation : {"relu", "relu6"}, optional
 
     Returns
     -------
@@ -124,17 +132,29 @@ def linear_f32(acc, a_scale, w_scale, float_bias=None, relu=False):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.linear_f32(np.int32([[100, -200]]), 0.5, np.float32([0.25, 0.125]))
     array([[ 12.5, -12.5]], dtype=float32)
     """
     bias = np.float32(0) if float_bias is None else np.asarray(float_bias, np.float32)
     y = acc.astype(np.float32) * product_scale(a_scale, w_scale) + bias
-    return np.where(y > 0, y, np.float32(0)) if relu else y
+    return bound_values(y, activation)
 
 
-def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, float_bias=None, relu=False,
-                 requantize="dequantize"):
+def linear_codes(
+    acc,
+    a_scale,
+    w_scale,
+    out_scale,
+    out_zero_point,
+    qmin,
+    qmax,
+    float_bias=None,
+    activation=None,
+    requantize="dequantize",
+):
     """Requantize int32 sums to codes.
 
     ``dequantize`` is literally that followed by quantizing, ``y = linear_f32(...)`` and
@@ -149,7 +169,7 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
     w_scale : float or ndarray, shape (N,)
     out_zero_point, qmin, qmax : int
     float_bias : ndarray of float32, shape (N,), optional
-    relu : bool, default False
+    activation : {"relu", "relu6"}, optional
     requantize : {"dequantize", "fbgemm", "onnx"}
 
     Returns
@@ -159,6 +179,8 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.linear_codes(np.int32([[100, -200]]), 0.5, 0.25, 1.0, 128, 0, 255)
     array([[140, 103]], dtype=uint8)
@@ -170,11 +192,11 @@ def linear_codes(acc, a_scale, w_scale, out_scale, out_zero_point, qmin, qmax, f
         steps = (acc.astype(np.float32) + bias) * (s / out_scale)
     else:
         steps = linear_f32(acc, a_scale, w_scale, float_bias) * (np.float32(1) / out_scale)
-    low = max(qmin, out_zero_point) if relu else qmin
+    low, high = bound_codes(out_scale, out_zero_point, qmin, qmax, activation)
     if requantize == "onnx":
-        codes = np.clip(np.rint(steps + np.float32(out_zero_point)), low, qmax)
+        codes = np.clip(np.rint(steps + np.float32(out_zero_point)), low, high)
         return codes.astype(np.int8 if qmin < 0 else np.uint8)
-    codes = np.clip(np.rint(steps), low - out_zero_point, qmax - out_zero_point).astype(np.int64) + out_zero_point
+    codes = np.clip(np.rint(steps), low - out_zero_point, high - out_zero_point).astype(np.int64) + out_zero_point
     return codes.astype(np.int8 if qmin < 0 else np.uint8)
 
 
@@ -187,6 +209,8 @@ def fused_multiply_add(a, b, c):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> x = np.float32(1 + 2**-12)
     >>> float(reference.fused_multiply_add(x, x, np.float32(-1 - 2**-11)))  # 0 if the product were rounded first
@@ -217,6 +241,8 @@ def matmul_f32(a, b):
     Examples
     --------
     >>> import numpy as np
+
+from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.matmul_f32(np.float32([[1, 2]]), np.float32([[3], [4]]))
     array([[11.]], dtype=float32)

@@ -136,15 +136,15 @@ def _quantize(graph, node, layers, x):
 
 def _linear_integer(graph, node, layers, x):
     layer, x_grid = layers[node.name], input_grid(graph, node, layers)
-    w, relu = layer.weight_grid, node.attributes.get("activation") == "relu"
+    w, activation = layer.weight_grid, node.attributes.get("activation")
     is_int = layer.bias is not None and layer.bias.dtype.kind == "i"
     acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, w.zero_point, layer.bias if is_int else None)
     float_bias = None if is_int else layer.bias
     if layer.out is None:
-        return reference.linear_f32(acc, x_grid.scale, w.scale, float_bias, relu)
+        return reference.linear_f32(acc, x_grid.scale, w.scale, float_bias, activation)
     out, requantize = layer.out, PROFILES[layer.out.profile].requantize
     grid = (out.scale, out.zero_point, out.qmin, out.qmax)
-    return reference.linear_codes(acc, x_grid.scale, w.scale, *grid, float_bias, relu, requantize)
+    return reference.linear_codes(acc, x_grid.scale, w.scale, *grid, float_bias, activation, requantize)
 
 
 def _linear(graph, node, layers, x):
