@@ -117,7 +117,8 @@ def test_layers_match_their_twins(backend, rng, case, profile):
         activation = {2: "relu", 4: "relu6", 5: "relu"}.get(number)
         out_qp = layer.out_qparams(rng, S8 if out_signed else U8, profile)
         assert_same_bits(layer.run(packed, layout=layout, activation=activation), layer.floats(activation))
-        assert_same_bits(layer.run(packed, out_qp, layout=layout, activation=activation), layer.codes(out_qp, activation))
+        found = layer.run(packed, out_qp, layout=layout, activation=activation)
+        assert_same_bits(found, layer.codes(out_qp, activation))
 
 
 def draw_case(draw):
@@ -306,7 +307,7 @@ MATRIX = nq.PackedWeight(W[:, :, 0, 0], W_QP)
         ((X, X_QP, MATRIX), {}, ValueError, r"weight: expected 4 dimensions, got shape \(4, 6\)"),
         ((X, 0.5, PACKED), {}, TypeError, "x_qparams: expected a QParams, got float"),
         ((X, X_QP, PACKED, U8), {}, TypeError, "out_qparams: expected a QParams, got QuantSpec"),
-        ((X, X_QP, PACKED), {"activation": "gelu"}, ValueError, "activation: must be None, 'relu' or 'relu6', got 'gelu'"),
+        ((X, X_QP, PACKED), {"activation": "gelu"}, ValueError, "must be None, 'relu' or 'relu6', got 'gelu'"),
         ((X, X_QP, PACKED), {"stride": 0}, ValueError, "stride: must be at least 1, got 0"),
         ((X, X_QP, PACKED), {"stride": (1, 2, 3)}, TypeError, "stride: expected an int or two of them, got .1, 2, 3."),
         ((X, X_QP, PACKED), {"padding": 1.5}, TypeError, "padding: expected an int or two of them, got 1.5"),

@@ -10,7 +10,7 @@ import operator
 
 from . import _core
 from .errors import QuantizationError
-from .functional import PackedWeight, check_qparams, activation_number, requantization
+from .functional import PackedWeight, activation_number, check_qparams, requantization
 
 
 def conv2d_integer(x, w, stride=1, padding=0, dilation=1, groups=1, x_zero_point=0, w_zero_point=0, out=None):
@@ -175,9 +175,8 @@ def conv2d_requantized(
     geometry = _geometry(stride, padding, dilation)
     packed = weight._of_conv(groups, merged=geometry[2][1] == 1)
     try:
-        return _core.conv2d_requantized(
-            xq, x_qparams, packed, out_qparams, geometry, requantization(out_qparams), activation_number(activation), out
-        )
+        how = requantization(out_qparams), activation_number(activation)
+        return _core.conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, *how, out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
 

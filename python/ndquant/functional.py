@@ -519,14 +519,14 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
     >>> nq.linear_integer(np.uint8([[12, 14]]), x_qp, weight)
     array([[1.25, 1.25]], dtype=float32)
     """
-    ending = activation_number(activation)
+    how = requantization(out_qparams), activation_number(activation)
     if not isinstance(weight, PackedWeight):
         raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
     check_qparams(x_qparams, "x_qparams")
     if weight._packed is None:
         raise ValueError(f"weight: expected 2 dimensions, got shape {weight.shape}")
     try:
-        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, requantization(out_qparams), ending, out)
+        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, *how, out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
 

@@ -35,8 +35,6 @@ def gemm_s32(a, w, a_zero_point=0, w_zero_point=0, bias=None):
     Examples
     --------
     >>> import numpy as np
-
-from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.gemm_s32(np.uint8([[200, 100]]), np.int8([[1, 3], [-2, 4]]), a_zero_point=100)
     array([[ 100, -200]], dtype=int32)
@@ -74,8 +72,6 @@ def raise_weight_scale(w_scale, bias, x_scale):
     Examples
     --------
     >>> import numpy as np
-
-from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.raise_weight_scale(np.array([1e-9, 1.0]), np.array([2.0**21, 0.0]), 1.0).tolist()
     [0.001953125, 1.0]
@@ -97,8 +93,6 @@ def quantize_bias(bias, x_scale, w_scale):
     Examples
     --------
     >>> import numpy as np
-
-from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.quantize_bias(np.float32([1.0, -0.3]), 0.5, 0.25)
     array([ 8, -2], dtype=int32)
@@ -132,8 +126,6 @@ def linear_f32(acc, a_scale, w_scale, float_bias=None, activation=None):
     Examples
     --------
     >>> import numpy as np
-
-from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.linear_f32(np.int32([[100, -200]]), 0.5, np.float32([0.25, 0.125]))
     array([[ 12.5, -12.5]], dtype=float32)
@@ -179,8 +171,6 @@ def linear_codes(
     Examples
     --------
     >>> import numpy as np
-
-from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.linear_codes(np.int32([[100, -200]]), 0.5, 0.25, 1.0, 128, 0, 255)
     array([[140, 103]], dtype=uint8)
@@ -209,8 +199,6 @@ def fused_multiply_add(a, b, c):
     Examples
     --------
     >>> import numpy as np
-
-from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> x = np.float32(1 + 2**-12)
     >>> float(reference.fused_multiply_add(x, x, np.float32(-1 - 2**-11)))  # 0 if the product were rounded first
@@ -241,8 +229,6 @@ def matmul_f32(a, b):
     Examples
     --------
     >>> import numpy as np
-
-from .activation import bound_codes, bound_values
     >>> from ndquant import reference
     >>> reference.matmul_f32(np.float32([[1, 2]]), np.float32([[3], [4]]))
     array([[11.]], dtype=float32)
