@@ -34,18 +34,17 @@ def cross_entropy(logits, labels):
         raise ValueError(f"logits: expected floats of shape (N, classes), N > 0, not {logits.dtype} {logits.shape}")
     if labels.dtype.kind not in "iu" or labels.shape != logits.shape[:1]:
         raise ValueError(f"labels: expected integers of shape {logits.shape[:1]}, not {labels.dtype} {labels.shape}")
-    # One row for each class: reductions then run over long rows, however few classes there are.
     n, classes = logits.shape
     try:
-        index = np.ravel_multi_index((labels, np.arange(n)), (classes, n))
+        index = np.ravel_multi_index((np.arange(n), labels), logits.shape)
     except ValueError:
         raise ValueError(f"labels: expected 0..{classes - 1}, not {labels.min()}..{labels.max()}") from None
-    shifted = logits.T.copy()
-    shifted -= np.maximum.reduce(shifted)
+    count = logits.dtype.type(n)
+    shifted = logits - np.maximum.reduce(logits, axis=1, keepdims=True)
     gradient = np.exp(shifted)
-    total = np.add.reduce(gradient)
-    loss = float(np.add.reduce(np.log(total) - shifted.take(index))) / n
+    total = np.add.reduce(gradient, axis=1, keepdims=True)
+    loss = float(np.add.reduce(np.log(total[:, 0]) - shifted.take(index)) / count)
     gradient /= total
     gradient.put(index, gradient.take(index) - 1)
-    gradient /= logits.dtype.type(n)
-    return loss, gradient.T.copy()
+    gradient /= count
+    return loss, gradient

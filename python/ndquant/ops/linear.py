@@ -45,6 +45,7 @@ def linear(x, w, b=None, x_qparams=None, w_qparams=None):
     Returns
     -------
     y : ndarray of float, shape (N, O)
+        Of float32 operands by `matmul_f32`: its bits depend neither on the processor nor on the other rows.
     saved : LayerSaved
         For `linear_backward`.
 
@@ -70,11 +71,15 @@ def linear(x, w, b=None, x_qparams=None, w_qparams=None):
     check_operands(x, w, b)
     check_layer_qparams("linear", x_qparams, w_qparams, rank=2)
     if x_qparams is None:
-        y = x @ w.T
+        y = _product(x, w.T)
         return (y if b is None else np.add(y, b, out=y)), LayerSaved(x, w, b is not None)
     y, saved = linear_on_codes(Codes(quantize(x, x_qparams), x_qparams), w, b, w_qparams)
     saved.x = x
     return y, saved
+
+
+def _product(a, b):
+    return matmul_f32(a, b) if a.dtype == b.dtype == np.float32 else a @ b
 
 
 def linear_on_codes(x, w, b, w_qparams):
@@ -119,7 +124,7 @@ def linear_backward(dy, saved, *, need_dx=True):
         dy = relu_backward(dy, saved.y)
     db = np.add.reduce(dy, axis=0) if saved.has_bias else None
     if saved.packed is None:
-        return dy @ saved.w if need_dx else None, dy.T @ saved.x, db
+        return _product(dy, saved.w) if need_dx else None, _product(dy.T, saved.x), db
     dw = matmul_f32(dy.T, saved.x_codes.codes, saved.x_codes.qparams)
     if not saved.w_is_inside:
         fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
