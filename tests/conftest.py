@@ -42,11 +42,22 @@ def threads():
     nq.set_num_threads(before)
 
 
+def _data(name):
+    """Return the folder that NDQUANT_DATA names, or shared/data beside the checkout, if it holds `name`."""
+    folder = Path(os.environ.get("NDQUANT_DATA", Path(__file__).parents[2] / "shared" / "data"))
+    if not (folder / name).exists():
+        pytest.skip(f"{name} is not here: NDQUANT_DATA names no folder that holds it")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def mnist_folder():
-    """Folder of the MNIST files: in NDQUANT_DATA, or in shared/data beside the checkout."""
-    beside = Path(__file__).parents[2] / "shared" / "data"
-    folder = Path(os.environ.get("NDQUANT_DATA", beside)) / "mnist"
-    if not folder.is_dir():
-        pytest.skip("MNIST is not here: NDQUANT_DATA names no folder that holds mnist/")
-    return folder
+    """Folder of the MNIST files."""
+    return _data("mnist") / "mnist"
+
+
+@pytest.fixture(scope="session")
+def data_folder():
+    """Folder of ResNet-20's weights and of CIFAR-10 images."""
+    _data("cifar10.npz")
+    return _data("resnet20.npz")

@@ -15,6 +15,64 @@ def mlp(sizes=(6, 16, 12, 4), rng=0):
     return nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
 
 
+class Block(nn.Module):
+    """Two convolutions with a shortcut, which halves images and adds channels by slicing and padding."""
+
+    def __init__(self, channels, out_channels, stride=1):
+        self.conv1 = nn.Conv2d(channels, out_channels, 3, stride, padding=1, bias=False, rng=channels)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, padding=1, bias=False, rng=out_channels)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.stride, self.added = stride, out_channels - channels
+
+    def forward(self, x):
+        y = nn.relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        if self.stride > 1:
+            x = np.pad(x[:, :, ::2, ::2], ((0, 0), (self.added // 2, self.added // 2), (0, 0), (0, 0)))
+        return nn.relu(x + y)
+
+
+class ResNet(nn.Module):
+    """Residual network for small images (He et al., 2015, https://arxiv.org/abs/1512.03385, section 4.2)."""
+
+    def __init__(self, widths=(16, 32, 64), blocks=3):
+        self.conv1 = nn.Conv2d(3, widths[0], 3, padding=1, bias=False, rng=0)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        channels, self.groups = widths[0], len(widths)
+        for number, width in enumerate(widths, 1):
+            parts = []
+            for _ in range(blocks):
+                parts.append(Block(channels, width, stride=2 if width > channels else 1))
+                channels = width
+            setattr(self, f"layer{number}", nn.Sequential(*parts))
+        self.linear = nn.Linear(channels, 10, rng=1)
+
+    def forward(self, x):
+        y = nn.relu(self.bn1(self.conv1(x)))
+        for number in range(1, self.groups + 1):
+            y = getattr(self, f"layer{number}")(y)
+        return self.linear(nn.flatten(nn.adaptive_avg_pool2d(y, 1)))
+
+
+def resnet20(folder):
+    """ResNet-20 with trained weights."""
+    model = ResNet().eval()
+    with np.load(folder / "resnet20.npz") as weights:
+        model.load_state_dict(weights)
+    return model
+
+
+def cifar10(folder):
+    """Images as ResNet-20 wants them, and labels: (calibration images, test images, test labels)."""
+    mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
+    with np.load(folder / "cifar10.npz") as data:
+        train, test = (
+            ((data[name].astype(np.float32) / 255 - mean) / std).transpose(0, 3, 1, 2) for name in ("x_train", "x_test")
+        )
+        return train, test, data["y_test"]
+
+
 def inputs(count=64, features=6, rng=0):
     """Normal values, with some far out so that ranges clip."""
     x = np.random.default_rng(rng).standard_normal((count, features)).astype(np.float32)

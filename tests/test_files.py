@@ -177,7 +177,7 @@ class TestBadFiles:
             (put("nodes", 1, "inputs", []), "takes 1"),
             (put("nodes", 1, "inputs", ["input"]), "reads floats"),
             (lambda header, arrays: arrays.pop("0/weight"), "0/weight"),
-            (put("nodes", 1, "attributes", {"activation": "gelu"}), "activation must be .relu., not .gelu."),
+            (put("nodes", 1, "attributes", {"activation": "gelu"}), "None, .relu. or .relu6., not .gelu."),
             (put("nodes", 1, "attributes", {"clip": 6}), "unknown attributes"),
             (put("nodes", 1, "weight", "shape", [16, -6]), "no shape"),
             (put("nodes", 1, "weight", "shape", [16, 5]), r"codes of int8 \(16, 6\) where int8 \(16, 5\) belong"),

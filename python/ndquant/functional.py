@@ -459,12 +459,13 @@ def _own_bias(bias, w_qparams):
     return bias
 
 
-_ACTIVATIONS = {None: _core.NO_ACTIVATION, "relu": _core.RELU, "relu6": _core.RELU6}
+#: What an integer layer may end in, with the core's number for it.
+ACTIVATIONS = {None: _core.NO_ACTIVATION, "relu": _core.RELU, "relu6": _core.RELU6}
 
 
 def activation_number(activation):
     """Return the core's number for what a layer ends in; a ValueError for what no integer layer ends in."""
-    number = _ACTIVATIONS.get(activation)
+    number = ACTIVATIONS.get(activation)
     if number is None:
         raise ValueError(f"activation: must be None, 'relu' or 'relu6', got {activation!r}")
     return number

@@ -1,5 +1,6 @@
 """Modules, tracing, graphs, and the passes from graph to graph."""
 
+from .fold_batchnorm import fold_batchnorm
 from .fuse import fuse
 from .graph import Graph, Node
 from .insert_quantizers import insert_quantizers
@@ -7,4 +8,4 @@ from .lower import lower
 from .module import Module, Parameter
 from .tracing import apply
 
-__all__ = ["Graph", "Module", "Node", "Parameter", "apply", "fuse", "insert_quantizers", "lower"]
+__all__ = ["Graph", "Module", "Node", "Parameter", "apply", "fold_batchnorm", "fuse", "insert_quantizers", "lower"]

@@ -17,10 +17,10 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..ops import OPS
-from ..ops.integer_layer import IntegerLayer
+from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredTable
 from ..qparams import QParams, QuantSpec
 from .graph import Graph, Node
-from .lower import QuantizeEdge, edge_qparams
+from .lower import edge_qparams
 from .module import Buffer, Module, Parameter
 
 FORMAT, VERSION = "ndquant graph", 1
@@ -65,8 +65,10 @@ def _umask():
 
 def _node_header(node, arrays):
     header = {"name": node.name, "op": node.op.name, "inputs": list(node.inputs), "attributes": node.attributes}
-    if node.op.name == "quantize":
+    if isinstance(node.module, StoredGrid):
         header["out_qparams"] = _qparams_header(node.out_qparams)
+        if isinstance(node.module, StoredTable):
+            _store(arrays, node.name, table=node.table)
     elif isinstance(node.module, IntegerLayer):
         layer = node.module
         codes = _pack_codes(layer.weight, layer.w_qparams.spec)
@@ -191,9 +193,9 @@ def _shape(values):
 
 def _ops_of_kind(kind):
     """Return the names of the ops that a graph of this kind may hold."""
-    integer = {"quantize", "linear_integer", "dequantize"}
     trained = {name for name, op in OPS.items() if op.backward is not None and name != "quantizer"}
-    return trained | integer if kind == "integer" else trained
+    stored = {name for name, op in OPS.items() if op.stores is not None}
+    return trained | stored | {"dequantize"} if kind == "integer" else trained
 
 
 def _node(header, kind, arrays):
@@ -209,10 +211,14 @@ def _node(header, kind, arrays):
 
 
 def _module(header, name, op, arrays):
-    if op == "quantize":
-        return QuantizeEdge(_qparams(header["out_qparams"]))
-    if op == "linear_integer":
-        return _integer_linear(header, name, arrays)
+    stores = OPS[op].stores
+    if stores is IntegerLayer:
+        return _integer_layer(header, name, arrays, rank=4 if op == "conv2d_integer" else 2)
+    if stores is StoredTable:
+        qparams = _byte_grid(header["out_qparams"], name)
+        return StoredTable(_checked_table(arrays.pop(f"{name}/table"), qparams, name), qparams)
+    if stores is StoredGrid:
+        return StoredGrid((_qparams if op == "quantize" else _byte_grid)(header["out_qparams"], name))
     if not OPS[op].parameters and not OPS[op].buffers:
         return None
     module = Module()
@@ -238,38 +244,56 @@ def _checked_bias(bias, dtype, length):
     return bias
 
 
-def _integer_linear(header, name, arrays):
+def _checked_table(table, qparams, name):
+    spec = qparams.spec
+    if table.dtype != spec.dtype or table.shape != (256,) or table.min() < spec.qmin or table.max() > spec.qmax:
+        raise ValueError(f"{name}: a table of {table.dtype} {table.shape} where 256 codes of {qparams!r} belong")
+    return table
+
+
+def _integer_layer(header, name, arrays, rank):
     weight_header = dict(header["weight"])
     shape = _shape(weight_header.pop("shape"))
-    if len(shape) != 2:
+    if len(shape) != rank:
         raise ValueError(f"{name}: a weight of shape {shape}")
     for field in ("scale", "zero_point"):
         if f"{name}/weight_{field}" in arrays:
             weight_header[field] = arrays.pop(f"{name}/weight_{field}")
     if np.ndim(weight_header["scale"]) and not np.ndim(weight_header["zero_point"]):
         weight_header["zero_point"] = np.full(shape[0], weight_header["zero_point"], np.int32)
-    w_qparams = _qparams(weight_header)
+    w_qparams = _qparams(weight_header, name)
     codes = _unpack_codes(arrays.pop(f"{name}/weight"), w_qparams.spec, shape)
     bias = arrays.pop(f"{name}/bias", None)
     if bias is not None:
         bias = _checked_bias(bias, np.float32 if bias.dtype.kind == "f" else np.int32, shape[0])
-    out_qparams = None if header["out_qparams"] is None else _qparams(header["out_qparams"])
+    out_qparams = None if header["out_qparams"] is None else _byte_grid(header["out_qparams"], name)
     return IntegerLayer(codes, w_qparams, bias, out_qparams)
 
 
-def _qparams(header):
+def _byte_grid(header, name):
+    """Return `QParams` of the codes that an integer op gives: per tensor, of at most 8 bits."""
+    qparams = _qparams(header, name)
+    if not qparams.spec.is_byte_grid or qparams.spec.axis is not None:
+        raise ValueError(f"{name}: gives codes of {qparams!r}, which integer ops cannot")
+    return qparams
+
+
+def _qparams(header, name):
     if header["dtype"] not in ("float32", "float64"):
-        raise ValueError(f"a scale of dtype {header['dtype']!r}")
+        raise ValueError(f"{name}: a scale of dtype {header['dtype']!r}")
     spec = QuantSpec(**header["spec"])
     scale = np.asarray(header["scale"], header["dtype"])
     return QParams(scale[()], header["zero_point"], spec, profile=header["profile"])
 
 
 def _check_edges(graph, node):
-    """Integer layers must be fed codes, and their integers must fit the kernel: nothing is left to the first run."""
-    if isinstance(node.module, IntegerLayer):
-        if edge_qparams(graph, node.inputs[0]) is None:
+    """Integer ops must be fed codes, and their integers must fit the kernel: nothing is left to the first run."""
+    grids = [edge_qparams(graph, name) for name in node.inputs]
+    if node.op.stores is not None and node.op.name != "quantize":
+        if any(grid is None or not grid.spec.is_byte_grid for grid in grids):
             raise ValueError(f"node {node.name!r} reads floats where it takes codes")
-        node.module.packed  # noqa: B018 - packing checks the integers
-    elif not node.op.keeps_codes and node.op.name != "dequantize" and any(edge_qparams(graph, x) for x in node.inputs):
-        raise ValueError(f"node {node.name!r} reads codes where it takes floats")
+        if isinstance(node.module, IntegerLayer):
+            node.module.packed  # noqa: B018 - packing checks the integers
+    elif not node.keeps_codes and node.op.name != "dequantize":
+        if any(grid is not None and grid.spec.is_byte_grid for grid in grids):
+            raise ValueError(f"node {node.name!r} reads codes where it takes floats")

@@ -20,9 +20,11 @@ class Node:
 
     Parameters and stored integers are attributes of the node: ``graph["fc"].weight`` reads them, assignment changes
     them, and both go to the module that the node names; the node holds no copy.
+
+    A layer that absorbed the `batch_norm` node behind it has that node as ``norm``.
     """
 
-    FIELDS = ("name", "op", "inputs", "attributes", "module", "shape", "quantizer", "weight_quantizer")
+    FIELDS = ("name", "op", "inputs", "attributes", "module", "shape", "quantizer", "weight_quantizer", "norm")
 
     def __init__(self, name, op: Op, inputs, attributes=None, module=None, shape=None, quantizer=None):
         self.name = name
@@ -33,6 +35,7 @@ class Node:
         self.shape = shape
         self.quantizer = quantizer
         self.weight_quantizer = None
+        self.norm = None
 
     def __getattr__(self, name):
         if name.startswith("__") or name == "module" or self.module is None:
@@ -63,6 +66,20 @@ class Node:
             {key: value if key in shared else copy.deepcopy(value, memo) for key, value in self.__dict__.items()}
         )
         return node
+
+    def arrays(self):
+        """Return [(name, `Parameter` or `Buffer`)] of the module; of the norm with "norm." in front."""
+        arrays = []
+        if isinstance(self.module, Module):
+            arrays += [*self.module._parameters.items(), *self.module._buffers.items()]
+        if self.norm is not None:
+            arrays += [(f"norm.{name}", array) for name, array in self.norm.arrays()]
+        return arrays
+
+    @property
+    def keeps_codes(self):
+        """Whether the node maps codes to codes of the same `QParams`."""
+        return self.op.keeps_codes(self)
 
     def __repr__(self):
         return f"Node({self.name!r}, {self.op.name}, inputs={list(self.inputs)})"
@@ -139,6 +156,10 @@ class Graph:
         """Return the node called `name`, or None: an input."""
         return self._by_name.get(name)
 
+    def shape_of(self, name):
+        """Return the shape of the value called `name`, without the batch axis."""
+        return self.inputs[name] if name in self.inputs else self[name].shape
+
     def consumers(self, name):
         """Return the nodes that read the value called `name`."""
         return [node for node in self.nodes if name in node.inputs]
@@ -206,8 +227,9 @@ class Graph:
             for name, needed, d in zip(node.inputs, need, d_inputs, strict=True):
                 if needed:
                     gradients[name] = d if name not in gradients else gradients[name] + d
+            parameters = dict(self._node_parameters(node)) if d_parameters else {}
             for name, d in d_parameters.items():
-                parameter = node.module._parameters[name]
+                parameter = parameters[name]
                 parameter.grad = d if parameter.grad is None else parameter.grad + d
 
     def _release_gradients(self):
@@ -226,11 +248,7 @@ class Graph:
 
     @staticmethod
     def _node_parameters(node):
-        return node.module._parameters.items() if isinstance(node.module, Module) else ()
-
-    @staticmethod
-    def _node_buffers(node):
-        return node.module._buffers.items() if isinstance(node.module, Module) else ()
+        return [item for item in node.arrays() if isinstance(item[1], Parameter)]
 
     def named_parameters(self):
         """Yield ("node.parameter", `Parameter`), each parameter once."""
@@ -240,10 +258,13 @@ class Graph:
         """Yield ("node.name", `Parameter` or `Buffer`), each once: what `state_dict` holds."""
         seen = set()
         for node in self.nodes:
-            for name, array in (*self._node_parameters(node), *self._node_buffers(node)):
+            for name, array in node.arrays():
                 if id(array) not in seen:
                     seen.add(id(array))
-                    yield f"{node.name}.{name}", array
+                    owner = node
+                    if name.startswith("norm."):
+                        owner, name = node.norm, name.removeprefix("norm.")
+                    yield f"{owner.name}.{name}", array
 
     def parameters(self):
         """Return the parameters, in the order of the nodes."""
@@ -265,6 +286,17 @@ class Graph:
     def eval(self):
         """Set evaluation mode: ranges stay as they are. Returns the graph."""
         return self.train(False)
+
+    def freeze_batchnorm(self):
+        """Normalize by the running statistics in training too, which no longer change. Returns the graph.
+
+        From then on what trains is the form that `convert` will run: normalizations folded into the weights.
+        """
+        for node in self.nodes:
+            for norm in (node, node.norm):
+                if norm is not None and norm.op.name == "batch_norm":
+                    norm.attributes["frozen"] = True
+        return self
 
     def quantizers(self):
         """Yield (name, `Quantizer`) of all edges and weights."""
@@ -359,8 +391,8 @@ def _text(shape):
 
 
 def _op_text(node):
-    activation = node.attributes.get("activation")
-    return f"{node.op.name}+{activation}" if activation else node.op.name
+    parts = node.op.name, node.norm and node.norm.op.name, node.attributes.get("activation")
+    return "+".join(part for part in parts if part)
 
 
 def _quantizer_text(node):

@@ -1,4 +1,4 @@
-"""Pass: a quantizer on every edge that an integer layer reads, once per edge, and one on the layer's weights."""
+"""Pass: a quantizer on every edge that a node reads which will run on integers, once per edge, and one on weights."""
 
 from __future__ import annotations
 
@@ -6,66 +6,93 @@ from ..ops import OPS
 from .graph import Node
 
 
-def insert_quantizers(graph, config_of, make_quantizer, output=None):
+def insert_quantizers(graph, config_of, make_quantizer, outputs=None):
     """Return `graph` with quantizers placed.
 
     Parameters
     ----------
     graph : Graph
     config_of : callable
-        ``config_of(node)`` gives the `QConfig` of a node that has an integer kernel, or None to leave it in float.
+        ``config_of(node)`` gives the `QConfig` of a node that has an integer form, or None to leave it in float.
     make_quantizer : callable
         ``make_quantizer(config, role)`` gives the `Quantizer` for role "input" (of the whole graph), "activation",
         "output" or "weight".
-    output : QConfig, optional
-        Also quantizes the output of the graph, where an integer layer gives it.
+    outputs : dict, optional
+        {name of an edge: `QConfig`} of what leaves the graph and is to be quantized, where an integer node gives it.
     """
+    outputs = outputs or {}
+    configs = {node.name: config_of(node) for node in graph.nodes if has_integer_form(graph, node)}
+    integer, passing = _integer_nodes(graph, configs, outputs)
     nodes = [node.copy() for node in graph.nodes]
-    configs = {node.name: config_of(node) for node in nodes if node.op.lower is not None}
-    integer = [name for name, config in configs.items() if config is not None]
-    quantizers = {}
+    wanted = {}
     for node in nodes:
         if node.name in integer:
-            node.weight_quantizer = make_quantizer(configs[node.name], "weight")
-            source = _source(graph, node.inputs[0], integer)
-            role = "input" if source in graph.inputs else "activation"
-            quantizers.setdefault(source, lambda c=configs[node.name], r=role: make_quantizer(c, r))
-    if output is not None:
-        source = _source(graph, graph.output, integer, at_output=True)
+            config = configs[node.name]
+            if node.op.parameters:
+                node.weight_quantizer = make_quantizer(config, "weight")
+            for name in node.inputs:
+                source = _source(graph, name, passing)
+                wanted.setdefault(source, []).append((config, "input" if source in graph.inputs else "activation"))
+    for name, config in outputs.items():
+        source = _source(graph, name, passing)
         if source in integer:
-            quantizers.setdefault(source, lambda: make_quantizer(output, "output"))
-    return _insert(graph, nodes, {name: make() for name, make in quantizers.items()}, integer, output is not None)
+            wanted.setdefault(source, []).append((config, "output"))
+    quantizers = {source: make_quantizer(*_finest(readers)) for source, readers in wanted.items()}
+    return _insert(graph, nodes, quantizers, integer | passing, outputs)
 
 
-def _insert(graph, nodes, quantizers, integer, output_too):
+def has_integer_form(graph, node):
+    """Whether a node could run on integers."""
+    return node.op.lower is not None and why_float(graph, node) is None
+
+
+def why_float(graph, node):
+    """Return why a node has no integer form, or None if it has one."""
+    if node.op.lower is None:
+        return "has no integer form"
+    return node.op.no_integers(node, [graph.shape_of(name) for name in node.inputs])
+
+
+def _integer_nodes(graph, configs, outputs):
+    """Return the names of the nodes that will run on integers, and of those that pass codes on.
+
+    A layer with weights can give floats, anything else runs on integers where its result is read as codes alone.
+    """
+    integer, passing = set(), set()
+    may_pass = all(config is None or config.passes_codes for config in configs.values())
+    for node in reversed(graph.nodes):
+        readers = [reader.name for reader in graph.consumers(node.name)]
+        as_codes = all(name in integer or name in passing for name in readers) and (readers or node.name in outputs)
+        if configs.get(node.name) is not None:
+            if node.op.parameters or as_codes:
+                integer.add(node.name)
+        elif node.keeps_codes and as_codes and may_pass:
+            passing.add(node.name)
+    return integer, passing
+
+
+def _source(graph, name, passing):
+    """Walk back from an edge, through nodes that pass codes on, to the edge where the quantizer belongs."""
+    while name in passing:
+        name = graph[name].inputs[0]
+    return name
+
+
+def _finest(readers):
+    """Return the (config, role) whose grid has the most bits: all that read an edge share its quantizer."""
+    return max(readers, key=lambda reader: reader[0].for_role(reader[1]).spec.bits)
+
+
+def _insert(graph, nodes, quantizers, on_codes, outputs):
     """Put a quantizer node behind each edge named in `quantizers` and let those readers that want codes read it."""
     made = {}
     for source, quantizer in quantizers.items():
         made[source] = Node(f"{source}.quantizer", OPS["quantizer"], (source,), quantizer=quantizer)
     for node in nodes:
-        if node.name in integer or _passes_codes(graph, node, integer):
+        if node.name in on_codes:
             node.inputs = tuple(made[name].name if name in made else name for name in node.inputs)
     ordered = [made[name] for name in graph.inputs if name in made]
     for node in nodes:
         ordered += [node, made[node.name]] if node.name in made else [node]
-    replaced = output_too and graph.output in made
+    replaced = graph.output in outputs and graph.output in made
     return graph.replace(ordered, output=made[graph.output].name if replaced else graph.output)
-
-
-def _source(graph, name, integer, at_output=False):
-    """Walk back from an edge, through ops that keep codes as they are, to the edge where the quantizer belongs."""
-    node = graph.find(name)
-    while node is not None and (_passes_codes(graph, node, integer) or at_output and node.op.keeps_codes):
-        name = node.inputs[0]
-        node = graph.find(name)
-    return name
-
-
-def _passes_codes(graph, node, integer):
-    """Whether the node keeps codes, and everything that reads it wants codes."""
-    readers = graph.consumers(node.name)
-    return (
-        node.op.keeps_codes
-        and bool(readers)
-        and all(reader.name in integer or _passes_codes(graph, reader, integer) for reader in readers)
-    )

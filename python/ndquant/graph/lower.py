@@ -6,22 +6,15 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..ops import OPS
-from ..ops.integer_layer import IntegerLayer
-from ..ops.record import StoredIntegers
+from ..ops.integer_layer import IntegerLayer, StoredGrid
 from ..profiles import PROFILES
+from .fold_batchnorm import fold_batchnorm
 from .graph import Node
-
-
-class QuantizeEdge(StoredIntegers):
-    """The stored `QParams` of a quantizer in an integer graph."""
-
-    def __init__(self, out_qparams):
-        self.out_qparams = out_qparams
 
 
 def lower(graph):
     """Return the integer graph of a calibrated or trained `graph`, which becomes its ``simulation``."""
-    simulation = _without_dropout(graph.copy().eval())
+    simulation = fold_batchnorm(_without_dropout(graph.copy().eval()))
     for _, quantizer in simulation.quantizers():
         quantizer.freeze()
     nodes, edges = [], {}
@@ -52,31 +45,47 @@ def _lower_node(graph, node, nodes, edges):
     if node.op.name == "quantizer":
         return _lower_quantizer(graph, node, nodes, inputs)
     node, qparams = node.copy(inputs=inputs), [_edge_qparams(nodes, name) for name in inputs]
-    if node.op.lower is not None and None not in qparams:
+    lowered = None
+    if node.op.lower is not None and any(q is not None for q in qparams):
         try:
-            op, module = node.op.lower(node, qparams)
+            lowered = node.op.lower(node, qparams, _output_qparams(graph, node))
         except QuantizationError as error:
             raise QuantizationError(f"{node.name}: {error}") from None
+    if lowered is not None:
+        op, module = lowered
         node = node.copy(op=OPS[op], module=module)
     nodes.append(node.copy(weight_quantizer=None))
     return node.name
 
 
+def quantizer_behind(graph, name):
+    """Return the quantizer node that alone reads a value, or None."""
+    readers = graph.consumers(name)
+    return readers[0] if len(readers) == 1 and readers[0].op.name == "quantizer" else None
+
+
+def _output_qparams(graph, node):
+    """Return the `QParams` of the quantizer that becomes the output stage of an integer op, or None."""
+    behind = quantizer_behind(graph, node.name)
+    if behind is None or PROFILES[behind.quantizer.profile].rounding == "textbook":
+        return None
+    qparams = behind.quantizer.qparams
+    return qparams if qparams.spec.is_byte_grid else None
+
+
 def _lower_quantizer(graph, node, nodes, inputs):
-    """Make a quantizer behind an integer layer that layer's output stage, elsewhere a step of its own."""
+    """Leave out a quantizer that became the output stage of the op in front; elsewhere it is a step of its own."""
     producer = next((n for n in nodes if n.name == inputs[0]), None)
-    fits = PROFILES[node.quantizer.profile].rounding != "textbook" and len(graph.consumers(node.inputs[0])) == 1
-    if producer is not None and isinstance(producer.module, IntegerLayer) and fits:
-        producer.module.out_qparams = node.quantizer.qparams
+    if producer is not None and getattr(producer.module, "out_qparams", None) is not None:
         return producer.name
-    nodes.append(Node(node.name, OPS["quantize"], inputs, module=QuantizeEdge(node.quantizer.qparams)))
+    nodes.append(Node(node.name, OPS["quantize"], inputs, module=StoredGrid(node.quantizer.qparams)))
     return node.name
 
 
 def _edge_qparams(nodes, name):
     """Return the `QParams` of the codes on an edge that `nodes` make, or None where it carries floats."""
     node = next((n for n in nodes if n.name == name), None)
-    while node is not None and node.op.keeps_codes:
+    while node is not None and node.keeps_codes:
         node = next((n for n in nodes if n.name == node.inputs[0]), None)
     return None if node is None else getattr(node.module, "out_qparams", None)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import threading
 
@@ -153,6 +154,14 @@ class Module:
         """Return the array of the parameter or buffer called `name`, or None."""
         found = self._parameters.get(name) or self._buffers.get(name)
         return None if found is None else found.data
+
+    def with_arrays(self, **arrays):
+        """Return a module of the same kind with parameters of its own, of these arrays; None leaves one out."""
+        module = copy.copy(self)
+        names = {"_parameters": {}, "_buffers": {}, "_modules": dict(self._modules)}
+        module.__dict__.update(names, _graphs={}, _last_graph=None)
+        module._parameters.update({name: Parameter(a) for name, a in arrays.items() if a is not None})
+        return module
 
     def _forget(self, name):
         """Drop what was called `name`; graphs traced before the change of structure are no longer valid."""

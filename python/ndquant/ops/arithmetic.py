@@ -10,7 +10,21 @@ from math import prod
 
 import numpy as np
 
-from .record import BATCH, full, register, shape_text, whole_numbers, without_batch
+from .. import integer
+from .integer_layer import StoredGrid, have_integer_form, lower_to
+from .layer import activate, activation_backward, fused_attributes
+from .record import (
+    BATCH,
+    Codes,
+    Fixed,
+    full,
+    no_attributes,
+    register,
+    same_shape,
+    shape_text,
+    whole_numbers,
+    without_batch,
+)
 
 
 def sum_to(d, shape):
@@ -48,22 +62,67 @@ _ELEMENTWISE = {
 }
 
 
+#: Those that have an integer form.
+_INTEGER = {"add": integer.add, "multiply": integer.multiply}
+
+
 def _register_elementwise(name, function, *gradients):
     def forward(node, inputs, run):
-        a, b = inputs
-        return function(a, b), (a, b)
+        activation = node.attributes.get("activation")
+        y = activate(function(*inputs), activation)
+        return y, (*inputs, None if activation is None else y)
 
     def backward(node, dy, saved, need_input):
+        *operands, y = saved
+        dy = activation_backward(dy, y, node.attributes.get("activation"))
         return tuple(
-            sum_to(gradient(dy, *saved), operand.shape) if needed else None
-            for gradient, operand, needed in zip(gradients, saved, need_input, strict=True)
+            sum_to(gradient(dy, *operands), operand.shape) if needed else None
+            for gradient, operand, needed in zip(gradients, operands, need_input, strict=True)
         ), {}
 
-    register(name=name, forward=forward, backward=backward, shape=_elementwise_shape, arity=2, takes_fixed=True)
+    has_integers = name in _INTEGER
+    register(
+        name=name,
+        forward=forward,
+        backward=backward,
+        shape=_elementwise_shape,
+        attributes=fused_attributes if has_integers else no_attributes,
+        arity=2,
+        takes_fixed=True,
+        lower=lower_to(f"{name}_integer") if has_integers else None,
+        no_integers=_operands_differ,
+        absorbs=("relu", "relu6") if has_integers else (),
+    )
+
+
+def _operands_differ(node, shapes):
+    if any(isinstance(shape, Fixed) for shape in shapes):
+        return "an operand is a parameter or constant"
+    return None if shapes[0] == shapes[1] else "its operands differ in shape"
+
+
+def _register_integer(name, function):
+    def forward(node, inputs, run):
+        a, b = inputs
+        qparams, activation = node.out_qparams, node.attributes.get("activation")
+        return Codes(function(a.codes, a.qparams, b.codes, b.qparams, qparams, activation), qparams), None
+
+    register(
+        name=f"{name}_integer",
+        forward=forward,
+        backward=None,
+        stores=StoredGrid,
+        shape=same_shape,
+        attributes=fused_attributes,
+        arity=2,
+        takes_codes=True,
+    )
 
 
 for _name, _functions in _ELEMENTWISE.items():
     _register_elementwise(_name, *_functions)
+for _name, _function in _INTEGER.items():
+    _register_integer(_name, _function)
 
 
 def _matmul_forward(node, inputs, run):
@@ -120,6 +179,26 @@ def _mean_shape(node, shapes):
     return without_batch(tuple(kept), "mean")
 
 
+def _mean_of_images(node, shapes):
+    is_image = node.attributes["axes"] == (2, 3) and len(shapes[0]) == 3 and not isinstance(shapes[0], Fixed)
+    return None if is_image else "only means of whole images (axes 2 and 3 of 4) have an integer form"
+
+
+def _mean_codes(node, x, out_qparams):
+    codes = integer.adaptive_avg_pool2d(x.codes, x.qparams, out_qparams, 1)
+    return codes if node.attributes["keepdims"] else codes.reshape(codes.shape[:2])
+
+
+def _mean_integer_output(node, inputs, saved, out_qparams):
+    (x,) = inputs
+    on_codes = isinstance(x, Codes) and have_integer_form(x.qparams, out_qparams)
+    return _mean_codes(node, x, out_qparams) if on_codes else None
+
+
+def _mean_integer_forward(node, inputs, run):
+    return Codes(_mean_codes(node, *inputs, node.out_qparams), node.out_qparams), None
+
+
 register(
     name="mean",
     forward=_mean_forward,
@@ -127,4 +206,16 @@ register(
     shape=_mean_shape,
     attributes=_mean_attributes,
     takes_fixed=True,
+    lower=lower_to("mean_integer"),
+    no_integers=_mean_of_images,
+    integer_output=_mean_integer_output,
+)
+register(
+    name="mean_integer",
+    forward=_mean_integer_forward,
+    backward=None,
+    stores=StoredGrid,
+    shape=_mean_shape,
+    attributes=_mean_attributes,
+    takes_codes=True,
 )

@@ -10,19 +10,20 @@ import numpy as np
 from .. import reference
 from ..channels import channel_sums
 from ..convolution import conv2d_f32, conv2d_f32_input_grad, conv2d_f32_weight_grad, conv2d_requantized
-from ..functional import PackedWeight, fake_quantize_backward, quantize, relu_backward
+from ..functional import PackedWeight, fake_quantize_backward, quantize
 from ..layout import in_memory_order
+from .integer_layer import IntegerLayer
 from .layer import (
+    LayerForm,
     LayerSaved,
+    activation_backward,
     check_floats,
     check_layer_qparams,
     fused_attributes,
-    parameters_of,
     quantize_parameters,
-    quantized_weight,
 )
 from .pool import output_length, pair
-from .record import Codes, array_of, real, register, whole_number
+from .record import Codes, array_of, register, whole_number
 
 
 def conv2d_attributes(stride=1, padding=0, dilation=1, groups=1, activation=None):
@@ -163,8 +164,7 @@ def conv2d_backward(dy, saved, *, need_dx=True):
     >>> dx, dw, db
     (array([[[[3., 3.]]]], dtype=float32), array([[[[3.]]]], dtype=float32), None)
     """
-    if saved.activation == "relu":
-        dy = in_memory_order(relu_backward, dy, saved.y)
+    dy = activation_backward(dy, saved.y, saved.activation)
     db = channel_sums(dy)[0].astype(dy.dtype) if saved.has_bias else None
     x, w = (saved.x, saved.w) if saved.packed is None else (saved.x_codes.dequantize(), saved.w_codes.dequantize())
     _, input_grad, weight_grad = _functions(dy, x, w)
@@ -179,35 +179,36 @@ def conv2d_backward(dy, saved, *, need_dx=True):
     return dx, dw, db
 
 
-def _forward(node, inputs, run):
-    (x,) = inputs
-    activation = node.attributes.get("activation")
-    w, b = parameters_of(node)
-    if isinstance(x, Codes) and node.weight_quantizer is not None:
-        quantizer = node.weight_quantizer
-        w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, run.training)
-        return _convolve_codes(x, w, b, w_codes, packed, node.attributes, activation, quantizer.holds_all)
-    y, saved = _convolve(real(x), w, b, node.attributes)
-    if activation == "relu":
-        y = np.maximum(y, y.dtype.type(0), out=y)
-        saved.activation, saved.y = activation, y
-    return y, saved
-
-
-def _backward(node, dy, saved, need_input):
-    dx, dw, db = conv2d_backward(dy, saved, need_dx=need_input[0])
-    return (dx,), {"weight": dw} if db is None else {"weight": dw, "bias": db}
+def _on_integers(x, packed, out_qparams, attributes, activation):
+    return conv2d_requantized(x.codes, x.qparams, packed, out_qparams, *_steps(attributes), activation=activation)
 
 
 def _shape(node, shapes):
     return output_shape(node.name, shapes[0], array_of(node, "weight", 4), node.bias, node.attributes)
 
 
+FORM = LayerForm(_convolve, _convolve_codes, conv2d_backward, _on_integers, "conv2d_integer")
+
 CONV2D = register(
     name="conv2d",
-    forward=_forward,
-    backward=_backward,
+    forward=FORM.forward,
+    backward=FORM.gradients,
     shape=_shape,
     attributes=conv2d_attributes,
     parameters=("weight", "bias"),
+    takes_codes=True,
+    lower=FORM.lower,
+    integer_output=FORM.integer_output,
+    absorbs=("batch_norm", "relu", "relu6"),
+)
+
+#: Codes in; codes out, or float32 where the layer has no output `QParams`.
+CONV2D_INTEGER = register(
+    name="conv2d_integer",
+    forward=FORM.integer_forward,
+    backward=None,
+    stores=IntegerLayer,
+    shape=_shape,
+    attributes=conv2d_attributes,
+    takes_codes=True,
 )

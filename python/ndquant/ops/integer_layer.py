@@ -1,11 +1,45 @@
-"""What a layer with weights is in an integer graph."""
+"""What nodes of an integer graph store."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from ..functional import PackedWeight
+from ..profiles import PROFILES
 from .record import StoredIntegers
+
+
+class StoredGrid(StoredIntegers):
+    """The `QParams` of the codes that a node gives, all that an op without weights stores."""
+
+    def __init__(self, out_qparams):
+        self.out_qparams = out_qparams
+
+
+class StoredTable(StoredGrid):
+    """The output codes of a function of one code, the lowest code first, with their `QParams`."""
+
+    def __init__(self, table, out_qparams):
+        super().__init__(out_qparams)
+        table = np.array(table)
+        table.flags.writeable = False
+        self.table = table
+
+
+def have_integer_form(*qparams):
+    """Whether ops without weights have an integer form on codes of these `QParams`; one may be None: floats."""
+    return all(
+        q is not None and q.spec.is_byte_grid and q.spec.axis is None and PROFILES[q.profile].is_fast for q in qparams
+    )
+
+
+def lower_to(op):
+    """Return the function `Op.lower` of an op without weights whose integer form stores its output grid alone."""
+
+    def lower(node, input_qparams, out_qparams):
+        return (op, StoredGrid(out_qparams)) if have_integer_form(*input_qparams, out_qparams) else None
+
+    return lower
 
 
 class IntegerLayer(StoredIntegers):

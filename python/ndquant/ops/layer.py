@@ -1,15 +1,29 @@
-"""What layers with a weight and a bias share, whatever they do with them: their integers, and what backward needs."""
+"""What layers with a weight and a bias share: their integers, the normalization and activation in them, backward."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from ..functional import PackedWeight, quantize, quantize_bias, quantize_weight
+from ..functional import (
+    ACTIVATIONS,
+    PackedWeight,
+    fake_quantize,
+    fake_quantize_backward,
+    quantize,
+    quantize_bias,
+    quantize_weight,
+    relu_backward,
+)
+from ..layout import in_memory_order
 from ..profiles import PROFILES
 from ..qparams import QParams
-from .record import Codes
+from .integer_layer import IntegerLayer
+from .norm import FoldedNorm, LiveNorm, fold, is_live
+from .pointwise import relu6_backward
+from .record import Codes, real
 
 
 def quantize_parameters(w, b, x_qparams, w_qparams):
@@ -53,6 +67,9 @@ class LayerSaved:
     packed: PackedWeight | None = None
     w_is_inside: bool = False  # no weight lies outside the range of its codes, so all of its gradient passes
     attributes: dict | None = None  # of a convolution: its steps and groups
+    w_float: np.ndarray | None = None  # the weight of which `w` are the fake-quantized values
+    w_qparams: QParams | None = None
+    norm: FoldedNorm | LiveNorm | None = None
 
 
 def check_floats(op, **operands):
@@ -84,7 +101,7 @@ def check_layer_qparams(op, x_qparams, w_qparams, rank):
 
 def quantized_weight(quantizer, w, b, x_qparams, training):
     """Return the codes of a weight and its packed form, by the quantizer of a node."""
-    if quantizer.in_one_call:
+    if quantizer.in_one_call and w.ndim == 2:
         return quantize_weight(w, b, x_qparams.scale, quantizer.config.spec, quantizer.profile)
     codes, w_qparams, bias = quantize_parameters(w, b, x_qparams, quantizer.qparams_for(w, training))
     return codes, PackedWeight(codes, w_qparams, bias)
@@ -99,6 +116,131 @@ def parameters_of(node):
 
 def fused_attributes(activation=None):
     """Return the attributes of a layer: the activation that is part of it, if there is one."""
-    if activation not in (None, "relu"):
-        raise ValueError(f"activation must be 'relu', not {activation!r}")
+    if activation not in ACTIVATIONS:
+        raise ValueError(f"activation must be None, 'relu' or 'relu6', not {activation!r}")
     return {} if activation is None else {"activation": activation}
+
+
+def activate(y, activation):
+    """Apply the activation of a layer in place."""
+    if activation is not None:
+        np.maximum(y, y.dtype.type(0), out=y)
+    return np.minimum(y, y.dtype.type(6), out=y) if activation == "relu6" else y
+
+
+def activation_backward(dy, y, activation):
+    """Gradient of the activation of a layer, from its output."""
+    if activation is None:
+        return dy
+    return in_memory_order(relu6_backward if activation == "relu6" else relu_backward, dy, y)
+
+
+@dataclass(frozen=True)
+class LayerForm:
+    """A kind of layer with a weight and a bias: the functions in which kinds differ, and what they have in common.
+
+    Attributes
+    ----------
+    on_floats : callable
+        ``on_floats(x, w, b, attributes) -> (y, LayerSaved)``, without the activation.
+    on_codes : callable
+        ``on_codes(x, w, b, w_codes, packed, attributes, activation, w_is_inside) -> (y, LayerSaved)``, y in float32.
+    backward : callable
+        ``backward(dy, saved, need_dx) -> (dx, dw, db)``.
+    on_integers : callable
+        ``on_integers(x, packed, out_qparams, attributes, activation)``: codes, or float32 without `out_qparams`.
+    integer_op : str
+        Name of the op that does this with stored integers.
+    """
+
+    on_floats: Callable
+    on_codes: Callable
+    backward: Callable
+    on_integers: Callable
+    integer_op: str
+
+    def forward(self, node, inputs, run):
+        """Run a layer; a normalization in it is live in training, else folded into the weights."""
+        (x,) = inputs
+        w, b = parameters_of(node)
+        activation = node.attributes.get("activation")
+        if node.norm is None:
+            return self._run(node, x, w, b, activation, run.training)
+        if is_live(node.norm, run.training):
+            return self._run_live(node, x, w, b, activation)
+        folded = fold(w, b, node.norm)
+        y, saved = self._run(node, x, folded.weight, folded.bias, activation, run.training)
+        saved.norm = folded
+        return y, saved
+
+    def _run(self, node, x, w, b, activation, training):
+        quantizer = node.weight_quantizer
+        if not isinstance(x, Codes) or quantizer is None or quantizer.passes:
+            return self._run_floats(node, x, w, b, activation)
+        if computes_on_codes(x.qparams.spec, quantizer.config.spec):
+            w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, training)
+            return self.on_codes(x, w, b, w_codes, packed, node.attributes, activation, quantizer.holds_all)
+        w_qparams = quantizer.qparams_for(w, training)
+        y, saved = self._run_floats(node, x, fake_quantize(w, w_qparams), b, activation)
+        saved.w_float, saved.w_qparams = w, w_qparams
+        return y, saved
+
+    def _run_floats(self, node, x, w, b, activation):
+        y, saved = self.on_floats(real(x), w, b, node.attributes)
+        saved.activation, saved.y = activation, activate(y, activation)
+        return y, saved
+
+    def _run_live(self, node, x, w, b, activation):
+        norm = LiveNorm.of(node.norm, w)
+        z, saved = self._run(node, x, norm.weight, None, None, training=True)
+        saved.norm, saved.has_bias = norm, b is not None
+        norm.activation, norm.y = activation, activate(norm.forward(z, b), activation)
+        return norm.y, saved
+
+    def gradients(self, node, dy, saved, need_input):
+        """Return the gradients of the input and of the parameters, as `Op.backward` does."""
+        (need_dx,) = need_input
+        if isinstance(saved.norm, LiveNorm):
+            dz, gradients = saved.norm.backward(activation_backward(dy, saved.norm.y, saved.norm.activation))
+            has_bias, saved.has_bias = saved.has_bias, False
+            dx, dw, _ = self._backward(dz, saved, need_dx)
+            gradients["weight"] = saved.norm.weight_gradient(dw)
+            if has_bias:
+                gradients["bias"] = np.zeros(len(dw), dw.dtype)  # the mean of the batch takes any bias away
+            return (dx,), gradients
+        dx, dw, db = self._backward(dy, saved, need_dx)
+        gradients = {"weight": dw} if db is None else {"weight": dw, "bias": db}
+        return (dx,), gradients if saved.norm is None else saved.norm.backward(dw, db, *parameters_of(node))
+
+    def _backward(self, dy, saved, need_dx):
+        dx, dw, db = self.backward(dy, saved, need_dx=need_dx)
+        return dx, dw if saved.w_qparams is None else fake_quantize_backward(dw, saved.w_float, saved.w_qparams), db
+
+    def integer_output(self, node, inputs, saved, out_qparams):
+        """Return the output codes of a layer whose profile has an output stage of its own; None where it has none."""
+        rules = PROFILES[out_qparams.profile]
+        if saved.packed is None or rules.requantize == "dequantize" or isinstance(saved.norm, LiveNorm):
+            return None
+        return self.on_integers(inputs[0], saved.packed, out_qparams, node.attributes, saved.activation)
+
+    def lower(self, node, input_qparams, out_qparams):
+        """Return the integer form; where the codes have none, the layer in float with what quantization left."""
+        (x_qparams,), quantizer = input_qparams, node.weight_quantizer
+        if x_qparams is None or quantizer is None:
+            return None
+        w_qparams = quantizer.qparams_for(node.weight)
+        if not computes_on_codes(x_qparams.spec, w_qparams.spec):
+            return node.op.name, node.module.with_arrays(weight=fake_quantize(node.weight, w_qparams), bias=node.bias)
+        integers = quantize_parameters(node.weight, node.bias, x_qparams, w_qparams)
+        return self.integer_op, IntegerLayer(*integers, out_qparams)
+
+    def integer_forward(self, node, inputs, run):
+        """Run the integer op."""
+        (x,), layer = inputs, node.module
+        y = self.on_integers(x, layer.packed, layer.out_qparams, node.attributes, node.attributes.get("activation"))
+        return (y if layer.out_qparams is None else Codes(y, layer.out_qparams)), None
+
+
+def computes_on_codes(*specs):
+    """Whether there are integer kernels for operands of these grids."""
+    return all(spec.is_byte_grid for spec in specs)

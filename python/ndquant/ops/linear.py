@@ -13,19 +13,18 @@ from ..functional import (
     linear_integer,
     matmul_f32,
     quantize,
-    relu_backward,
 )
 from .integer_layer import IntegerLayer
 from .layer import (
+    LayerForm,
     LayerSaved,
+    activation_backward,
     check_floats,
     check_layer_qparams,
     fused_attributes,
-    parameters_of,
     quantize_parameters,
-    quantized_weight,
 )
-from .record import Codes, array_of, real, register
+from .record import Codes, array_of, register
 
 
 def linear(x, w, b=None, x_qparams=None, w_qparams=None):
@@ -88,7 +87,7 @@ def linear_on_codes(x, w, b, w_qparams):
     return _multiply(x, w, b, codes, PackedWeight(codes, w_qparams, bias))
 
 
-def _multiply(x, w, b, w_codes, packed, activation=None, w_is_inside=False):
+def _multiply(x, w, b, w_codes, packed, attributes=None, activation=None, w_is_inside=False):
     y = linear_integer(x.codes, x.qparams, packed, activation=activation)
     w_codes = Codes(w_codes, packed.w_qparams)
     return y, LayerSaved(None, w, b is not None, activation, y, x, w_codes, packed, w_is_inside)
@@ -120,8 +119,7 @@ def linear_backward(dy, saved, *, need_dx=True):
     >>> dw, db
     (array([[1., 2.]], dtype=float32), None)
     """
-    if saved.activation == "relu":
-        dy = relu_backward(dy, saved.y)
+    dy = activation_backward(dy, saved.y, saved.activation)
     db = np.add.reduce(dy, axis=0) if saved.has_bias else None
     if saved.packed is None:
         return _product(dy, saved.w) if need_dx else None, _product(dy.T, saved.x), db
@@ -143,26 +141,6 @@ def check_operands(x, w, b):
         raise ValueError(f"linear: b must have shape {w.shape[:1]} for w of shape {w.shape}, not {b.shape}")
 
 
-def _forward(node, inputs, run):
-    (x,) = inputs
-    activation = node.attributes.get("activation")
-    w, b = parameters_of(node)
-    if isinstance(x, Codes) and node.weight_quantizer is not None:
-        quantizer = node.weight_quantizer
-        w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, run.training)
-        return _multiply(x, w, b, w_codes, packed, activation, quantizer.holds_all)
-    y, saved = linear(real(x), w, b)
-    if activation == "relu":
-        y = np.maximum(y, np.float32(0), out=y)
-        saved.activation, saved.y = activation, y
-    return y, saved
-
-
-def _backward(node, dy, saved, need_input):
-    dx, dw, db = linear_backward(dy, saved, need_dx=need_input[0])
-    return (dx,), {"weight": dw} if db is None else {"weight": dw, "bias": db}
-
-
 def _shape(node, shapes):
     (shape,) = shapes
     out_features, in_features = array_of(node, "weight", 2).shape
@@ -173,38 +151,28 @@ def _shape(node, shapes):
     return (out_features,)
 
 
-def _lower(node, input_qparams):
-    w_qparams = node.weight_quantizer.qparams_for(node.weight)
-    integers = quantize_parameters(node.weight, node.bias, *input_qparams, w_qparams)
-    return "linear_integer", IntegerLayer(*integers, None)
+def _on_floats(x, w, b, attributes):
+    return linear(x, w, b)
 
+
+def _on_integers(x, packed, out_qparams, attributes, activation):
+    return linear_integer(x.codes, x.qparams, packed, out_qparams, activation)
+
+
+FORM = LayerForm(_on_floats, _multiply, linear_backward, _on_integers, "linear_integer")
 
 LINEAR = register(
     name="linear",
-    forward=_forward,
-    backward=_backward,
+    forward=FORM.forward,
+    backward=FORM.gradients,
     shape=_shape,
     attributes=fused_attributes,
     parameters=("weight", "bias"),
     takes_codes=True,
-    lower=_lower,
-    absorbs=("relu",),
+    lower=FORM.lower,
+    integer_output=FORM.integer_output,
+    absorbs=("batch_norm", "relu", "relu6"),
 )
-
-
-def integer_output(node, saved, out_qparams):
-    """Output codes of a `linear` node that ran on integers, by its integer output stage; None where it ran in float."""
-    if saved.packed is None:
-        return None
-    x, activation = saved.x_codes, node.attributes.get("activation")
-    return linear_integer(x.codes, x.qparams, saved.packed, out_qparams, activation)
-
-
-def _integer_forward(node, inputs, run):
-    (x,) = inputs
-    layer, activation = node.module, node.attributes.get("activation")
-    y = linear_integer(x.codes, x.qparams, layer.packed, layer.out_qparams, activation)
-    return (y if layer.out_qparams is None else Codes(y, layer.out_qparams)), None
 
 
 def _integer_step(node, inputs, steps):
@@ -215,8 +183,9 @@ def _integer_step(node, inputs, steps):
 #: Codes in; codes out, or float32 where the layer has no output `QParams`.
 LINEAR_INTEGER = register(
     name="linear_integer",
-    forward=_integer_forward,
+    forward=FORM.integer_forward,
     backward=None,
+    stores=IntegerLayer,
     shape=_shape,
     attributes=fused_attributes,
     takes_codes=True,

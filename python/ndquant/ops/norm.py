@@ -74,6 +74,11 @@ def _moments(x):
     return mean, np.maximum(squares / count - mean * mean, 0)
 
 
+def is_live(node, training):
+    """Whether a `batch_norm` node uses the statistics of the batch because it is in training."""
+    return training and not node.attributes["frozen"]
+
+
 def batch_norm_backward(dy, saved, *, need_dx=True):
     """Gradients of `batch_norm`: of the input, the weight and the bias.
 
@@ -105,9 +110,9 @@ def _update_running(buffers, moments, count, momentum):
 
 def _forward(node, inputs, run):
     (x,) = inputs
-    parameters, buffers, attributes = node.module._parameters, node.module._buffers, node.attributes
-    weight, bias = (parameters[name].data if name in parameters else None for name in ("weight", "bias"))
-    trains = run.training and not attributes["frozen"]
+    buffers, attributes = node.module._buffers, node.attributes
+    weight, bias = _affine(node)
+    trains = is_live(node, run.training)
     running = ()
     if "running_mean" in buffers and not trains:
         running = buffers["running_mean"].data, buffers["running_var"].data
@@ -118,6 +123,112 @@ def _forward(node, inputs, run):
     if trains and "running_mean" in buffers:
         _update_running(buffers, moments, x.size // x.shape[1], attributes["momentum"])
     return y, saved
+
+
+def _affine(node):
+    """Return weight and bias, None where there are none."""
+    parameters = node.module._parameters
+    return tuple(parameters[name].data if name in parameters else None for name in ("weight", "bias"))
+
+
+def _running(node):
+    """Return the running mean and 1 / sqrt(variance + eps), float64."""
+    buffers, eps = node.module._buffers, node.attributes["eps"]
+    mean, var = (buffers[name].data.astype(np.float64) for name in ("running_mean", "running_var"))
+    return mean, 1 / np.sqrt(var + eps)
+
+
+def _times(w, factor):
+    """Multiply the weights of each output by its own factor, in float64; the result has the dtype of `w`."""
+    return (w * factor.reshape(-1, *(1,) * (w.ndim - 1))).astype(w.dtype)
+
+
+@dataclass(slots=True)
+class FoldedNorm:
+    """A normalization by its running statistics as part of the layer in front of it.
+
+    ``(layer(x, w) + b - mean) * inverse * gamma + beta`` is ``layer(x, weight) + bias``, in which `weight` is
+    ``w * factor`` with ``factor = inverse * gamma``, and `bias` is ``(b - mean) * factor + beta``.
+    """
+
+    weight: np.ndarray
+    bias: np.ndarray
+    factor: np.ndarray
+    mean: np.ndarray
+    inverse: np.ndarray
+    is_affine: bool
+
+    def backward(self, dweight, dbias, w, b):
+        """Return the gradients of the parameters of both, from those of the folded weight and bias."""
+        gradients = {"weight": _times(dweight, self.factor)}
+        if b is not None:
+            gradients["bias"] = (dbias * self.factor).astype(w.dtype)
+        if self.is_affine:
+            products = (dweight.astype(np.float64) * w).reshape(len(w), -1).sum(axis=1)
+            shift = -self.mean if b is None else b - self.mean
+            gradients["norm.weight"] = (self.inverse * (products + dbias * shift)).astype(w.dtype)
+            gradients["norm.bias"] = dbias
+        return gradients
+
+
+def fold(w, b, node):
+    """Fold a `batch_norm` node into the weight and bias of the layer in front of it."""
+    mean, inverse = _running(node)
+    gamma, beta = _affine(node)
+    factor = inverse if gamma is None else inverse * gamma
+    bias = (-mean if b is None else b - mean) * factor
+    bias = bias if beta is None else bias + beta
+    return FoldedNorm(_times(w, factor), bias.astype(w.dtype), factor, mean, inverse, gamma is not None)
+
+
+@dataclass(slots=True)
+class LiveNorm:
+    """A normalization by the statistics of the batch behind a layer that runs with the weights it will be folded to.
+
+    The layer gives ``z``, factor times its output without bias, where `factor` is ``gamma / sigma`` of the running
+    statistics (1 where gamma is 0): as in PyTorch's nn/intrinsic/qat/modules/conv_fused.py, so that the quantizer of
+    the weight sees what it will see when statistics are frozen. Normalizing z itself, with eps scaled along, saves
+    dividing by the factor. The factor cancels, so that no gradient goes through it.
+    """
+
+    node: object
+    factor: np.ndarray
+    weight: np.ndarray
+    saved: BatchNormSaved | None = None
+    activation: str | None = None
+    y: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, node, w):
+        """Scale the weight `w` of the layer in front of a `batch_norm` node."""
+        gamma, factor = _affine(node)[0], _running(node)[1]
+        if gamma is not None:
+            factor = np.where(gamma == 0, 1, factor * gamma)
+        return cls(node, factor, _times(w, factor))
+
+    def forward(self, z, b):
+        """Normalize what the layer gave; `b` is its bias, which only moves the running mean."""
+        gamma, beta = _affine(self.node)
+        attributes, buffers = self.node.attributes, self.node.module._buffers
+        try:
+            mean, var = _moments(z)
+        except ValueError as error:
+            raise ValueError(f"{self.node.name}: {error}") from None
+        true_mean, true_var = mean / self.factor + (0 if b is None else b), var / self.factor**2
+        inverse = 1 / (np.sqrt(true_var + attributes["eps"]) * self.factor)
+        _update_running(buffers, (true_mean, true_var), z.size // z.shape[1], attributes["momentum"])
+        self.saved = BatchNormSaved(z, mean, inverse, gamma, of_batch=True)
+        return scale_channels(z, mean, inverse if gamma is None else inverse * gamma, beta)
+
+    def backward(self, dy):
+        """Return the gradient of z, and those of the parameters of the normalization."""
+        dz, dweight, dbias = batch_norm_backward(dy, self.saved)
+        gradients = {} if self.saved.weight is None else {"norm.weight": dweight, "norm.bias": dbias}
+        return dz, {name: d.astype(dy.dtype) for name, d in gradients.items()}
+
+    def weight_gradient(self, dw):
+        """Return the gradient of the layer's weight from that of the scaled one."""
+        return _times(dw, self.factor)
 
 
 def _backward(node, dy, saved, need_input):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..functional import relu_backward
+from .. import integer
+from ..functional import quantize, relu_backward
 from ..layout import in_memory_order
-from .record import Codes, finite, no_attributes, register, same_shape
+from .integer_layer import StoredTable, have_integer_form
+from .record import Codes, always, finite, no_attributes, register, same_shape
 
 
 def relu(x):
@@ -38,7 +40,7 @@ RELU = register(
     shape=same_shape,
     takes_fixed=True,
     takes_codes=True,
-    keeps_codes=True,
+    keeps_codes=always,
     step=_relu_step,
 )
 
@@ -97,8 +99,31 @@ def hardswish_backward(dy, x):
     return dy * np.where(x <= -3, kind(0), np.where(x >= 3, kind(1), inside))
 
 
+def _relu6_forward(node, inputs, run):
+    (x,) = inputs
+    if not isinstance(x, Codes):
+        return relu6(x), x
+    low, high = quantize(np.float32([0, 6]), x.qparams)
+    return x.like(np.clip(x.codes, low, high)), x.dequantize() if run.training else None
+
+
+def _relu6_backward(node, dy, saved, need_input):
+    return (relu6_backward(dy, saved),), {}
+
+
+RELU6 = register(
+    name="relu6",
+    forward=_relu6_forward,
+    backward=_relu6_backward,
+    shape=same_shape,
+    takes_fixed=True,
+    takes_codes=True,
+    keeps_codes=always,
+)
+
+
 def _register_unary(name, function, gradient, keeps_output=False, attributes=no_attributes):
-    """Enter an op whose gradient needs its input, or its output."""
+    """Enter an op whose gradient needs its input, or its output; on codes it is a table."""
 
     def forward(node, inputs, run):
         (x,) = inputs
@@ -108,6 +133,20 @@ def _register_unary(name, function, gradient, keeps_output=False, attributes=no_
     def backward(node, dy, saved, need_input):
         return (gradient(dy, saved, **node.attributes),), {}
 
+    def table(node, qparams, out_qparams):
+        return integer.unary_table(lambda x: function(x, **node.attributes), qparams, out_qparams)
+
+    def lower(node, input_qparams, out_qparams):
+        if not have_integer_form(*input_qparams, out_qparams):
+            return None
+        return "lookup", StoredTable(table(node, *input_qparams, out_qparams), out_qparams)
+
+    def integer_output(node, inputs, saved, out_qparams):
+        (x,) = inputs
+        if not isinstance(x, Codes) or not have_integer_form(x.qparams, out_qparams):
+            return None
+        return integer.lookup(x.codes, table(node, x.qparams, out_qparams))
+
     register(
         name=name,
         forward=forward,
@@ -116,14 +155,36 @@ def _register_unary(name, function, gradient, keeps_output=False, attributes=no_
         attributes=attributes,
         takes_fixed=True,
         keeps_output=keeps_output,
+        lower=lower,
+        integer_output=integer_output,
     )
+
+
+def _lookup_forward(node, inputs, run):
+    (x,) = inputs
+    return Codes(integer.lookup(x.codes, node.table), node.out_qparams), None
+
+
+def _any_attributes(**attributes):
+    return attributes
+
+
+#: A function of one code. Its attributes are those of the float op that it stands for.
+LOOKUP = register(
+    name="lookup",
+    forward=_lookup_forward,
+    backward=None,
+    stores=StoredTable,
+    shape=same_shape,
+    attributes=_any_attributes,
+    takes_codes=True,
+)
 
 
 def _leaky_relu_attributes(negative_slope=0.01):
     return {"negative_slope": finite(negative_slope, "negative_slope")}
 
 
-_register_unary("relu6", relu6, relu6_backward)
 _register_unary("leaky_relu", leaky_relu, leaky_relu_backward, attributes=_leaky_relu_attributes)
 _register_unary("sigmoid", sigmoid, sigmoid_backward, keeps_output=True)
 _register_unary("tanh", tanh, tanh_backward, keeps_output=True)

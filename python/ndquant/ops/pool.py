@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .record import register, whole_number
+from .. import integer
+from .integer_layer import StoredGrid, have_integer_form, lower_to
+from .record import Codes, always, register, whole_number
 
 
 def pair(value, name, least=0):
@@ -90,7 +92,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
     padded, taps = _taps(x.shape, lengths, kernel_size, stride, padding, dilation)
     values = x
     if padded != x.shape:
-        values = np.full_like(x, -np.inf, shape=padded)
+        values = np.full_like(x, -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min, shape=padded)
         values[_unpadded(x.shape, padding)] = x
     y = values[taps[0]].copy(order="K")
     winner = np.zeros_like(y, dtype=np.int32)
@@ -105,7 +107,7 @@ def max_pool2d(x, kernel_size, stride, padding, dilation, ceil_mode):
 def max_pool2d_backward(dy, saved):
     """Gradient of `max_pool2d`: to the first of the largest elements of each window."""
     winner, x, padded, taps, padding = saved
-    dx = np.zeros_like(x, shape=padded)
+    dx = np.zeros_like(x, dtype=dy.dtype, shape=padded)
     for number, tap in enumerate(taps):
         dx[tap] += np.where(winner == number, dy, dy.dtype.type(0))
     return dx if padded == x.shape else dx[_unpadded(x.shape, padding)].copy(order="K")
@@ -194,14 +196,20 @@ def adaptive_avg_pool2d(x, output_size):
 
 
 def _max_forward(node, inputs, run):
-    return max_pool2d(inputs[0], **node.attributes)
+    (x,) = inputs
+    if not isinstance(x, Codes):
+        return max_pool2d(x, **node.attributes)
+    if run.training:
+        codes, saved = max_pool2d(x.codes, **node.attributes)
+        return x.like(codes), saved
+    return x.like(integer.max_pool2d(x.codes, **node.attributes)), None
 
 
 def _max_backward(node, dy, saved, need_input):
     return (max_pool2d_backward(dy, saved),), {}
 
 
-def _register_average(name, windows_of, attributes):
+def _register_average(name, windows_of, attributes, on_codes):
     def forward(node, inputs, run):
         (x,) = inputs
         windows = windows_of(x.shape, **node.attributes)
@@ -215,7 +223,34 @@ def _register_average(name, windows_of, attributes):
         windows = windows_of((1, channels, *lengths), **node.attributes)
         return (channels, *map(len, windows))
 
-    register(name=name, forward=forward, backward=backward, shape=shape, attributes=attributes)
+    def integer_output(node, inputs, saved, out_qparams):
+        (x,) = inputs
+        if not isinstance(x, Codes) or not have_integer_form(x.qparams, out_qparams):
+            return None
+        return on_codes(x.codes, x.qparams, out_qparams, **node.attributes)
+
+    def integer_forward(node, inputs, run):
+        (x,), qparams = inputs, node.out_qparams
+        return Codes(on_codes(x.codes, x.qparams, qparams, **node.attributes), qparams), None
+
+    register(
+        name=name,
+        forward=forward,
+        backward=backward,
+        shape=shape,
+        attributes=attributes,
+        lower=lower_to(f"{name}_integer"),
+        integer_output=integer_output,
+    )
+    register(
+        name=f"{name}_integer",
+        forward=integer_forward,
+        backward=None,
+        stores=StoredGrid,
+        shape=shape,
+        attributes=attributes,
+        takes_codes=True,
+    )
 
 
 def _image(node, shapes):
@@ -237,6 +272,17 @@ register(
     backward=_max_backward,
     shape=_max_shape,
     attributes=max_pool2d_attributes,
+    takes_codes=True,
+    keeps_codes=always,
 )
-_register_average("avg_pool2d", average_windows, avg_pool2d_attributes)
-_register_average("adaptive_avg_pool2d", adaptive_windows, adaptive_avg_pool2d_attributes)
+
+
+def _adaptive_avg_pool_codes(codes, qparams, out_qparams, output_size):
+    sizes = tuple(length if n is None else n for length, n in zip(codes.shape[2:], output_size, strict=True))
+    return integer.adaptive_avg_pool2d(codes, qparams, out_qparams, sizes)
+
+
+_register_average("avg_pool2d", average_windows, avg_pool2d_attributes, integer.avg_pool2d)
+_register_average(
+    "adaptive_avg_pool2d", adaptive_windows, adaptive_avg_pool2d_attributes, _adaptive_avg_pool_codes
+)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..functional import fake_quantize_backward, quantize
+from ..layout import in_memory_order
 from ..profiles import PROFILES
-from .linear import integer_output
+from .integer_layer import StoredGrid
 from .record import Codes, register
 
 
@@ -16,25 +17,27 @@ def _quantizer_forward(node, inputs, run):
     if found is None:
         return x, None
     codes, qparams = found
-    if node.quantizer.has_own_stage:
-        codes = _requantized(node, run, codes, qparams)
-    return Codes(codes, qparams), (x, qparams)
+    integers = _integer_output(node, run, qparams)
+    return Codes(codes if integers is None else integers, qparams), (x, qparams)
 
 
-def _requantized(node, run, codes, qparams):
-    """Return the codes that the integer layer in front would give, or `codes` if there is none."""
+def _integer_output(node, run, qparams):
+    """Return the codes that the integer form of the op in front gives, if they may be others than those of its floats.
+
+    Where several nodes read that op, it stays float in the integer graph, or gives floats.
+    """
     producer = run.graph.find(node.inputs[0])
-    if producer is None or producer.op.name != "linear" or len(run.graph.consumers(producer.name)) > 1:
-        return codes
-    integer = integer_output(producer, run.saved[producer.name], qparams)
-    return codes if integer is None else integer
+    if producer is None or producer.op.integer_output is None or len(run.graph.consumers(producer.name)) > 1:
+        return None
+    inputs = [run.values[name] for name in producer.inputs]
+    return producer.op.integer_output(producer, inputs, run.saved[producer.name], qparams)
 
 
 def _quantizer_backward(node, dy, saved, need_input):
     if saved is None:
         return (dy,), {}
     x, qparams = saved
-    return (fake_quantize_backward(dy, x, qparams),), {}
+    return (in_memory_order(lambda d, a: fake_quantize_backward(d, a, qparams), dy, x),), {}
 
 
 def _same_shape(node, shapes):
@@ -68,7 +71,7 @@ QUANTIZER = register(
     name="quantizer", forward=_quantizer_forward, backward=_quantizer_backward, shape=_same_shape
 )
 QUANTIZE = register(
-    name="quantize", forward=_quantize_forward, backward=None, shape=_same_shape, step=_quantize_step
+    name="quantize", forward=_quantize_forward, backward=None, stores=StoredGrid, shape=_same_shape, step=_quantize_step
 )
 DEQUANTIZE = register(
     name="dequantize",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..functional import dequantize
+from ..layout import in_memory_order
 
 
 class Codes:
@@ -29,8 +30,12 @@ class Codes:
     def dequantize(self):
         """Return the real values, float32; computed once."""
         if self._real is None:
-            self._real = dequantize(self.codes, self.qparams, dtype=np.float32)
+            self._real = in_memory_order(lambda q: dequantize(q, self.qparams, dtype=np.float32), self.codes)
         return self._real
+
+    def like(self, codes):
+        """Return other codes of the same `QParams`."""
+        return Codes(codes, self.qparams)
 
     def __repr__(self):
         return f"Codes({self.codes.dtype}{list(self.shape)}, {self.qparams!r})"
@@ -90,6 +95,21 @@ def no_attributes():
     return {}
 
 
+def never(node):
+    """Return False, whatever the node."""
+    return False
+
+
+def fits_any(node, shapes):
+    """Return None: no reason against integers, whatever the shapes."""
+    return None
+
+
+def always(node):
+    """Return True, whatever the node."""
+    return True
+
+
 @dataclass(frozen=True)
 class Op:
     """One kind of node.
@@ -120,14 +140,23 @@ class Op:
         Whether backward reads the output of forward, which the caller of a graph must then not get to change.
     takes_codes : bool
         Whether forward understands `Codes`; otherwise it is given their real values.
-    keeps_codes : bool
-        Whether the op maps codes to codes of the same `QParams` (it moves or selects them), so that a quantizer in
-        front of it serves what follows too.
+    keeps_codes : callable
+        ``keeps_codes(node) -> bool``: whether the op maps codes to codes of the same `QParams` (it moves or selects
+        them), so that a quantizer in front of it serves what follows too.
     lower : callable or None
-        ``lower(node, input_qparams) -> (op, stored)``: name of the integer op that does the same on codes, and the
-        `StoredIntegers` that it runs on. Quantizers are placed on the inputs of such ops. None: the op stays float.
+        ``lower(node, input_qparams, out_qparams) -> (op, stored)``: name of the integer op that does the same on
+        codes, and the `StoredIntegers` that it runs on. `out_qparams` is None where the output is read as floats; an
+        op without weights is not lowered then. None: the op stays float.
+    no_integers : callable
+        ``no_integers(node, input_shapes)``: why this node has no integer form though its op may have one, or None.
+    integer_output : callable or None
+        ``integer_output(node, inputs, saved, out_qparams)``: the output codes of the integer form, for an op where
+        they are not always its float output quantized; None where they are.
     absorbs : tuple of str
-        Names of the activations that may become part of the op, as its attribute ``activation``.
+        Names of the ops that may become part of this one: activations as its attribute ``activation``, a
+        normalization as ``norm`` of its node.
+    stores : type or None
+        Which `StoredIntegers` the module of a node is; None for ops of float graphs.
     step : callable or None
         ``step(node, inputs, steps) -> Value``: appends what the core does for this node of an integer graph to a
         `graph.plan.Steps`; None, or the answer None, if it does nothing for it, so that Python runs the graph.
@@ -145,9 +174,12 @@ class Op:
     is_view: bool = False
     keeps_output: bool = False
     takes_codes: bool = False
-    keeps_codes: bool = False
+    keeps_codes: Callable = never
     lower: Callable | None = None
+    no_integers: Callable = fits_any
+    integer_output: Callable | None = None
     absorbs: tuple = ()
+    stores: type | None = None
     step: Callable | None = None
 
     def __repr__(self):

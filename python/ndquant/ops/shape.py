@@ -6,10 +6,13 @@ from math import prod
 
 import numpy as np
 
+from .. import integer
+from .integer_layer import StoredGrid, lower_to
 from .record import (
     BATCH,
     Codes,
     Fixed,
+    always,
     finite,
     full,
     register,
@@ -27,8 +30,12 @@ def _reshape_attributes(shape):
 def _reshape_forward(node, inputs, run):
     (x,) = inputs
     shape = _reshaped(node, x)
-    y = Codes(x.codes.reshape(shape), x.qparams) if isinstance(x, Codes) else x.reshape(shape)
-    return y, x.shape
+    return _moved(x, lambda a: a.reshape(shape)), x.shape
+
+
+def _moved(x, function):
+    """Apply a function that only moves elements to floats or to codes."""
+    return x.like(function(x.codes)) if isinstance(x, Codes) else function(x)
 
 
 def _reshaped(node, x):
@@ -63,7 +70,7 @@ RESHAPE = register(
     takes_fixed=True,
     is_view=True,
     takes_codes=True,
-    keeps_codes=True,
+    keeps_codes=always,
     step=_reshape_step,
 )
 
@@ -74,7 +81,7 @@ def _transpose_attributes(axes):
 
 def _transpose_forward(node, inputs, run):
     (x,) = inputs
-    return x.transpose(node.attributes["axes"]), None
+    return _moved(x, lambda a: a.transpose(node.attributes["axes"])), None
 
 
 def _transpose_backward(node, dy, saved, need_input):
@@ -96,6 +103,8 @@ TRANSPOSE = register(
     attributes=_transpose_attributes,
     takes_fixed=True,
     is_view=True,
+    takes_codes=True,
+    keeps_codes=always,
 )
 
 
@@ -119,11 +128,11 @@ def _index(node):
 
 def _slice_forward(node, inputs, run):
     (x,) = inputs
-    return x[_index(node)], x
+    return _moved(x, lambda a: a[_index(node)]), x.codes if isinstance(x, Codes) else x
 
 
 def _slice_backward(node, dy, saved, need_input):
-    dx = np.zeros_like(saved)
+    dx = np.zeros_like(saved, dtype=dy.dtype)
     dx[_index(node)] = dy
     return (dx,), {}
 
@@ -157,6 +166,8 @@ SLICE = register(
     attributes=_slice_attributes,
     takes_fixed=True,
     is_view=True,
+    takes_codes=True,
+    keeps_codes=always,
 )
 
 
@@ -173,11 +184,19 @@ def _inside(width, shape):
 
 def _pad_forward(node, inputs, run):
     (x,) = inputs
-    width = node.attributes["width"]
+    value = x.qparams.zero_point if isinstance(x, Codes) else node.attributes["value"]
+    return _moved(x, lambda a: _padded(a, node.attributes["width"], value)), x.shape
+
+
+def _padded(x, width, value):
     shape = tuple(before + n + after for (before, after), n in zip(width, x.shape, strict=True))
-    y = np.full_like(x, node.attributes["value"], shape=shape)
+    y = np.full_like(x, value, shape=shape)
     y[_inside(width, x.shape)] = x
-    return y, x.shape
+    return y
+
+
+def _pads_with_zeros(node):
+    return node.attributes["value"] == 0
 
 
 def _pad_backward(node, dy, saved, need_input):
@@ -201,6 +220,8 @@ PAD = register(
     shape=_pad_shape,
     attributes=_pad_attributes,
     takes_fixed=True,
+    takes_codes=True,
+    keeps_codes=_pads_with_zeros,
 )
 
 
@@ -232,6 +253,10 @@ def _concatenate_shape(node, shapes):
     return without_batch(joined, "concatenate")
 
 
+def _has_fixed_part(node, shapes):
+    return "a part is a parameter or constant" if any(isinstance(s, Fixed) for s in shapes) else None
+
+
 CONCATENATE = register(
     name="concatenate",
     forward=_concatenate_forward,
@@ -240,4 +265,24 @@ CONCATENATE = register(
     attributes=_concatenate_attributes,
     arity=None,
     takes_fixed=True,
+    lower=lower_to("concatenate_integer"),
+    no_integers=_has_fixed_part,
+)
+
+
+def _concatenate_integer_forward(node, inputs, run):
+    parts, grids = [x.codes for x in inputs], [x.qparams for x in inputs]
+    codes = integer.concatenate(parts, grids, node.out_qparams, node.attributes["axis"])
+    return Codes(codes, node.out_qparams), None
+
+
+CONCATENATE_INTEGER = register(
+    name="concatenate_integer",
+    forward=_concatenate_integer_forward,
+    backward=None,
+    stores=StoredGrid,
+    shape=_concatenate_shape,
+    attributes=_concatenate_attributes,
+    arity=None,
+    takes_codes=True,
 )

@@ -40,8 +40,6 @@ class Quantizer:
         self.in_one_call = by_extremes and rules.is_fast and rules.bias == "int32" and config.spec.is_byte_grid
         #: Whether no weight lies outside its range: a symmetric range of `default` maps the largest one to a code.
         self.holds_all = self.in_one_call and config.spec.symmetric and profile == "default"
-        #: Whether integer layers have an output stage of their own for these codes.
-        self.has_own_stage = rules.requantize != "dequantize"
 
     def _new_observer(self):
         return _OBSERVERS[self.config.method](axis=self.config.spec.axis, profile=self.profile)

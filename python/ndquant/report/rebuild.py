@@ -11,8 +11,12 @@ import numpy as np
 
 from .. import reference
 from ..graph.graph import Run
-from ..ops.integer_layer import IntegerLayer
+from ..graph.lower import quantizer_behind
+from ..integer import even_windows, pool_windows
+from ..ops import Fixed
+from ..ops.integer_layer import IntegerLayer, StoredTable
 from ..profiles import PROFILES
+from ..reference.activation import BOUNDS
 
 
 @dataclass
@@ -42,12 +46,13 @@ class Grid:
 
 @dataclass
 class Layer:
-    """The integers of one node: an input grid and weights for a layer, an output grid for a step that gives codes."""
+    """The integers of one node: weights for a layer, a table for a function, an output grid for all that give codes."""
 
     out: Grid | None
     weight: np.ndarray | None = None
     weight_grid: Grid | None = None
     bias: np.ndarray | None = None
+    table: np.ndarray | None = None
 
     def stored_arrays(self):
         """Return {what: array} of everything that a file would hold."""
@@ -58,6 +63,8 @@ class Layer:
             arrays["weight zero points"] = self.weight_grid.zero_point
         if self.bias is not None:
             arrays["biases"] = self.bias
+        if self.table is not None:
+            arrays["table"] = self.table
         if self.out is not None:
             arrays["output scale"] = self.out.scale
             arrays["output zero point"] = self.out.zero_point
@@ -72,21 +79,40 @@ def stored(graph):
             m = node.module
             out = None if m.out_qparams is None else Grid.of(m.out_qparams)
             layers[node.name] = Layer(out, m.weight, Grid.of(m.w_qparams), m.bias)
-        elif node.op.name == "quantize":
-            layers[node.name] = Layer(Grid.of(node.out_qparams))
+        elif node.op.stores is not None:
+            table = node.table if isinstance(node.module, StoredTable) else None
+            layers[node.name] = Layer(Grid.of(node.out_qparams), table=table)
     return layers
 
 
 def rebuilt(graph):
     """Return {node name: `Layer`} rebuilt from the float weights and recorded ranges of ``graph.simulation``."""
     simulation, layers = graph.simulation, {}
-    grids = {node.name: _edge_grid(node.quantizer) for node in simulation.nodes if node.quantizer is not None}
     for node in graph.nodes:
+        if node.op.stores is None:
+            continue
         if node.op.name == "quantize":
-            layers[node.name] = Layer(grids[node.name])
-        elif isinstance(node.module, IntegerLayer):
-            layers[node.name] = _rebuild_layer(graph, simulation[node.name], node, grids, layers)
+            layers[node.name] = Layer(_edge_grid(simulation[node.name].quantizer))
+            continue
+        behind = None if node.module.out_qparams is None else quantizer_behind(simulation, node.name)
+        out = None if behind is None else _edge_grid(behind.quantizer)
+        if isinstance(node.module, IntegerLayer):
+            layers[node.name] = _rebuild_layer(graph, simulation[node.name], node, out, layers)
+        elif isinstance(node.module, StoredTable):
+            layers[node.name] = Layer(out, table=_table(graph, simulation[node.name], node, out, layers))
+        else:
+            layers[node.name] = Layer(out)
     return layers
+
+
+def _table(graph, node, lowered, out, layers):
+    """Tabulate a function of one code: computed in float64, rounded once."""
+    g = input_grid(graph, lowered, layers)
+    lowest = -128 if g.qmin < 0 else 0
+    x = reference.dequantize(np.arange(lowest, lowest + 256), g.scale, g.zero_point, None, np.float64)
+    with np.errstate(all="ignore"):
+        y = node.op.forward(node, [x], Run(graph, training=False))[0]
+    return reference.quantize(y, out.scale, out.zero_point, out.qmin, out.qmax, None, out.profile)
 
 
 def _edge_grid(quantizer):
@@ -94,7 +120,7 @@ def _edge_grid(quantizer):
     return Grid.from_range(low, high, quantizer.config.spec, quantizer.profile)
 
 
-def _rebuild_layer(graph, node, lowered, grids, layers):
+def _rebuild_layer(graph, node, lowered, out, layers):
     quantizer, w = node.weight_quantizer, np.asarray(node.weight)
     spec, profile = quantizer.config.spec, quantizer.profile
     low, high = quantizer.recorded_range(w)
@@ -105,13 +131,12 @@ def _rebuild_layer(graph, node, lowered, grids, layers):
         grid.scale = reference.raise_weight_scale(grid.scale, bias, x_grid.scale)
         bias = None if bias is None else reference.quantize_bias(bias, x_grid.scale, grid.scale)
     codes = reference.quantize(w, grid.scale, grid.zero_point, grid.qmin, grid.qmax, grid.axis, profile)
-    out = grids.get(f"{node.name}.quantizer") if lowered.module.out_qparams is not None else None
     return Layer(out, codes, grid, bias)
 
 
-def input_grid(graph, node, layers):
-    """Return the grid of the codes that a node reads."""
-    name = node.inputs[0]
+def input_grid(graph, node, layers, number=0):
+    """Return the grid of the codes that a node reads, by the number of the input."""
+    name = node.inputs[number]
     while name not in layers:
         name = graph[name].inputs[0]
     return layers[name].out
@@ -125,6 +150,7 @@ def run_twin(graph, layers, x):
         if node.op.name in _STEPS:
             values[node.name] = _STEPS[node.op.name](graph, node, layers, *read)
         else:  # an op without integers is no part of the proof, only of the way there
+            read = [_real(graph, node, layers, value, number) for number, value in enumerate(read)]
             values[node.name] = node.op.forward(node, read, Run(graph, training=False))[0]
     return values
 
@@ -134,54 +160,141 @@ def _quantize(graph, node, layers, x):
     return reference.quantize(x, g.scale, g.zero_point, g.qmin, g.qmax, g.axis, g.profile)
 
 
-def _linear_integer(graph, node, layers, x):
-    layer, x_grid = layers[node.name], input_grid(graph, node, layers)
-    w, activation = layer.weight_grid, node.attributes.get("activation")
-    is_int = layer.bias is not None and layer.bias.dtype.kind == "i"
-    acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, w.zero_point, layer.bias if is_int else None)
-    float_bias = None if is_int else layer.bias
+def _layer_integer(graph, node, layers, x):
+    layer, activation = layers[node.name], node.attributes.get("activation")
+    acc, product_scales, float_bias = _sums(graph, node, layers, x)
     if layer.out is None:
-        return reference.linear_f32(acc, x_grid.scale, w.scale, float_bias, activation)
+        return _outputs_second(node, reference.linear_f32(acc, *product_scales, float_bias, activation))
     out, requantize = layer.out, PROFILES[layer.out.profile].requantize
-    grid = (out.scale, out.zero_point, out.qmin, out.qmax)
-    return reference.linear_codes(acc, x_grid.scale, w.scale, *grid, float_bias, activation, requantize)
+    codes = reference.linear_codes(acc, *product_scales, *_grid(out), float_bias, activation, requantize)
+    return _outputs_second(node, codes)
 
 
-def _linear(graph, node, layers, x):
-    y = x @ np.asarray(node.weight).T
-    y = y if node.bias is None else y + node.bias
-    return np.maximum(y, np.float32(0)) if node.attributes.get("activation") == "relu" else y
+def _grid(out):
+    return out.scale, out.zero_point, out.qmin, out.qmax
 
 
-def _relu(graph, node, layers, x):
-    zero = 0 if x.dtype.kind == "f" else input_grid(graph, node, layers).zero_point
-    return np.maximum(x, np.asarray(zero, x.dtype))
+def _sums(graph, node, layers, x):
+    """Return the exact sums of a layer with outputs last, the scales of its operands, and a bias if that is float."""
+    layer, x_grid = layers[node.name], input_grid(graph, node, layers)
+    w, bias = layer.weight_grid, layer.bias
+    is_int = bias is not None and bias.dtype.kind == "i"
+    if node.op.name == "linear_integer":
+        acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, w.zero_point, bias if is_int else None)
+    else:
+        steps = (node.attributes[name] for name in ("stride", "padding", "dilation", "groups"))
+        sums = reference.conv2d_s32(x, layer.weight, *steps, x_grid.zero_point, w.zero_point)
+        acc = np.moveaxis(sums, 1, -1) + (bias if is_int else np.int32(0))
+    return acc, (x_grid.scale, w.scale), None if is_int else bias
 
 
-def _dequantize(graph, node, layers, x):
-    g = input_grid(graph, node, layers)
+def _outputs_second(node, y):
+    return y if node.op.name == "linear_integer" else np.moveaxis(y, -1, 1)
+
+
+def _combined(function):
+    def step(graph, node, layers, a, b):
+        grids = (input_grid(graph, node, layers, number) for number in range(2))
+        operands = [part for q, g in zip((a, b), grids, strict=True) for part in (q, g.scale, g.zero_point)]
+        return function(*operands, _grid(layers[node.name].out), node.attributes.get("activation"))
+
+    return step
+
+
+def _concatenated(graph, node, layers, *parts):
+    out, codes = layers[node.name].out, []
+    for number, part in enumerate(parts):
+        values = _real(graph, node, layers, part, number)
+        codes.append(reference.quantize(values, out.scale, out.zero_point, out.qmin, out.qmax, None, out.profile))
+    return np.concatenate(codes, axis=node.attributes["axis"])
+
+
+def _mean_of(windows_of):
+    """Make the step of a mean of windows; `windows_of` gives those of an axis as `pool_windows` does."""
+
+    def step(graph, node, layers, x):
+        g, out = input_grid(graph, node, layers), layers[node.name].out
+        windows = [windows_of(node.attributes, length, axis) for axis, length in enumerate(x.shape[2:])]
+        return reference.avg_pool_codes(x, g.scale, g.zero_point, *windows, _grid(out)).reshape(len(x), *node.shape)
+
+    return step
+
+
+def _windows(a, length, axis):
+    kernel, stride, padding = (a[name][axis] for name in ("kernel_size", "stride", "padding"))
+    dilation = a["dilation"][axis] if "dilation" in a else 1
+    return pool_windows(length, kernel, stride, padding, dilation, a["ceil_mode"], a.get("count_include_pad", False))
+
+
+def _max_pool(graph, node, layers, x):
+    if x.dtype.kind == "f":
+        return node.op.forward(node, [x], Run(graph, training=False))[0]
+    windows = [_windows(node.attributes, length, axis) for axis, length in enumerate(x.shape[2:])]
+    return reference.max_pool_codes(x, *windows, node.attributes["dilation"])
+
+
+def _clamp(graph, node, layers, x):
+    """ReLU and ReLU6, of floats or codes."""
+    ends = np.float32([0, 6])
+    if x.dtype.kind != "f":
+        g = input_grid(graph, node, layers)
+        ends = reference.quantize(ends, g.scale, g.zero_point, g.qmin, g.qmax, None, g.profile)
+    y = np.maximum(x, ends[0])
+    return np.minimum(y, ends[1]) if node.op.name == "relu6" else y
+
+
+def _pad(graph, node, layers, x):
+    value = node.attributes["value"] if x.dtype.kind == "f" else input_grid(graph, node, layers).zero_point
+    return np.pad(x, node.attributes["width"], constant_values=value)
+
+
+def _slice(graph, node, layers, x):
+    return x[tuple(slice(*part) if isinstance(part, tuple) else part for part in node.attributes["index"])]
+
+
+def _reshape(graph, node, layers, x):
+    return x.reshape(node.shape if isinstance(node.shape, Fixed) else (len(x), *node.shape))
+
+
+def _real(graph, node, layers, x, number=0):
+    if x.dtype.kind == "f":
+        return x
+    g = input_grid(graph, node, layers, number)
     return reference.dequantize(x, g.scale, g.zero_point, g.axis, np.float32)
 
 
 _STEPS = {
     "quantize": _quantize,
-    "linear_integer": _linear_integer,
-    "linear": _linear,
-    "relu": _relu,
-    "reshape": lambda graph, node, layers, x: x.reshape(len(x), *node.attributes["shape"]),
-    "dequantize": _dequantize,
+    "linear_integer": _layer_integer,
+    "conv2d_integer": _layer_integer,
+    "add_integer": _combined(reference.add_codes),
+    "multiply_integer": _combined(reference.multiply_codes),
+    "concatenate_integer": _concatenated,
+    "avg_pool2d_integer": _mean_of(_windows),
+    "adaptive_avg_pool2d_integer": _mean_of(
+        lambda attributes, length, axis: even_windows(length, attributes["output_size"][axis] or length)
+    ),
+    "mean_integer": _mean_of(lambda attributes, length, axis: even_windows(length, 1)),
+    "lookup": lambda graph, node, layers, x: layers[node.name].table[x.astype(int) - np.iinfo(x.dtype).min],
+    "max_pool2d": _max_pool,
+    "relu": _clamp,
+    "relu6": _clamp,
+    "pad": _pad,
+    "slice": _slice,
+    "transpose": lambda graph, node, layers, x: x.transpose(node.attributes["axes"]),
+    "reshape": _reshape,
+    "dequantize": _real,
 }
 
 
 def textbook_codes(graph, node, layers, x):
     """Return output codes by the textbook formula: real numbers in float64, one division, one rounding."""
-    layer, x_grid = layers[node.name], input_grid(graph, node, layers)
-    acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, layer.weight_grid.zero_point)
-    s = np.float64(x_grid.scale) * layer.weight_grid.scale.astype(np.float64)
-    y = acc * s
-    if layer.bias is not None:
-        y = y + (layer.bias * s if layer.bias.dtype.kind == "i" else layer.bias)
-    if node.attributes.get("activation") == "relu":
-        y = np.maximum(y, 0)
-    g = layer.out
-    return np.clip(np.rint(y / np.float64(g.scale) + g.zero_point), g.qmin, g.qmax).astype(np.int64)
+    layer = layers[node.name]
+    acc, (x_scale, w_scale), float_bias = _sums(graph, node, layers, x)
+    y = acc * (np.float64(x_scale) * w_scale.astype(np.float64))
+    if float_bias is not None:
+        y = y + float_bias
+    g, (low, high) = layer.out, BOUNDS[node.attributes.get("activation")]
+    y = np.clip(y, low, high)
+    codes = np.clip(np.rint(y / np.float64(g.scale) + g.zero_point), g.qmin, g.qmax).astype(np.int64)
+    return _outputs_second(node, codes)

@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..graph.inputs import as_inputs
+from ..graph.lower import quantizer_behind
 from ..ops import Codes
 from .rebuild import rebuilt, run_twin, stored, textbook_codes
 
@@ -139,10 +140,9 @@ def verify(graph, batch):
 
 
 def _simulated_name(graph, name):
-    """Return the simulation's name for a value: of codes that a layer gives, that of the quantizer behind it."""
-    behind = f"{name}.quantizer"
-    fused = name in graph and getattr(graph[name].module, "out_qparams", None) is not None
-    return behind if fused and behind in graph.simulation else name
+    """Return the simulation's name for a value: of codes that an op gives, that of the quantizer behind it."""
+    behind = quantizer_behind(graph.simulation, name) if graph[name].op.name != "quantize" else None
+    return name if behind is None or graph[name].module.out_qparams is None else behind.name
 
 
 def _plain(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ..errors import QuantizationError
-from ..graph import Graph, Module, insert_quantizers
+from ..graph import Graph, Module, fold_batchnorm, insert_quantizers
 from ..graph import fuse as fuse_graph
 from ..graph.module import set_modes
 from ..quantizers import Quantizer
@@ -49,13 +49,15 @@ def with_quantizers(model, example, qconfig, *, training, fuse):
     graph = float_graph(model, example, training)
     if fuse:
         graph = fuse_graph(graph)
-    config_of, output = quantizer_factory(config, graph)
+    if not training:
+        graph = fold_batchnorm(graph)
+    config_of, outputs = quantizer_factory(config, graph)
     state = "train" if training else "observe"
 
     def make(config, role):
         return Quantizer(config.for_role(role), config.profile, state, role, is_weight=role == "weight")
 
-    graph = insert_quantizers(graph, config_of, make, output)
+    graph = insert_quantizers(graph, config_of, make, outputs)
     for name, quantizer in graph.quantizers():
         quantizer.name = name
     return graph.replace(graph.nodes, kind="qat" if training else "prepared")

@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from ..errors import QuantizationError
+from ..graph.insert_quantizers import has_integer_form
+from ..graph.protocols import FUNCTIONS, UFUNCS
+from ..nn import functional
 from ..profiles import PROFILES
 from ..qparams import QuantSpec
 from ..quantizers import Quantize
@@ -27,8 +30,11 @@ class QConfig:
     profile : {"default", "torch", "onnx", "textbook"}, default "default"
         The rules of arithmetic.
     overrides : dict, default {}
-        {node name, pattern, layer class: QConfig or None}; None keeps a layer in float. An exact name beats a
-        pattern, a pattern beats a class.
+        {node name, pattern, layer class, function: QConfig or None}; None keeps a node in float, which then reads its
+        inputs unquantized: ``{np.add: None}`` keeps a residual stream in float. An exact name beats a pattern, a
+        pattern beats a class or function.
+    first_last : QConfig, optional
+        For the first and the last layers with weights, which usually keep 8 bits; overrides beat it.
 
     Examples
     --------
@@ -45,6 +51,7 @@ class QConfig:
     output: str | Quantize = "float"
     profile: str = "default"
     overrides: Mapping = field(default_factory=dict)
+    first_last: QConfig | None = None
 
     def __post_init__(self):
         for name, value in (("weight", self.weight), ("activation", self.activation), ("input", self.input)):
@@ -61,10 +68,12 @@ class QConfig:
         if self.weight.spec.axis not in (None, 0):
             raise ValueError(f"weight: spec.axis must be None or 0, the output features, not {self.weight.spec.axis}")
         for key, value in self.overrides.items():
-            if not isinstance(key, str | type):
-                raise TypeError(f"overrides: a key must be a name, a pattern or a class, not {key!r}")
+            if not isinstance(key, str | type) and not callable(key):
+                raise TypeError(f"overrides: a key must be a name, a pattern, a class or a function, not {key!r}")
             if value is not None and not isinstance(value, QConfig):
                 raise TypeError(f"overrides[{key!r}] must be a QConfig or None, not {type(value).__name__}")
+        if self.first_last is not None and not isinstance(self.first_last, QConfig):
+            raise TypeError(f"first_last must be a QConfig or None, not {type(self.first_last).__name__}")
 
     def _check_grids(self):
         for name in ("weight", "activation", "input", "output"):
@@ -72,6 +81,11 @@ class QConfig:
             if isinstance(value, Quantize) and not value.spec.is_byte_grid:
                 wanted = "bits up to 8, group_size=None and zero_aligned=True"
                 raise ValueError(f"{name}: integer layers take a spec with {wanted}, not {value.spec}")
+
+    @property
+    def passes_codes(self):
+        """Whether ops that move or select values can do so with codes of these grids."""
+        return all(self.for_role(role).spec.is_byte_grid for role in ("input", "activation"))
 
     def for_role(self, role):
         """Return the `Quantize` of an "input", "activation", "output" or "weight"."""
@@ -81,30 +95,61 @@ class QConfig:
 
 
 def resolve_overrides(config, graph):
-    """Return {node name: QConfig or None} for the nodes of `graph` that have an integer kernel.
+    """Return {node name: QConfig or None} for the nodes of `graph` that have an integer form.
 
     Raises
     ------
     ValueError
         If a key matches no such node, or two patterns match one.
     """
-    nodes = [node for node in graph.nodes if node.op.lower is not None]
-    names = {node.name for node in nodes}
+    nodes = [node for node in graph.nodes if has_integer_form(graph, node)]
+    names, ends = {node.name for node in nodes}, _first_last(graph) if config.first_last is not None else ()
     used, result = set(), {}
     for node in nodes:
-        patterns = [k for k in config.overrides if isinstance(k, str) and k not in names and fnmatchcase(node.name, k)]
-        classes = [k for k in config.overrides if isinstance(k, type) and isinstance(node.module, k)]
-        used.update(patterns, classes, {node.name} & config.overrides.keys())
-        if node.name in config.overrides:
-            result[node.name] = config.overrides[node.name]
-        elif len(patterns) > 1 or not patterns and len(classes) > 1:
-            raise ValueError(f"overrides: {' and '.join(map(str, patterns or classes))} both match {node.name!r}")
-        else:
-            result[node.name] = config.overrides[(patterns or classes)[0]] if patterns or classes else config
+        matches = _matches(config.overrides, node, names)
+        used.update(key for keys in matches for key in keys)
+        best = next((keys for keys in matches if keys), ())
+        if len(best) > 1:
+            raise ValueError(f"overrides: {' and '.join(map(str, best))} both match {node.name!r}")
+        default = config.first_last if node.name in ends else config
+        result[node.name] = config.overrides[best[0]] if best else default
     unused = [key for key in config.overrides if key not in used]
     if unused:
         raise ValueError(f"overrides: {unused[0]!r} matches no layer; the layers are {', '.join(sorted(names))}")
     return result
+
+
+def _matches(overrides, node, names):
+    """Return the keys that match a node: exact names, patterns, and classes or functions."""
+    texts = [key for key in overrides if isinstance(key, str)]
+    patterns = [key for key in texts if key not in names and fnmatchcase(node.name, key)]
+    classes = [key for key in overrides if isinstance(key, type) and isinstance(node.module, key)]
+    functions = [key for key in overrides if not isinstance(key, str | type) and _op_of(key) == node.op.name]
+    return [key for key in texts if key == node.name], patterns, classes + functions
+
+
+def _op_of(function):
+    """Return the name of the op that a function of NumPy or `nn` is, or None."""
+    name = getattr(function, "__name__", None)
+    is_known = function in FUNCTIONS or name is not None and getattr(functional, name, None) is function
+    return UFUNCS.get(function, name if is_known else None)
+
+
+def _first_last(graph):
+    """Return the names of the layers with weights that no other such layer lies before, or behind."""
+    first, last, before, behind = set(), set(), set(), {graph.output}
+    for node in graph.nodes:
+        has_layer_before = any(name in before for name in node.inputs)
+        if node.op.lower is not None and node.op.parameters and not has_layer_before:
+            first.add(node.name)
+        if has_layer_before or node.name in first:
+            before.add(node.name)
+    for node in reversed(graph.nodes):
+        if node.name in behind and node.op.lower is not None and node.op.parameters:
+            last.add(node.name)
+        elif node.name in behind:
+            behind.update(node.inputs)
+    return first | last
 
 
 _AFFINE_U8 = QuantSpec(8, signed=False, symmetric=False)
@@ -162,8 +207,8 @@ def find_config(qconfig, training):
 
 
 def quantizer_factory(config, graph):
-    """Return (config_of, output) for `insert_quantizers`: which node gets which configuration."""
+    """Return (config_of, outputs) for `insert_quantizers`: which node gets which configuration."""
     by_name = resolve_overrides(config, graph)
     if not any(c is not None for c in by_name.values()):
         raise QuantizationError("the graph has no layer that could run on integers")
-    return (lambda node: by_name[node.name]), (None if config.output == "float" else config)
+    return (lambda node: by_name[node.name]), ({} if config.output == "float" else {graph.output: config})
