@@ -12,7 +12,7 @@
 #include "kernels/elementwise.h"
 #include "kernels/pool.h"
 
-enum { NDQ_STEP_INPUTS = 2 };
+enum { NDQ_STEP_INPUTS = 2, NDQ_BOX_AXES = 4 };
 
 /* n codes, none of which is to be below `lowest` or above `highest`; flip moves these and the codes to u8. */
 typedef struct {
@@ -25,6 +25,17 @@ typedef struct {
     size_t count, rows, columns, size;
 } ndq_transposition;
 
+/* A box of up to four axes: where it lies in the bytes of the input and where in those of the output, all of which become
+ * `fill` before, if it fills. */
+typedef struct {
+    size_t length[NDQ_BOX_AXES];
+    ptrdiff_t in_stride[NDQ_BOX_AXES];
+    size_t out_stride[NDQ_BOX_AXES];
+    size_t in_offset, out_offset, out_bytes;
+    bool fills;
+    uint8_t fill;
+} ndq_placement;
+
 typedef struct ndq_step {
     ndq_status (*run)(const struct ndq_step *step, uint8_t *const *values);
     size_t in[NDQ_STEP_INPUTS], out;
@@ -36,6 +47,8 @@ typedef struct ndq_step {
         ndq_two_codes two_codes;
         ndq_pool pool;
         ndq_transposition transposition;
+        ndq_placement placement;
+        ndq_lookup lookup;
     } work; /* all but the addresses of the arrays, and the kernels that are in use when it runs */
 } ndq_step;
 
@@ -47,6 +60,8 @@ ndq_status ndq_step_clamp(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_combine(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_pool(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_transpose(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_place(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_lookup(const ndq_step *step, uint8_t *const *values);
 
 typedef struct {
     size_t offset, bytes; /* offset: in the arena; of no meaning for an array of the caller */

@@ -5,6 +5,8 @@ import pytest
 
 import ndquant as nq
 from ndquant import nn
+from ndquant.graph.plan import make_plan
+from ndquant.ops import real
 
 from .networks import PRESETS
 
@@ -89,6 +91,17 @@ def test_an_op_becomes_its_integer_form(body, backend):
     assert not {"conv2d", "linear", "add", "multiply", "concatenate", "mean", "sigmoid", "tanh"} & set(ops(graph))
     assert nq.sqnr(model(x), graph(x)) > 25
     assert graph.verify(images(rng=1))
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_network_runs_as_one_call_and_gives_what_its_nodes_give_one_by_one(body, backend):
+    graph, x = nq.quantize_static(net(body), [images()]), images(3)
+    plan = make_plan(graph, [x.shape])
+    np.testing.assert_array_equal(plan.run((x,)), graph._run_nodes((x,)).values[graph.output])
+    one_by_one, traced = graph._run_nodes((x,)).values, plan.trace((x,))
+    assert one_by_one.keys() == traced.keys()
+    for name, value in traced.items():
+        np.testing.assert_array_equal(real(value), real(one_by_one[name]), err_msg=name)
 
 
 @pytest.mark.parametrize("preset", PRESETS)

@@ -321,3 +321,50 @@ def test_a_convolution_reads_and_gives_either_layout(backend, last_in, last_out,
 def test_a_wrong_convolution_is_refused(change, error):
     with pytest.raises(error):
         _core.make_plan((252, 768), (), 0, (conv_step(False, False, **change),))
+
+
+def place(lengths=(1, 1, 2, 3), at=0, strides=(0, 0, 6, 2), to=0, out_strides=(0, 0, 4, 1), fill=-1):
+    return step("place", (0,), 1, lengths, at, strides, to, out_strides, fill)
+
+
+@pytest.mark.parametrize("signed", [False, True])
+def test_a_box_is_copied_to_its_place(signed):
+    x = np.arange(12, dtype=np.uint8).reshape(2, 6)
+    for at, strides, part in ((0, (0, 0, 6, 2), x[:, ::2]), (11, (0, 0, -6, -2), x[::-1, ::-2])):
+        y = np.full((3, 4), 9, np.uint8)
+        description = place(at=at, strides=strides, to=5, out_strides=(0, 0, 4, 1), fill=7 if signed else -1)
+        _core.make_plan((12, 12), (), 0, (description,)).run(x, y)
+        np.testing.assert_array_equal(y[1:, 1:], part)
+        assert (y[0] == (7 if signed else 9)).all()
+
+
+def test_an_empty_box_may_lie_anywhere():
+    y = np.zeros(12, np.uint8)
+    description = place(lengths=(1, 0, 2, 3), at=99, to=-5, fill=3)
+    _core.make_plan((12, 12), (), 0, (description,)).run(np.ones(12, np.uint8), y)
+    assert (y == 3).all()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"at": 2}, {"at": -1}, {"at": 2**62}, {"strides": (0, 0, -6, 2)}, {"strides": (0, 0, 2**62, 2)},
+        {"to": 6}, {"to": -1}, {"out_strides": (0, 0, -4, 1)}, {"lengths": (1, 1, -2, 3)},
+        {"lengths": (1, 1, 2**62, 3)}, {"lengths": (2, 1, 2, 3), "out_strides": (6, 0, 4, 1)},
+    ],
+)
+def test_a_box_that_leaves_an_array_is_refused(change):
+    with pytest.raises(ValueError, match="leaves an array"):
+        _core.make_plan((12, 12), (), 0, (place(**change),))
+
+
+def test_a_table_is_copied_and_checked():
+    x, y, table = np.arange(-6, 6).astype(np.int8), np.empty(12, np.uint8), np.arange(255, -1, -1).astype(np.uint8)
+    plan = _core.make_plan((12, 12), (), 0, (step("lookup", (0,), 1, table, True),))
+    expected = table[x.astype(int) + 128]
+    table[:] = 0
+    plan.run(x, y)
+    np.testing.assert_array_equal(y, expected)
+    for wrong in (table[:255], table.astype(np.float32), None):
+        with pytest.raises((TypeError, ValueError), match="table"):
+            _core.make_plan((12, 12), (), 0, (step("lookup", (0,), 1, wrong, True),))

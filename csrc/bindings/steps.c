@@ -275,10 +275,79 @@ static int make_transpose(ndq_step_maker *m)
     return check_bytes(m, m->step->in[0], bytes) < 0 ? -1 : check_bytes(m, m->step->out, bytes);
 }
 
+/* Whether a box that begins at `offset` stays within `bytes`; strides may be negative. */
+static bool box_is_inside(const Py_ssize_t *length, const Py_ssize_t *stride, Py_ssize_t offset, size_t bytes)
+{
+    Py_ssize_t first = offset, last = offset;
+    for (int i = 0; i < NDQ_BOX_AXES; i++) {
+        Py_ssize_t span;
+        if (length[i] == 0)
+            return true;
+        if (length[i] < 0 || __builtin_mul_overflow(length[i] - 1, stride[i], &span) ||
+            __builtin_add_overflow(span < 0 ? first : last, span, span < 0 ? &first : &last))
+            return false;
+    }
+    return first >= 0 && last >= 0 && (size_t)last < bytes;
+}
+
+/* place: (lengths, offset in the input, strides there, offset in the output, strides there, byte that fills it first or
+ * -1), four axes, all in bytes. */
+static int make_place(ndq_step_maker *m)
+{
+    Py_ssize_t n[NDQ_BOX_AXES], in[NDQ_BOX_AXES], out[NDQ_BOX_AXES], in_offset, out_offset;
+    int fill;
+    ndq_placement *p = &m->step->work.placement;
+    if (!PyArg_ParseTuple(m->constants, "(nnnn)n(nnnn)n(nnnn)i", &n[0], &n[1], &n[2], &n[3], &in_offset, &in[0], &in[1],
+                          &in[2], &in[3], &out_offset, &out[0], &out[1], &out[2], &out[3], &fill))
+        return -1;
+    bool inside = box_is_inside(n, in, in_offset, bytes_of(m, m->step->in[0])) &&
+                  box_is_inside(n, out, out_offset, bytes_of(m, m->step->out));
+    for (int i = 0; i < NDQ_BOX_AXES; i++) {
+        inside = inside && n[i] >= 0 && out[i] >= 0;
+        p->length[i] = (size_t)n[i];
+        p->in_stride[i] = in[i];
+        p->out_stride[i] = (size_t)out[i];
+    }
+    if (!inside) {
+        PyErr_Format(PyExc_ValueError, "step %zu (place): the box leaves an array", m->number);
+        return -1;
+    }
+    const bool is_empty = !n[0] || !n[1] || !n[2] || !n[3];
+    p->in_offset = is_empty ? 0 : (size_t)in_offset;
+    p->out_offset = is_empty ? 0 : (size_t)out_offset;
+    p->out_bytes = bytes_of(m, m->step->out);
+    p->fills = fill >= 0;
+    p->fill = (uint8_t)fill;
+    m->step->run = ndq_step_place;
+    return 0;
+}
+
+/* lookup: (table of 256 codes, whether the input is signed). */
+static int make_lookup(ndq_step_maker *m)
+{
+    PyObject *object, *copy;
+    int is_signed;
+    const npy_intp entries = 256;
+    if (!PyArg_ParseTuple(m->constants, "Op", &object, &is_signed))
+        return -1;
+    PyArrayObject *table = ndq_byte_array(object, "table");
+    copy = table && ndq_check_shape(table, "table", 1, &entries) == 0 ? PyArray_NewCopy(table, NPY_CORDER) : NULL;
+    const int status = copy ? PyList_Append(m->kept, copy) : -1;
+    ndq_release(table);
+    Py_XDECREF(copy);
+    if (status < 0)
+        return -1;
+    const size_t n = bytes_of(m, m->step->out);
+    m->step->work.lookup = (ndq_lookup){.n = n, .table = PyArray_DATA((PyArrayObject *)copy), .q_signed = is_signed};
+    m->step->run = ndq_step_lookup;
+    return check_bytes(m, m->step->in[0], n);
+}
+
 static const ndq_step_kind kinds[] = {
     {"quantize", 1, make_quantize}, {"dequantize", 1, make_dequantize}, {"linear", 1, make_linear},
     {"conv2d", 1, make_conv2d},     {"clamp", 1, make_clamp},           {"add", 2, make_add},
     {"multiply", 2, make_multiply}, {"pool", 1, make_pool},             {"transpose", 1, make_transpose},
+    {"place", 1, make_place},       {"lookup", 1, make_lookup},
 };
 
 const ndq_step_kind *ndq_find_step_kind(PyObject *name)

@@ -106,9 +106,23 @@ def concatenate(arrays, qparams, out_qparams, axis=1):
         if own == out_qparams:
             parts.append(q)
             continue
-        table = quantize(dequantize(all_codes(own), own, dtype=np.float32), out_qparams)
-        parts.append(lookup(q, table))
+        parts.append(lookup(q, requantization_table(own, out_qparams)))
     return np.concatenate(parts, axis=axis)
+
+
+def requantization_table(qparams, out_qparams):
+    """Tabulate the codes of `out_qparams` for what the codes of `qparams` stand for, for `lookup`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant import integer
+    >>> half, one = (nq.QParams(s, 0, nq.QuantSpec()) for s in (0.5, 1.0))
+    >>> integer.lookup(np.int8([-128, 8]), integer.requantization_table(half, one))
+    array([-64,   4], dtype=int8)
+    """
+    return quantize(dequantize(all_codes(qparams), qparams, dtype=np.float32), out_qparams)
 
 
 def max_pool2d(q, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, out=None):

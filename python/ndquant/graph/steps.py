@@ -9,7 +9,7 @@ import numpy as np
 
 from ..convolution import pair
 from ..functional import activation_number, quantize, requantization
-from ..integer import even_windows, pool_windows
+from ..integer import even_windows, pool_windows, requantization_table
 from ..layout import to_channels_first
 from ..ops import Codes
 from ..ops.pool import output_length
@@ -171,6 +171,64 @@ class Steps:
         y = self.new(a.shape, out_qparams, a.channels_last)
         return self.append(kind, [a, b], y, a.qparams, b.qparams, out_qparams, activation_number(activation))
 
+    def lookup(self, x, table, out_qparams):
+        """Replace codes by entries of a table, the lowest code first."""
+        y = self.new(x.shape, out_qparams, x.channels_last)
+        return self.append("lookup", [x], y, table, x.qparams.spec.signed)
+
+    # ---- boxes of codes
+
+    def slice(self, x, index):
+        """Return part of the codes; `index` is basic and has the batch axis whole. None if it is of too many axes."""
+        return self._part(x, lambda a: a[index])
+
+    def permute(self, x, axes):
+        """Return codes with their axes in another order."""
+        return self._part(x, lambda a: a.transpose(axes), keeps_layout=False)
+
+    def _part(self, x, select, keeps_layout=True):
+        whole = x.seen_as_shape(np.empty(x.nbytes, np.uint8))
+        part = select(whole)
+        y = self.new(part.shape, x.qparams, x.channels_last and keeps_layout and part.ndim == 4)
+        return self._place(x, whole, part, y, y.seen_as_shape(np.empty(y.nbytes, np.uint8)))
+
+    def pad(self, x, width):
+        """Surround codes with that of 0; `width` is (before, after) of each axis."""
+        shape = tuple(before + n + after for (before, after), n in zip(width, x.shape, strict=True))
+        y = self.new(shape, x.qparams, x.channels_last)
+        inside = tuple(slice(before, before + n) for (before, _), n in zip(width, x.shape, strict=True))
+        return self._into(x, y, inside, int(x.qparams.zero_point) & 0xFF)
+
+    def concatenate(self, parts, out_qparams, axis):
+        """Join codes, each of its own `QParams`, along an axis."""
+        lengths = [x.shape[axis] for x in parts]
+        shape = (*parts[0].shape[:axis], sum(lengths), *parts[0].shape[axis + 1 :])
+        y, start = self.new(shape, out_qparams, all(x.channels_last for x in parts)), 0
+        for x, length in zip(parts, lengths, strict=True):
+            if x.qparams != out_qparams:
+                x = self.lookup(x, requantization_table(x.qparams, out_qparams), out_qparams)
+            if self._into(x, y, (slice(None),) * axis + (slice(start, start + length),)) is None:
+                return None
+            start += length
+        return y
+
+    def _into(self, x, y, inside, fill=-1):
+        whole_in, whole_out = (value.seen_as_shape(np.empty(value.nbytes, np.uint8)) for value in (x, y))
+        return self._place(x, whole_in, whole_in, y, whole_out[inside], whole_out, fill)
+
+    def _place(self, x, whole_in, part_in, y, part_out, whole_out=None, fill=-1):
+        """Copy a part of `x` to a part of `y`; None if that takes too many axes.
+
+        The arrays are of bytes and only say where the parts lie.
+        """
+        whole_out = part_out if whole_out is None else whole_out
+        axes = _merged(zip(part_in.shape, part_in.strides, part_out.strides, strict=True))
+        if len(axes) > 4:
+            return None
+        lengths, in_strides, out_strides = zip(*[(1, 0, 0)] * (4 - len(axes)), *axes, strict=True)
+        offsets = (a.ctypes.data - b.ctypes.data for a, b in ((part_in, whole_in), (part_out, whole_out)))
+        return self.append("place", [x], y, lengths, next(offsets), in_strides, next(offsets), out_strides, fill)
+
     # ---- images
 
     def max_pool2d(self, x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
@@ -203,3 +261,15 @@ class Steps:
         y = self.new(shape, out_qparams or x.qparams, True)
         how = taps, x.qparams.spec.signed, x.qparams, out_qparams
         return self.append("pool", [x], y, x.shape, x.channels_last, True, *windows, *how)
+
+
+def _merged(axes):
+    """Order (length, stride in, stride out) by the stride out, and join axes that lie without gaps in both arrays."""
+    merged = []
+    for length, stride_in, stride_out in sorted(axes, key=lambda axis: -axis[2]):
+        if length == 1:
+            continue
+        if merged and merged[-1][1:] == (length * stride_in, length * stride_out):
+            length *= merged.pop()[0]
+        merged.append((length, stride_in, stride_out))
+    return merged

@@ -107,6 +107,10 @@ def _register_integer(name, function):
         qparams, activation = node.out_qparams, node.attributes.get("activation")
         return Codes(function(a.codes, a.qparams, b.codes, b.qparams, qparams, activation), qparams), None
 
+    def step(node, inputs, steps):
+        append = steps.add if name == "add" else steps.multiply
+        return append(*inputs, node.out_qparams, node.attributes.get("activation"))
+
     register(
         name=f"{name}_integer",
         forward=forward,
@@ -116,6 +120,7 @@ def _register_integer(name, function):
         attributes=fused_attributes,
         arity=2,
         takes_codes=True,
+        step=step,
     )
 
 
@@ -199,6 +204,11 @@ def _mean_integer_forward(node, inputs, run):
     return Codes(_mean_codes(node, *inputs, node.out_qparams), node.out_qparams), None
 
 
+def _mean_integer_step(node, inputs, steps):
+    y = steps.adaptive_avg_pool2d(*inputs, node.out_qparams, 1)
+    return steps.reshape(y, (y.shape[0], *node.shape))
+
+
 register(
     name="mean",
     forward=_mean_forward,
@@ -218,4 +228,5 @@ register(
     shape=_mean_shape,
     attributes=_mean_attributes,
     takes_codes=True,
+    step=_mean_integer_step,
 )

@@ -202,6 +202,11 @@ CONV2D = register(
     absorbs=("batch_norm", "relu", "relu6"),
 )
 
+
+def _integer_step(node, inputs, steps):
+    return steps.conv2d(*inputs, node.module.packed, node.module.out_qparams, **node.attributes)
+
+
 #: Codes in; codes out, or float32 where the layer has no output `QParams`.
 CONV2D_INTEGER = register(
     name="conv2d_integer",
@@ -211,4 +216,5 @@ CONV2D_INTEGER = register(
     shape=_shape,
     attributes=conv2d_attributes,
     takes_codes=True,
+    step=_integer_step,
 )

@@ -28,9 +28,9 @@ def _relu_backward(node, dy, saved, need_input):
     return (in_memory_order(relu_backward, dy, saved),), {}
 
 
-def _relu_step(node, inputs, steps):
+def _clamp_step(node, inputs, steps):
     (x,) = inputs
-    return None if x.qparams is None else steps.clamp(x, "relu")
+    return None if x.qparams is None else steps.clamp(x, node.op.name)
 
 
 RELU = register(
@@ -41,7 +41,7 @@ RELU = register(
     takes_fixed=True,
     takes_codes=True,
     keeps_codes=always,
-    step=_relu_step,
+    step=_clamp_step,
 )
 
 
@@ -119,6 +119,7 @@ RELU6 = register(
     takes_fixed=True,
     takes_codes=True,
     keeps_codes=always,
+    step=_clamp_step,
 )
 
 
@@ -165,6 +166,10 @@ def _lookup_forward(node, inputs, run):
     return Codes(integer.lookup(x.codes, node.table), node.out_qparams), None
 
 
+def _lookup_step(node, inputs, steps):
+    return steps.lookup(*inputs, node.table, node.out_qparams)
+
+
 def _any_attributes(**attributes):
     return attributes
 
@@ -178,6 +183,7 @@ LOOKUP = register(
     shape=same_shape,
     attributes=_any_attributes,
     takes_codes=True,
+    step=_lookup_step,
 )
 
 

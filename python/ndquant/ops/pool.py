@@ -205,11 +205,19 @@ def _max_forward(node, inputs, run):
     return x.like(integer.max_pool2d(x.codes, **node.attributes)), None
 
 
+def _max_step(node, inputs, steps):
+    (x,) = inputs
+    return None if x.qparams is None else steps.max_pool2d(x, **node.attributes)
+
+
 def _max_backward(node, dy, saved, need_input):
     return (max_pool2d_backward(dy, saved),), {}
 
 
 def _register_average(name, windows_of, attributes, on_codes):
+    def step(node, inputs, steps):
+        return getattr(steps, name)(*inputs, node.out_qparams, **node.attributes)
+
     def forward(node, inputs, run):
         (x,) = inputs
         windows = windows_of(x.shape, **node.attributes)
@@ -250,6 +258,7 @@ def _register_average(name, windows_of, attributes, on_codes):
         shape=shape,
         attributes=attributes,
         takes_codes=True,
+        step=step,
     )
 
 
@@ -274,6 +283,7 @@ register(
     attributes=max_pool2d_attributes,
     takes_codes=True,
     keeps_codes=always,
+    step=_max_step,
 )
 
 

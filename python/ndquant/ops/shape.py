@@ -84,6 +84,11 @@ def _transpose_forward(node, inputs, run):
     return _moved(x, lambda a: a.transpose(node.attributes["axes"])), None
 
 
+def _transpose_step(node, inputs, steps):
+    (x,) = inputs
+    return None if x.qparams is None else steps.permute(x, node.attributes["axes"])
+
+
 def _transpose_backward(node, dy, saved, need_input):
     return (dy.transpose(np.argsort(node.attributes["axes"])),), {}
 
@@ -105,6 +110,7 @@ TRANSPOSE = register(
     is_view=True,
     takes_codes=True,
     keeps_codes=always,
+    step=_transpose_step,
 )
 
 
@@ -129,6 +135,11 @@ def _index(node):
 def _slice_forward(node, inputs, run):
     (x,) = inputs
     return _moved(x, lambda a: a[_index(node)]), x.codes if isinstance(x, Codes) else x
+
+
+def _slice_step(node, inputs, steps):
+    (x,) = inputs
+    return None if x.qparams is None else steps.slice(x, _index(node))
 
 
 def _slice_backward(node, dy, saved, need_input):
@@ -168,6 +179,7 @@ SLICE = register(
     is_view=True,
     takes_codes=True,
     keeps_codes=always,
+    step=_slice_step,
 )
 
 
@@ -199,6 +211,11 @@ def _pads_with_zeros(node):
     return node.attributes["value"] == 0
 
 
+def _pad_step(node, inputs, steps):
+    (x,) = inputs
+    return None if x.qparams is None else steps.pad(x, node.attributes["width"])
+
+
 def _pad_backward(node, dy, saved, need_input):
     return (dy[_inside(node.attributes["width"], saved)],), {}
 
@@ -222,6 +239,7 @@ PAD = register(
     takes_fixed=True,
     takes_codes=True,
     keeps_codes=_pads_with_zeros,
+    step=_pad_step,
 )
 
 
@@ -276,6 +294,10 @@ def _concatenate_integer_forward(node, inputs, run):
     return Codes(codes, node.out_qparams), None
 
 
+def _concatenate_step(node, inputs, steps):
+    return steps.concatenate(inputs, node.out_qparams, node.attributes["axis"])
+
+
 CONCATENATE_INTEGER = register(
     name="concatenate_integer",
     forward=_concatenate_integer_forward,
@@ -285,4 +307,5 @@ CONCATENATE_INTEGER = register(
     attributes=_concatenate_attributes,
     arity=None,
     takes_codes=True,
+    step=_concatenate_step,
 )
