@@ -5,9 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 import ndquant as nq
 from ndquant import _core
+
+# A time limit would test the machine: sanitizers and emulators are ten times slower.
+settings.register_profile("no time limit", deadline=None)
+settings.load_profile("no time limit")
 
 collect_ignore = ["bench", "emulate", "golden"]
 

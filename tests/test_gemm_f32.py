@@ -57,7 +57,7 @@ def test_product_is_the_chain(backend, rng, shape):
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_shape_and_strides(backend_name, data):
     rows, columns, inner = (data.draw(st.integers(0, most)) for most in (30, 70, 300))
     spec = data.draw(st.sampled_from((None, *SPECS)))

@@ -97,7 +97,7 @@ def test_outputs_match_their_twins(backend, rng, shape, profile):
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_any_layer(backend_name, data):
     draw = data.draw
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))
