@@ -11,15 +11,16 @@
  *   multiply (profiles default, torch):   v = x * inv,              lo = qmin - zp, hi = qmax - zp
  *   divide (profile onnx, float offsets): v = (x - offset) / scale, lo = qmin - zp, hi = qmax - zp
  *   textbook, always in float64:          v = x / scale + zp,       lo = qmin,      hi = qmax
- * Only the rule divide reads the offset: it is 0 for onnx, and a float offset has zp = 0. */
+ * Only the rule divide reads the offset: it is 0 for onnx, and a float offset has zp = 0. With same_zero all channels are
+ * known to have one zp, and so one lo and one hi. */
 typedef struct {
     const float *scale, *inv, *zp, *lo, *hi, *offset;
-    bool float_offset;
+    bool float_offset, same_zero;
 } ndq_affine_f32;
 
 typedef struct {
     const double *scale, *inv, *zp, *lo, *hi, *offset;
-    bool float_offset;
+    bool float_offset, same_zero;
 } ndq_affine_f64;
 
 /* A C-contiguous array seen as (outer, channels, inner); element i belongs to channel i / inner % channels.

@@ -1,5 +1,7 @@
 """quantize, dequantize, fake_quantize and their gradients: every backend against the NumPy twins, bit for bit."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -58,6 +60,16 @@ def test_twins_agree_on_all_specs(backend, rng, profile):
             for dtype in (np.float32, np.float64):
                 qp = cases.random_qparams(rng, cases.with_axis(spec, axis), shape, profile, dtype)
                 check_all(cases.values(rng, shape, dtype), cases.values(rng, shape, dtype), qp)
+
+
+@pytest.mark.parametrize("profile", cases.PROFILES)
+def test_channels_last_may_share_a_zero_point_or_not(backend, rng, profile):
+    """Rows that are short, long, of whole vectors and not; several at a time, and what is left of them."""
+    for channels, spec in itertools.product((5, 32, 70, 150, 2000), cases.SPECS[2:4]):
+        for zero_point in (7, rng.integers(0, 100, channels)):
+            scale = rng.uniform(0.01, 0.1, channels).astype(np.float32)
+            qp = nq.QParams(scale, zero_point, cases.with_axis(spec, 1), profile=profile)
+            check_all(*(cases.values(rng, (37, channels), np.float32) for _ in range(2)), qp)
 
 
 @pytest.mark.parametrize("profile", cases.PROFILES)

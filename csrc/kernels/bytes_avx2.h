@@ -27,13 +27,13 @@ NDQ_TARGET_AVX2 static inline __m256i ndq_qmin_avx2(const ndq_affine_f32 *p)
     return _mm256_set1_epi8((int8_t)(int)(p->lo[0] + p->zp[0]));
 }
 
-/* The codes of four vectors of rounded values. */
+/* The codes of four vectors of rounded values, counted from qmin. */
 NDQ_TARGET_AVX2 static inline __m256i ndq_codes_avx2(__m256i a, __m256i b, __m256i c, __m256i d, __m256i lo_ab,
-                                                     __m256i lo_cd, __m256i qmin)
+                                                     __m256i lo_cd)
 {
     const __m256i ab = _mm256_subs_epi16(_mm256_packs_epi32(a, b), lo_ab);
     const __m256i cd = _mm256_subs_epi16(_mm256_packs_epi32(c, d), lo_cd);
-    const __m256i codes = _mm256_add_epi8(_mm256_packus_epi16(ab, cd), qmin);
+    const __m256i codes = _mm256_packus_epi16(ab, cd);
     return _mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
@@ -49,44 +49,60 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_run_avx2(const ndq_affine_f32 
     for (; i + 32 <= n; i += 32) {
         const __m256i v0 = ndq_rounded_avx2(x + i, inv, hi), v1 = ndq_rounded_avx2(x + i + 8, inv, hi);
         const __m256i v2 = ndq_rounded_avx2(x + i + 16, inv, hi), v3 = ndq_rounded_avx2(x + i + 24, inv, hi);
-        _mm256_storeu_si256((__m256i *)(q + i), ndq_codes_avx2(v0, v1, v2, v3, bounds, bounds, qmin));
+        const __m256i codes = ndq_codes_avx2(v0, v1, v2, v3, bounds, bounds);
+        _mm256_storeu_si256((__m256i *)(q + i), _mm256_add_epi8(codes, qmin));
     }
     for (; i < n && n >= 8; i += 8) {
         i = ndq_min_size(i, n - 8);
-        const __m256i v = ndq_rounded_avx2(x + i, inv, hi);
-        _mm_storel_epi64((__m128i *)(q + i), _mm256_castsi256_si128(ndq_codes_avx2(v, v, v, v, bounds, bounds, qmin)));
+        const __m256i v = ndq_rounded_avx2(x + i, inv, hi), codes = ndq_codes_avx2(v, v, v, v, bounds, bounds);
+        _mm_storel_epi64((__m128i *)(q + i), _mm256_castsi256_si128(_mm256_add_epi8(codes, qmin)));
     }
     return i;
 }
 
-/* 32 columns of some rows, so that coefficients stay in registers. */
+/* Runs COLUMNS for 32 columns after the other of whole rows, whose coefficients stay in registers over `rows` rows: many
+ * if these are short, so that each cache line is still there when the columns beside are done, otherwise one. */
+#define NDQ_EACH_COLUMNS(COLUMNS)                                                                             \
+    const size_t end = channels < 32 ? 0 : n - n % channels, most = channels <= 128 ? 16 : 4; \
+    for (size_t i = 0, rows; i < end; i += rows * channels) {                                                 \
+        rows = ndq_min_size(most, (end - i) / channels);                                    \
+        for (size_t first = 0, j; first < channels; first += 32) {                                            \
+            j = ndq_min_size(first, channels - 32);                                                           \
+            COLUMNS;                                                                                          \
+        }                                                                                                     \
+    }                                                                                                         \
+    return end;
+
+/* The lower bounds of channels j .. j + 15, or those given where all channels have the same. */
+NDQ_TARGET_AVX2 static inline __m256i ndq_row_bounds_avx2(const ndq_affine_f32 *p, size_t j, __m256i same)
+{
+    return p->same_zero ? same : ndq_packed_bounds_avx2(_mm256_loadu_ps(p->lo + j), _mm256_loadu_ps(p->lo + j + 8));
+}
+
+/* Upper bounds are those of bytes here, so that they take no load either; what is rounded is kept within 16 bits. */
 NDQ_TARGET_AVX2 static inline void ndq_quantize_columns_avx2(const ndq_affine_f32 *p, size_t j, size_t rows,
                                                              size_t channels, const float *x, uint8_t *q)
 {
-#define COEF(a, k) _mm256_loadu_ps(p->a + j + (k))
-    const __m256 inv0 = COEF(inv, 0), inv1 = COEF(inv, 8), inv2 = COEF(inv, 16), inv3 = COEF(inv, 24);
-    const __m256 hi0 = COEF(hi, 0), hi1 = COEF(hi, 8), hi2 = COEF(hi, 16), hi3 = COEF(hi, 24);
-    const __m256i lo01 = ndq_packed_bounds_avx2(COEF(lo, 0), COEF(lo, 8));
-    const __m256i lo23 = ndq_packed_bounds_avx2(COEF(lo, 16), COEF(lo, 24)), qmin = ndq_qmin_avx2(p);
-#undef COEF
+#define INV(k) _mm256_loadu_ps(p->inv + j + (k))
+    const __m256 inv0 = INV(0), inv1 = INV(8), inv2 = INV(16), inv3 = INV(24);
+#undef INV
+    const __m256 top = _mm256_set1_ps(INT16_MAX), lo = _mm256_set1_ps(p->lo[0]);
+    const __m256i same = ndq_packed_bounds_avx2(lo, lo), qmin = ndq_qmin_avx2(p);
+    const __m256i lo01 = ndq_row_bounds_avx2(p, j, same), lo23 = ndq_row_bounds_avx2(p, j + 16, same);
+    const __m256i levels = _mm256_set1_epi8((int8_t)(int)(p->hi[0] - p->lo[0]));
     for (size_t r = 0, at = j; r < rows; r++, at += channels) {
-        const __m256i v0 = ndq_rounded_avx2(x + at, inv0, hi0), v1 = ndq_rounded_avx2(x + at + 8, inv1, hi1);
-        const __m256i v2 = ndq_rounded_avx2(x + at + 16, inv2, hi2), v3 = ndq_rounded_avx2(x + at + 24, inv3, hi3);
-        _mm256_storeu_si256((__m256i *)(q + at), ndq_codes_avx2(v0, v1, v2, v3, lo01, lo23, qmin));
+        const __m256i v0 = ndq_rounded_avx2(x + at, inv0, top), v1 = ndq_rounded_avx2(x + at + 8, inv1, top);
+        const __m256i v2 = ndq_rounded_avx2(x + at + 16, inv2, top), v3 = ndq_rounded_avx2(x + at + 24, inv3, top);
+        const __m256i codes = _mm256_min_epu8(ndq_codes_avx2(v0, v1, v2, v3, lo01, lo23), levels);
+        _mm256_storeu_si256((__m256i *)(q + at), _mm256_add_epi8(codes, qmin));
     }
 }
 
-/* A few rows at a time, of which each cache line is still there when the columns beside are done. */
 NDQ_TARGET_AVX2 static inline size_t ndq_quantize_rows_avx2(const ndq_affine_f32 *p, size_t channels, size_t n,
                                                             const float *x, uint8_t *q)
 {
-    enum { ROWS = 8 };
-    const size_t end = channels < 32 ? 0 : n - n % channels;
-    for (size_t i = 0; i < end; i += ROWS * channels)
-        for (size_t j = 0; j < channels; j += 32)
-            ndq_quantize_columns_avx2(p, ndq_min_size(j, channels - 32), ndq_min_size(ROWS, (end - i) / channels),
-                                      channels, x + i, q + i);
-    return end;
+    const ndq_affine_f32 a = *p;
+    NDQ_EACH_COLUMNS(ndq_quantize_columns_avx2(&a, j, rows, channels, x + i, q + i))
 }
 
 NDQ_TARGET_AVX2 static inline __m256 ndq_reals_avx2(const uint8_t *q, bool is_signed, __m256 zp, __m256 scale)
@@ -112,20 +128,29 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_run_avx2(const ndq_affine_f3
     return i;
 }
 
+NDQ_TARGET_AVX2 static inline void ndq_dequantize_columns_avx2(const ndq_affine_f32 *p, size_t j, size_t rows,
+                                                               size_t channels, const uint8_t *q, bool is_signed,
+                                                               float *y)
+{
+#define LOAD(array, k) _mm256_loadu_ps(p->array + j + (k))
+    const __m256 scale0 = LOAD(scale, 0), scale1 = LOAD(scale, 8), scale2 = LOAD(scale, 16), scale3 = LOAD(scale, 24);
+    const __m256 zp0 = LOAD(zp, 0), zp1 = LOAD(zp, 8), zp2 = LOAD(zp, 16), zp3 = LOAD(zp, 24);
+#undef LOAD
+    for (size_t r = 0, at = j; r < rows; r++, at += channels) {
+        _mm256_storeu_ps(y + at, ndq_reals_avx2(q + at, is_signed, zp0, scale0));
+        _mm256_storeu_ps(y + at + 8, ndq_reals_avx2(q + at + 8, is_signed, zp1, scale1));
+        _mm256_storeu_ps(y + at + 16, ndq_reals_avx2(q + at + 16, is_signed, zp2, scale2));
+        _mm256_storeu_ps(y + at + 24, ndq_reals_avx2(q + at + 24, is_signed, zp3, scale3));
+    }
+}
+
 NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_rows_avx2(const ndq_affine_f32 *p, size_t channels, size_t n,
                                                               const void *codes, bool is_signed, float *y)
 {
-    const float *zp = p->zp, *scale = p->scale;
-    const size_t end = channels < 8 ? 0 : n - n % channels;
-    for (size_t i = 0; i < end; i += channels) {
-        const uint8_t *q = (const uint8_t *)codes + i;
-        for (size_t j = 0, at; j < channels; j += 8) {
-            at = ndq_min_size(j, channels - 8);
-            _mm256_storeu_ps(y + i + at, ndq_reals_avx2(q + at, is_signed, _mm256_loadu_ps(zp + at),
-                                                        _mm256_loadu_ps(scale + at)));
-        }
-    }
-    return end;
+    const ndq_affine_f32 a = *p;
+    const uint8_t *q = codes;
+    NDQ_EACH_COLUMNS(ndq_dequantize_columns_avx2(&a, j, rows, channels, q + i, is_signed, y + i))
 }
 
+#undef NDQ_EACH_COLUMNS
 #endif

@@ -29,12 +29,15 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
     const size_t C = channels;
     const bool offset = rule == NDQ_OFFSET || rule == NDQ_OFFSET_F64;
     const ndq_code_type codes = code_type(qmin, qmax);
+    bool same = zero_point && !offset;
+    for (size_t c = 0; same && c < C; c++)
+        same = zero_point[c] == zero_point[0];
     *params = (ndq_params){
         .channels = C, .qmin = qmin, .qmax = qmax, .rule = rule, .codes = codes, .float_offset = offset,
         .always_f64 = codes >= NDQ_U32 || rule == NDQ_TEXTBOOK_RULE || rule == NDQ_OFFSET_F64,
         .fits_f32 = true, .memory = d,
-        .f64 = {d, d + C, d + 2 * C, d + 3 * C, d + 4 * C, d + 5 * C, offset},
-        .f32 = {f, f + C, f + 2 * C, f + 3 * C, f + 4 * C, f + 5 * C, offset},
+        .f64 = {d, d + C, d + 2 * C, d + 3 * C, d + 4 * C, d + 5 * C, offset, same},
+        .f32 = {f, f + C, f + 2 * C, f + 3 * C, f + 4 * C, f + 5 * C, offset, same},
     };
     for (size_t c = 0; scale && c < C; c++)
         params->fits_f32 &= ndq_params_set(params, c, scale[c], zero_point[c]);
@@ -89,7 +92,8 @@ typedef struct {
 
 typedef void stretch_body(const ndq_elementwise *job, const stretch *s);
 
-/* A function on whole arrays. `staged`: kernels work on copies of some operands; `stream`: outputs go past the caches. */
+/* A function on whole arrays. `staged`: kernels work on copies of some operands; `stream`: outputs go past the
+ * caches. */
 typedef struct {
     const ndq_elementwise *job;
     stretch_body *body;
@@ -99,7 +103,7 @@ typedef struct {
 
 /* The coefficients of a view, whose arrays are AT(p, name). */
 #define COEFFICIENTS_AT(p, AT)                                                                                \
-    {AT(p, scale), AT(p, inv), AT(p, zp), AT(p, lo), AT(p, hi), AT(p, offset), p.float_offset}
+    {AT(p, scale), AT(p, inv), AT(p, zp), AT(p, lo), AT(p, hi), AT(p, offset), p.float_offset, p.same_zero}
 
 /* Element `first` of an operand, NULL if there is none. */
 static char *at(const ndq_operand *o, size_t first)
@@ -189,19 +193,31 @@ static void run_range(const task *t, const view *v, size_t begin, size_t end)
 
 /* Where few channels are the last axis, kernels get several rows as one, with the coefficients repeated: a loop over a
  * row then lasts long enough to be worth starting. */
-enum { LONG_ROW = 256, SEVERAL_ROWS = 4 * LONG_ROW };
+enum { LONG_ROW = 96, SEVERAL_ROWS = 8 * LONG_ROW, VECTOR = 16 };
+
+/* How many rows make a long one, which is of whole vectors if possible. */
+static size_t rows_in_long_row(size_t channels)
+{
+    const size_t most = LONG_ROW / channels;
+    for (size_t times = most; times > most / 2; times--)
+        if (times * channels % VECTOR == 0)
+            return times;
+    return most;
+}
 
 static const void *repeat(void *to, const void *from, size_t bytes, size_t times)
 {
-    for (size_t i = 0; i < times; i++)
-        memcpy((char *)to + i * bytes, from, bytes);
+    const size_t all = bytes * times;
+    memcpy(to, from, bytes);
+    for (size_t have = bytes; have < all; have *= 2)
+        memcpy((char *)to + have, to, ndq_min_size(have, all - have));
     return to;
 }
 
 static void run_rows(const task *t, size_t begin, size_t end)
 {
     const ndq_params *params = t->job->params;
-    const size_t channels = t->job->geometry.channels, times = LONG_ROW / channels;
+    const size_t channels = t->job->geometry.channels, times = rows_in_long_row(channels);
     struct {
         float scale[LONG_ROW], inv[LONG_ROW], zp[LONG_ROW], lo[LONG_ROW], hi[LONG_ROW], offset[LONG_ROW];
     } f32;
@@ -262,25 +278,25 @@ static void run(task t)
 #define CALL_ONE(slot, type, affine, ...)                                                                     \
     do {                                                                                                      \
         typedef type T;                                                                                       \
-        job->kernels->slot(affine, &s->view->geometry, s->position, s->n, __VA_ARGS__);                                      \
+        job->kernels->slot(affine, &s->view->geometry, s->position, s->n, __VA_ARGS__);                       \
     } while (0)
 
 #define CALL_F64(slot, ...)                                                                                   \
     do {                                                                                                      \
         if (job->arithmetic == NDQ_F64)                                                                       \
-            CALL_ONE(slot##_f64, double, &s->view->f64, __VA_ARGS__);                                                \
+            CALL_ONE(slot##_f64, double, &s->view->f64, __VA_ARGS__);                                         \
         else if (job->arithmetic == NDQ_DIVIDE_F64)                                                           \
-            CALL_ONE(slot##_divide_f64, double, &s->view->f64, __VA_ARGS__);                                         \
+            CALL_ONE(slot##_divide_f64, double, &s->view->f64, __VA_ARGS__);                                  \
         else                                                                                                  \
-            CALL_ONE(slot##_textbook, double, &s->view->f64, __VA_ARGS__);                                           \
+            CALL_ONE(slot##_textbook, double, &s->view->f64, __VA_ARGS__);                                    \
     } while (0)
 
 #define CALL(slot, ...)                                                                                       \
     do {                                                                                                      \
         if (job->arithmetic == NDQ_F32)                                                                       \
-            CALL_ONE(slot##_f32, float, &s->view->f32, __VA_ARGS__);                                                 \
+            CALL_ONE(slot##_f32, float, &s->view->f32, __VA_ARGS__);                                          \
         else if (job->arithmetic == NDQ_DIVIDE_F32)                                                           \
-            CALL_ONE(slot##_divide_f32, float, &s->view->f32, __VA_ARGS__);                                          \
+            CALL_ONE(slot##_divide_f32, float, &s->view->f32, __VA_ARGS__);                                   \
         else                                                                                                  \
             CALL_F64(slot, __VA_ARGS__);                                                                      \
     } while (0)
@@ -369,7 +385,8 @@ void ndq_fake_quantize_backward(const ndq_elementwise *job)
 
 void ndq_fake_quantize_with_grad(const ndq_elementwise *job)
 {
-    run((task){.job = job, .body = fake_quantize_with_grad, .in = {X_OF(job), DY_OF(job)}, .out = {FLOATS(job, y), FLOATS(job, dx)}});
+    run((task){.job = job, .body = fake_quantize_with_grad, .in = {X_OF(job), DY_OF(job)},
+               .out = {FLOATS(job, y), FLOATS(job, dx)}});
 }
 
 typedef struct {

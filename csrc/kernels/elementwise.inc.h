@@ -17,6 +17,14 @@ static inline COEF NDQ_FN(coef_of)(const NDQ_AFFINE *p, size_t c)
     return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c], p->offset[c]};
 }
 
+/* The coefficients of channel c, given its zero point and the coefficients of channel 0. Bounds are computed: that is
+ * faster than to load them, and exact, as they are integers. */
+static inline COEF NDQ_FN(coef_in_row)(const NDQ_AFFINE *p, size_t c, T zp, COEF k0)
+{
+    const T shift = NDQ_RULE == NDQ_RULE_TEXTBOOK ? 0 : k0.zp - zp;
+    return (COEF){p->scale[c], p->inv[c], zp, k0.lo + shift, k0.hi + shift, p->offset[c]};
+}
+
 static inline T NDQ_FN(scaled)(T x, COEF k)
 {
 #if NDQ_RULE == NDQ_RULE_TEXTBOOK
@@ -49,8 +57,8 @@ static inline int32_t NDQ_FN(code)(T x, COEF k)
 #elif NDQ_IS_DOUBLE
     return (int32_t)((v - NDQ_MAGIC) + k.zp);
 #else
-    /* The rounded integer, modulo 2^16, is in the last bits of v already: two additions and a conversion less. (The last
-     * bits of a float64 are as good, but AVX2 narrows 64 bits poorly.) */
+    /* The rounded integer, modulo 2^16, is in the last bits of v already: two additions and a conversion less. (The
+     * last bits of a float64 are as good, but AVX2 narrows 64 bits poorly.) */
     int32_t bits;
     memcpy(&bits, &v, sizeof bits);
     return bits + (int32_t)k.zp;
@@ -81,13 +89,24 @@ static inline T NDQ_FN(real)(T r, COEF k)
 }
 
 #ifndef NDQ_EACH
+/* Rows that are not longer are done in fours, so that coefficients are loaded once for them. With longer ones that
+ * would jump back and forth in memory, further than prefetchers follow. */
+enum { NDQ_SHORT_ROW = 96 };
+
+#define NDQ_AT(index, STATEMENT)                                                        \
+    {                                                                                   \
+        const size_t i = index;                                                         \
+        STATEMENT;                                                                      \
+    }
+
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
- * different coefficients and these are loaded like data; otherwise they are constant over a whole stretch. RUN and ROWS do
- * the first elements of a stretch, or whole rows, in another way, and give how many.
+ * different coefficients and these are loaded like data; otherwise they are constant over a whole stretch. RUN and ROWS
+ * do the first elements of a stretch, or whole rows, in another way, and give how many.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
 #define NDQ_EACH_AFTER(RUN, ROWS, STATEMENT)                                            \
     const NDQ_AFFINE affine = *p;                                                       \
     const size_t channels = g->channels, inner = g->inner;                              \
+    const COEF k0 = NDQ_FN(coef_of)(&affine, 0);                                        \
     size_t c = position / inner % channels, done = position % inner;                    \
     for (size_t first = 0, last; first < n; first = last, done = 0) {                   \
         if (inner != 1) {                                                               \
@@ -99,11 +118,22 @@ static inline T NDQ_FN(real)(T r, COEF k)
             }                                                                           \
             c = c + 1 == channels ? 0 : c + 1;                                          \
         } else if (c != 0 || (last = first + ROWS) == first) {                          \
+            const size_t four = 4 * channels;                                           \
+            for (; c == 0 && channels <= NDQ_SHORT_ROW && n - first >= four; first += four) \
+                NDQ_IVDEP for (size_t j = 0; j < channels; j++)                         \
+                {                                                                       \
+                    const COEF k = NDQ_FN(coef_in_row)(&affine, j, affine.zp[j], k0);   \
+                    NDQ_AT(first + j, STATEMENT)                                        \
+                    NDQ_AT(first + channels + j, STATEMENT)                             \
+                    NDQ_AT(first + 2 * channels + j, STATEMENT)                         \
+                    NDQ_AT(first + 3 * channels + j, STATEMENT)                         \
+                }                                                                       \
             last = ndq_min_size(n, first + (channels - c));                             \
             const size_t shift = c - first;                                             \
             NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
             {                                                                           \
-                const COEF k = NDQ_FN(coef_of)(&affine, i + shift);                     \
+                const T zp = affine.same_zero ? k0.zp : affine.zp[i + shift];           \
+                const COEF k = NDQ_FN(coef_in_row)(&affine, i + shift, zp, k0);         \
                 STATEMENT;                                                              \
             }                                                                           \
             c = 0;                                                                      \

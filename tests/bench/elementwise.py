@@ -48,12 +48,18 @@ class Data:
     @classmethod
     def make(cls, n, axis):
         rng = np.random.default_rng(0)
+        x, dy = (aligned(rng.standard_normal(n, dtype=np.float32)) for _ in range(2))
+        q, (y, dx, t) = empty(n, np.int8), (empty(n, np.float32) for _ in range(3))
+        q[...] = rng.integers(QMIN, QMAX + 1, n)
+        return cls(x, dy, q, y, dx, t, np.float32(0.02), 3, None).with_axis(axis)
+
+    def with_axis(self, axis):
+        """The same memory with a scale for each index along an axis of a matrix, or with one scale."""
+        n = self.x.size
         shape = {None: (n,), 0: (CHANNELS, n // CHANNELS), 1: (n // CHANNELS, CHANNELS)}[axis]
-        x, dy = (aligned(rng.standard_normal(shape, dtype=np.float32)) for _ in range(2))
         scale = np.float32(0.02) if axis is None else np.linspace(0.01, 0.03, CHANNELS, dtype=np.float32)
-        q, (y, dx, t) = empty(shape, np.int8), (empty(shape, np.float32) for _ in range(3))
-        q[...] = rng.integers(QMIN, QMAX + 1, shape)
-        return cls(x, dy, q, y, dx, t, scale, 3, axis)
+        arrays = (a.reshape(shape) for a in (self.x, self.dy, self.q, self.y, self.dx, self.t))
+        return Data(*arrays, scale, self.zero_point, axis)
 
     @property
     def qparams(self):
@@ -227,9 +233,9 @@ def measure_channels(sizes, rounds):
     """A scale for each element of an axis against one for all."""
     print(f"\n{'one scale or many':30}us per call (times as fast as the first)")
     result = {}
-    for operation, n in itertools.product(("quantize", "fake_quantize"), sizes):
-        axes = {"per tensor": None, "axis 0 of 2": 0, "last axis": 1}
-        times = samples([ndquant(operation, Data.make(n, axis)) for axis in axes.values()], rounds)
+    for operation, n in itertools.product(OPERATIONS, sizes):
+        axes, d = {"per tensor": None, "axis 0 of 2": 0, "last axis": 1}, Data.make(n, None)
+        times = samples([ndquant(operation, d.with_axis(axis)) for axis in axes.values()], rounds)
         result[f"{operation} of {n}"] = show_relative(f"{operation} of {n}", axes, times)
     return result
 

@@ -453,7 +453,7 @@ static span random_span(rng *r)
         hi[c] = (C)(textbook ? s.qmax : s.qmax - s.zp);                                                      \
         offset[c] = (C)(0.3 * (double)c);                                                                    \
     }                                                                                                        \
-    const A p = {scale, inv, zp, lo, hi, offset, false};
+    const A p = {scale, inv, zp, lo, hi, offset, false, s.n % 2};
 
 #define CHECK_RULE(suffix, A, C, T, textbook)                                                                \
     static void check_rule_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)         \
