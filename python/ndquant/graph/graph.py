@@ -122,17 +122,19 @@ class Graph:
 
     def _reindex(self):
         self._by_name = {node.name: node for node in self.nodes}
-        self._backward = self._find_backward()
+        self._visits, self._structure = None, None
         self._keeps_output = self._find_keeps_output()
 
-    def _find_backward(self):
-        """Return (node, which of its inputs need a gradient) of all nodes that backward visits, in its order."""
-        found = {}
-        for node in self.nodes:
-            need = [name in found for name in node.inputs]
-            if any(need) or self._node_parameters(node):
-                found[node.name] = node, need
-        return list(reversed(found.values()))
+    def _backward_visits(self):
+        """Return (node, which inputs need a gradient, {name: `Parameter`}) of each node in the order of backward."""
+        if self._structure != Module.structure_version:
+            found = {}
+            for node in self.nodes:
+                need, parameters = [name in found for name in node.inputs], dict(self._node_parameters(node))
+                if any(need) or parameters:
+                    found[node.name] = node, need, parameters
+            self._visits, self._structure = list(reversed(found.values())), Module.structure_version
+        return self._visits
 
     def _find_keeps_output(self):
         """Whether the output is memory that backward reads, or an input: the caller then gets a copy to change."""
@@ -142,7 +144,7 @@ class Graph:
         return node is None or node.op.keeps_output or "activation" in node.attributes
 
     def __getstate__(self):
-        return {**self.__dict__, "_run": None, "_plans": Plans()}
+        return {**self.__dict__, "_run": None, "_plans": Plans(), "_structure": None}
 
     def __getitem__(self, name):
         if name not in self._by_name:
@@ -216,10 +218,10 @@ class Graph:
         if self._run is None:
             raise RuntimeError("backward: run the graph forward first")
         gradients = {self.output: self._checked_gradient(dy)}
+        visits, saved = self._backward_visits(), self._run.saved
         if not accumulate:
-            self._release_gradients()
-        saved = self._run.saved
-        for node, need in self._backward:
+            self._release_gradients(visits)
+        for node, need, parameters in visits:
             dy = gradients.pop(node.name, None)
             if dy is None:
                 continue
@@ -227,15 +229,15 @@ class Graph:
             for name, needed, d in zip(node.inputs, need, d_inputs, strict=True):
                 if needed:
                     gradients[name] = d if name not in gradients else gradients[name] + d
-            parameters = dict(self._node_parameters(node)) if d_parameters else {}
             for name, d in d_parameters.items():
                 parameter = parameters[name]
                 parameter.grad = d if parameter.grad is None else parameter.grad + d
 
-    def _release_gradients(self):
+    @staticmethod
+    def _release_gradients(visits):
         """Forget gradients before new ones are made, which then reuse their memory."""
-        for node, _ in self._backward:
-            for _, parameter in self._node_parameters(node):
+        for _, _, parameters in visits:
+            for parameter in parameters.values():
                 parameter.grad = None
 
     def _checked_gradient(self, dy):

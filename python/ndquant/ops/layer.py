@@ -177,7 +177,7 @@ class LayerForm:
         quantizer = node.weight_quantizer
         if not isinstance(x, Codes) or quantizer is None or quantizer.passes:
             return self._run_floats(node, x, w, b, activation)
-        if computes_on_codes(x.qparams.spec, quantizer.config.spec):
+        if x.qparams.spec.is_byte_grid and quantizer.config.spec.is_byte_grid:
             w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, training)
             return self.on_codes(x, w, b, w_codes, packed, node.attributes, activation, quantizer.holds_all)
         w_qparams = quantizer.qparams_for(w, training)
@@ -229,7 +229,7 @@ class LayerForm:
         if x_qparams is None or quantizer is None:
             return None
         w_qparams = quantizer.qparams_for(node.weight)
-        if not computes_on_codes(x_qparams.spec, w_qparams.spec):
+        if not (x_qparams.spec.is_byte_grid and w_qparams.spec.is_byte_grid):
             return node.op.name, node.module.with_arrays(weight=fake_quantize(node.weight, w_qparams), bias=node.bias)
         integers = quantize_parameters(node.weight, node.bias, x_qparams, w_qparams)
         return self.integer_op, IntegerLayer(*integers, out_qparams)
@@ -239,8 +239,3 @@ class LayerForm:
         (x,), layer = inputs, node.module
         y = self.on_integers(x, layer.packed, layer.out_qparams, node.attributes, node.attributes.get("activation"))
         return (y if layer.out_qparams is None else Codes(y, layer.out_qparams)), None
-
-
-def computes_on_codes(*specs):
-    """Whether there are integer kernels for operands of these grids."""
-    return all(spec.is_byte_grid for spec in specs)
