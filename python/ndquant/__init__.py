@@ -22,6 +22,7 @@ from .ops.conv import conv2d, conv2d_backward
 from .ops.linear import linear, linear_backward
 from .qparams import QParams, QuantSpec
 from .quantizers import Quantize
+from .report import clip_errors
 from .runtime import backend, get_num_threads, set_num_threads, show_config
 from .workflows import QConfig, calibrate, convert, evaluate, prepare, prepare_qat, quantize_static
 
@@ -40,6 +41,7 @@ __all__ = [
     "backend",
     "calibrate",
     "choose_qparams",
+    "clip_errors",
     "conv2d",
     "conv2d_backward",
     "conv2d_integer",
