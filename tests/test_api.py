@@ -13,15 +13,15 @@ NAMES = """
     HistogramObserver MinMaxObserver MovingAverageMinMaxObserver PackedWeight QConfig QParams QuantSpec
     QuantizationError QuantizationWarning Quantize RowObserver backend calibrate choose_qparams clip_errors conv2d conv2d_backward
     conv2d_integer conv2d_requantized conv_transpose2d_integer convert datasets dequantize evaluate fake_quantize
-    fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad get_num_threads linear
+    fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad fuse get_num_threads linear
     linear_backward linear_integer load matmul_integer mse nn prepare prepare_qat quantization_error quantize
     quantize_static requantize set_num_threads show_config sqnr
 """.split()
 
 NN_NAMES = """
-    Adam AdaptiveAvgPool2d AvgPool2d BatchNorm1d BatchNorm2d Buffer Conv2d Dropout Flatten Hardswish Identity
-    LeakyReLU Linear MaxPool2d Module Parameter ReLU ReLU6 SGD Sequential Sigmoid Tanh adaptive_avg_pool2d
-    avg_pool2d batches cross_entropy flatten hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
+    Adam AdaptiveAvgPool2d AvgPool2d BatchNorm1d BatchNorm2d Buffer Conv2d DeQuantStub Dropout Flatten Hardswish
+    Identity LeakyReLU Linear MaxPool2d Module Parameter QuantStub ReLU ReLU6 SGD Sequential Sigmoid Tanh
+    adaptive_avg_pool2d avg_pool2d batches cross_entropy flatten hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
 """.split()
 
 EXPLAINED = [getattr(nq, n) for n in NAMES if n not in ("datasets", "nn")]

@@ -37,7 +37,7 @@ def test_everything_agrees_after_calibration(preset):
     assert found and found.first is None
     assert found.layers == 3
     assert found.values == 64 * (6 + 16 + 12 + 4)
-    assert found.codes == 64 * (16 + 12 + (4 if preset == "torch_default" else 0))
+    assert found.codes == 64 * (16 + 12 + (4 if preset in ("torch_default", "fbgemm", "qnnpack") else 0))
     assert found.has_simulation
     assert f"0 of {found.values} values of 3 layers differ" in str(found)
 

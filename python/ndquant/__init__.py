@@ -24,7 +24,7 @@ from .qparams import QParams, QuantSpec
 from .quantizers import Quantize
 from .report import clip_errors
 from .runtime import backend, get_num_threads, set_num_threads, show_config
-from .workflows import QConfig, calibrate, convert, evaluate, prepare, prepare_qat, quantize_static
+from .workflows import QConfig, calibrate, convert, evaluate, fuse, prepare, prepare_qat, quantize_static
 
 __all__ = [
     "HistogramObserver",
@@ -55,6 +55,7 @@ __all__ = [
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
     "fake_quantize_with_grad",
+    "fuse",
     "get_num_threads",
     "linear",
     "linear_backward",

@@ -6,6 +6,18 @@ from .graph import Graph, Node
 from .insert_quantizers import insert_quantizers
 from .lower import lower
 from .module import Module, Parameter
+from .region import find_region
 from .tracing import apply
 
-__all__ = ["Graph", "Module", "Node", "Parameter", "apply", "fold_batchnorm", "fuse", "insert_quantizers", "lower"]
+__all__ = [
+    "Graph",
+    "Module",
+    "Node",
+    "Parameter",
+    "apply",
+    "find_region",
+    "fold_batchnorm",
+    "fuse",
+    "insert_quantizers",
+    "lower",
+]

@@ -18,6 +18,7 @@ import numpy as np
 from ..errors import QuantizationError
 from ..ops import OPS
 from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredTable
+from ..ops.record import infer_shape
 from ..qparams import QParams, QuantSpec
 from .graph import Graph, Node
 from .lower import edge_qparams
@@ -65,6 +66,8 @@ def _umask():
 
 def _node_header(node, arrays):
     header = {"name": node.name, "op": node.op.name, "inputs": list(node.inputs), "attributes": node.attributes}
+    if node.norm is not None:
+        header["norm"] = _node_header(node.norm, arrays)
     if isinstance(node.module, StoredGrid):
         header["out_qparams"] = _qparams_header(node.out_qparams)
         if isinstance(node.module, StoredTable):
@@ -182,6 +185,8 @@ def _graph(arrays):
     graph.infer_shapes()
     for node in nodes:
         _check_edges(graph, node)
+        if node.norm is not None:
+            infer_shape(node.norm, [node.shape])
     return graph
 
 
@@ -207,7 +212,12 @@ def _node(header, kind, arrays):
         attributes = OPS[op].attributes(**header["attributes"])
     except TypeError as error:
         raise ValueError(f"{op} has the unknown attributes {header['attributes']}: {error}") from None
-    return Node(name, OPS[op], inputs, attributes, _module(header, name, op, arrays))
+    node = Node(name, OPS[op], inputs, attributes, _module(header, name, op, arrays))
+    if "norm" in header:
+        node.norm = _node(header["norm"], kind, arrays)
+        if node.norm.op.name not in node.op.absorbs or node.norm.running_mean is None:
+            raise ValueError(f"node {name!r} cannot hold {node.norm!r}")
+    return node
 
 
 def _module(header, name, op, arrays):

@@ -68,8 +68,10 @@ class Node:
         return node
 
     def arrays(self):
-        """Return [(name, `Parameter` or `Buffer`)] of the module; of the norm with "norm." in front."""
-        arrays = []
+        """Return [(name, `Parameter` or `Buffer`)] of module and quantizers; of the norm with "norm." in front."""
+        arrays = [] if self.quantizer is None else list(self.quantizer.parameters().items())
+        if self.weight_quantizer is not None:
+            arrays += [(f"weight_quantizer.{name}", p) for name, p in self.weight_quantizer.parameters().items()]
         if isinstance(self.module, Module):
             arrays += [*self.module._parameters.items(), *self.module._buffers.items()]
         if self.norm is not None:

@@ -62,7 +62,9 @@ def _integer_nodes(graph, configs, outputs):
     may_pass = all(config is None or config.passes_codes for config in configs.values())
     for node in reversed(graph.nodes):
         readers = [reader.name for reader in graph.consumers(node.name)]
-        as_codes = all(name in integer or name in passing for name in readers) and (readers or node.name in outputs)
+        taken = {*integer, *passing, *(name for name in readers if graph[name].op.name == "dequant_stub")}
+        leaves = node.name in outputs
+        as_codes = set(readers) <= (taken if leaves else integer | passing) and (readers or leaves)
         if configs.get(node.name) is not None:
             if node.op.parameters or as_codes:
                 integer.add(node.name)
@@ -89,7 +91,7 @@ def _insert(graph, nodes, quantizers, on_codes, outputs):
     for source, quantizer in quantizers.items():
         made[source] = Node(f"{source}.quantizer", OPS["quantizer"], (source,), quantizer=quantizer)
     for node in nodes:
-        if node.name in on_codes:
+        if node.name in on_codes or node.op.name == "dequant_stub" and node.inputs[0] in outputs:
             node.inputs = tuple(made[name].name if name in made else name for name in node.inputs)
     ordered = [made[name] for name in graph.inputs if name in made]
     for node in nodes:

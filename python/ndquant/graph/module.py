@@ -1,4 +1,4 @@
-"""Module and Parameter: names and arrays. What a module computes is the graph that tracing its `forward` gives."""
+"""Module: names and arrays. What a module computes is the graph that tracing its `forward` gives."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import threading
 
 import numpy as np
 
+from ..parameter import Buffer, Parameter
 from .inputs import as_inputs
 
 _versions = itertools.count(1)
@@ -20,86 +21,6 @@ class _Tracing(threading.local):
 
 
 tracing = _Tracing()
-
-
-class _Array:
-    """An array under a name of a module."""
-
-    __slots__ = ("data",)
-
-    def assign(self, value, name):
-        """Replace the array by a copy of `value`, which must have its shape."""
-        value = np.asarray(value)
-        if value.dtype.kind not in "fiu":
-            raise TypeError(f"{name}: expected numbers, not {value.dtype}")
-        if value.shape != self.data.shape:
-            raise ValueError(f"{name}: expected shape {self.data.shape}, not {value.shape}")
-        self.data = value.astype(self.data.dtype, order="C")
-
-    def __repr__(self):
-        return f"{type(self).__name__}({self.data.dtype}{list(self.data.shape)})"
-
-
-class Parameter(_Array):
-    """An array that training changes, with its gradient.
-
-    Parameters
-    ----------
-    data : array_like
-        Copied to float32.
-
-    Attributes
-    ----------
-    data : ndarray of float32
-    grad : ndarray of float32 or None
-        Written by ``backward``.
-
-    Examples
-    --------
-    >>> from ndquant import nn
-    >>> class Scaled(nn.Module):
-    ...     def __init__(self):
-    ...         self.weight = nn.Parameter([1.0, 2.0])
-    >>> Scaled().weight
-    array([1., 2.], dtype=float32)
-    """
-
-    __slots__ = ("grad",)
-
-    def __init__(self, data):
-        self.data = np.array(data, np.float32, order="C")
-        self.grad = None
-
-
-class Buffer(_Array):
-    """An array of a layer's state that gradients do not change, such as running statistics.
-
-    Parameters
-    ----------
-    data : array_like
-        Copied: integers to int64, anything else to float32.
-
-    Attributes
-    ----------
-    data : ndarray of float32 or int64
-
-    Examples
-    --------
-    >>> from ndquant import nn
-    >>> class Centred(nn.Module):
-    ...     def __init__(self, mean):
-    ...         self.mean = nn.Buffer(mean)
-    ...     def forward(self, x):
-    ...         return x - self.mean
-    >>> Centred([1.0, 2.0]).state_dict()
-    {'mean': array([1., 2.], dtype=float32)}
-    """
-
-    __slots__ = ()
-
-    def __init__(self, data):
-        data = np.asarray(data)
-        self.data = np.array(data, np.int64 if data.dtype.kind in "iu" else np.float32, order="C")
 
 
 class Module:
@@ -131,6 +52,9 @@ class Module:
         names = {"_parameters": {}, "_buffers": {}, "_modules": {}}
         self.__dict__.update(names, training=True, _graphs={}, _last_graph=None, _flags=(None, ()))
         return self
+
+    #: Which nodes `ndquant.fuse` makes one: "all" that fit, or lists of names; None: it was not asked to.
+    fused_chains = None
 
     #: Change with every assignment of a layer or parameter anywhere, and with every change of a mode.
     structure_version = mode_version = 0

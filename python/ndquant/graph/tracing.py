@@ -12,6 +12,7 @@ import numpy as np
 
 from ..ops import OPS, Fixed, full
 from ..ops.record import BATCH, infer_shape, shape_text
+from .fuse import fuse
 from .graph import Graph, Node
 from .inputs import as_inputs
 from .module import Buffer, Module, Parameter, tracing
@@ -238,6 +239,8 @@ def graph_for(module, inputs):
     version, graph = module._graphs.get(key, (None, None))
     if version != Module.structure_version:
         graph = trace(module, shapes)
+        if module.fused_chains is not None:
+            graph = fuse(graph, None if module.fused_chains == "all" else module.fused_chains)
         module._graphs[key] = (Module.structure_version, graph)
     return graph
 

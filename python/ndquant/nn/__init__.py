@@ -20,6 +20,7 @@ from .losses import cross_entropy
 from .normalization import BatchNorm1d, BatchNorm2d
 from .optimizers import SGD, Adam
 from .pooling import AdaptiveAvgPool2d, AvgPool2d, MaxPool2d
+from .stubs import DeQuantStub, QuantStub
 
 __all__ = [
     "SGD",
@@ -30,6 +31,7 @@ __all__ = [
     "BatchNorm2d",
     "Buffer",
     "Conv2d",
+    "DeQuantStub",
     "Dropout",
     "Flatten",
     "Hardswish",
@@ -39,6 +41,7 @@ __all__ = [
     "MaxPool2d",
     "Module",
     "Parameter",
+    "QuantStub",
     "ReLU",
     "ReLU6",
     "Sequential",

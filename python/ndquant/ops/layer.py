@@ -11,7 +11,6 @@ from ..functional import (
     ACTIVATIONS,
     PackedWeight,
     fake_quantize,
-    fake_quantize_backward,
     quantize,
     quantize_bias,
     quantize_weight,
@@ -179,7 +178,8 @@ class LayerForm:
             return self._run_floats(node, x, w, b, activation)
         if x.qparams.spec.is_byte_grid and quantizer.config.spec.is_byte_grid:
             w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, training)
-            return self.on_codes(x, w, b, w_codes, packed, node.attributes, activation, quantizer.holds_all)
+            w_is_inside = quantizer.holds_all or quantizer.has_own_gradient
+            return self.on_codes(x, w, b, w_codes, packed, node.attributes, activation, w_is_inside)
         w_qparams = quantizer.qparams_for(w, training)
         y, saved = self._run_floats(node, x, fake_quantize(w, w_qparams), b, activation)
         saved.w_float, saved.w_qparams = w, w_qparams
@@ -203,18 +203,27 @@ class LayerForm:
         if isinstance(saved.norm, LiveNorm):
             dz, gradients = saved.norm.backward(activation_backward(dy, saved.norm.y, saved.norm.activation))
             has_bias, saved.has_bias = saved.has_bias, False
-            dx, dw, _ = self._backward(dz, saved, need_dx)
-            gradients["weight"] = saved.norm.weight_gradient(dw)
+            dx, dw, _, d_quantizer = self._backward(node, dz, saved, need_dx)
+            gradients |= {"weight": saved.norm.weight_gradient(dw), **d_quantizer}
             if has_bias:
                 gradients["bias"] = np.zeros(len(dw), dw.dtype)  # the mean of the batch takes any bias away
             return (dx,), gradients
-        dx, dw, db = self._backward(dy, saved, need_dx)
+        dx, dw, db, d_quantizer = self._backward(node, dy, saved, need_dx)
         gradients = {"weight": dw} if db is None else {"weight": dw, "bias": db}
-        return (dx,), gradients if saved.norm is None else saved.norm.backward(dw, db, *parameters_of(node))
+        if saved.norm is not None:
+            gradients = saved.norm.backward(dw, db, *parameters_of(node))
+        return (dx,), gradients | d_quantizer
 
-    def _backward(self, dy, saved, need_dx):
+    def _backward(self, node, dy, saved, need_dx):
+        """Return the gradients of input, weight and bias, and those of the parameters of the weight's quantizer."""
         dx, dw, db = self.backward(dy, saved, need_dx=need_dx)
-        return dx, dw if saved.w_qparams is None else fake_quantize_backward(dw, saved.w_float, saved.w_qparams), db
+        w, w_qparams, quantizer = saved.w_float, saved.w_qparams, node.weight_quantizer
+        if w_qparams is None and (saved.packed is None or not quantizer.has_own_gradient):
+            return dx, dw, db, {}
+        if w_qparams is None:
+            w, w_qparams = saved.w, saved.w_codes.qparams
+        dw, d_parameters = quantizer.gradient(dw, w, w_qparams)
+        return dx, dw, db, {f"weight_quantizer.{name}": d for name, d in d_parameters.items()}
 
     def integer_output(self, node, inputs, saved, out_qparams):
         """Return the output codes of a layer whose profile has an output stage of its own; None where it has none."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..functional import fake_quantize_backward, quantize
-from ..layout import in_memory_order
+from ..functional import quantize
 from ..profiles import PROFILES
 from .integer_layer import StoredGrid
 from .record import Codes, register
@@ -37,7 +36,8 @@ def _quantizer_backward(node, dy, saved, need_input):
     if saved is None:
         return (dy,), {}
     x, qparams = saved
-    return (in_memory_order(lambda d, a: fake_quantize_backward(d, a, qparams), dy, x),), {}
+    dx, d_parameters = node.quantizer.gradient(dy, x, qparams)
+    return (dx,), d_parameters
 
 
 def _same_shape(node, shapes):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from ..errors import QuantizationError
-from ..functional import quantize
+from ..functional import fake_quantize_backward, quantize
+from ..layout import in_memory_order
 from ..observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, RowObserver
 from ..profiles import PROFILES
+from ..qparams import QParams
 
 _OBSERVERS = {
     "minmax": MinMaxObserver,
     "moving_average": MovingAverageMinMaxObserver,
     "cross_entropy": RowObserver,
 } | dict.fromkeys(("percentile", "mse", "l2", "entropy"), HistogramObserver)
+_OBSERVERS |= dict.fromkeys(("sawb", "sawb+"), MinMaxObserver)
 
 
 class Quantizer:
@@ -33,13 +38,27 @@ class Quantizer:
     def __init__(self, config, profile, state, name, is_weight=False):
         self.config, self.profile, self.state, self.name, self.is_weight = config, profile, state, name, is_weight
         self.observer = self._new_observer()
-        self._qparams = None
+        self._qparams = None if config.range is None else self._of_range(*config.range)
         rules = PROFILES[profile]
-        by_extremes = is_weight and config.method == "minmax"
+        by_extremes = is_weight and config.method == "minmax" and config.range is None
         #: Whether `functional.quantize_weight` does for this weight all that there is to do.
         self.in_one_call = by_extremes and rules.is_fast and rules.bias == "int32" and config.spec.is_byte_grid
         #: Whether no weight lies outside its range: a symmetric range of `default` maps the largest one to a code.
         self.holds_all = self.in_one_call and config.spec.symmetric and profile == "default"
+
+    #: Whether `gradient` is other than straight-through within the range of the codes.
+    has_own_gradient = False
+
+    def parameters(self):
+        """Return {name: `Parameter`} of what training learns of the quantizer."""
+        return {}
+
+    def gradient(self, dy, x, qparams):
+        """Return the gradient of the values `x` from that of their codes, and {name: gradient} of the parameters."""
+        return in_memory_order(lambda d, a: fake_quantize_backward(d, a, qparams), dy, x), {}
+
+    def _of_range(self, low, high):
+        return QParams.from_range(np.float32(low), np.float32(high), self.config.spec, profile=self.profile)
 
     def _new_observer(self):
         return _OBSERVERS[self.config.method](axis=self.config.spec.axis, profile=self.profile)
@@ -58,7 +77,7 @@ class Quantizer:
         return None if self.passes else (quantize(x, self.qparams), self.qparams)
 
     def _update_quantize(self, x):
-        if self.config.method != "moving_average":
+        if self.config.method != "moving_average" or self.config.range is not None:
             self._update(x)
             return quantize(x, self.qparams), self.qparams
         try:
@@ -68,6 +87,8 @@ class Quantizer:
         return codes, self._qparams
 
     def _update(self, x):
+        if self.config.range is not None:
+            return
         try:
             self.observer.update(x)
         except ValueError as error:
@@ -76,6 +97,8 @@ class Quantizer:
 
     def qparams_for(self, weight, training=False):
         """Return the `QParams` of a weight."""
+        if self.config.range is not None:
+            return self.qparams
         if self.config.method == "moving_average":
             if training or not self.has_seen_data:
                 self._update(weight)
@@ -86,6 +109,8 @@ class Quantizer:
 
     def recorded_range(self, weight=None):
         """Return the range that the `QParams` were chosen for; of a weight by min-max, that of the array."""
+        if self.config.range is not None:
+            return tuple(np.float32(self.config.range))
         if self.is_weight and self.config.method != "moving_average":
             self.qparams_for(weight)
         return self.observer.range(self.config.spec, **self._method())
@@ -116,9 +141,11 @@ class Quantizer:
     def __str__(self):
         spec = self.config.spec
         kind = f"{'s' if spec.signed else 'u'}{spec.bits}"
+        how = "given" if self.config.range is not None else self.config.method
+        how = how if self.config.learn is None else f"{how} {self.config.learn}"
         where = "" if spec.axis is None else f" axis {spec.axis}"
         seen = "" if self.is_weight or not self.has_seen_data else f" [{self.range_text()}]"
-        return f"{kind}{where} {self.config.method}{seen}"
+        return f"{kind}{where} {how}{seen}"
 
     def range_text(self):
         """Return the range that is represented, as text."""

@@ -40,7 +40,8 @@ class Grid:
     @classmethod
     def from_range(cls, low, high, spec, profile):
         """Return the grid that the range rule of `profile` gives."""
-        scale, zero_point = reference.choose_scale_zero_point(low, high, spec.qmin, spec.qmax, spec.symmetric, profile)
+        rule = spec.symmetric, profile, spec.zero_aligned
+        scale, zero_point = reference.choose_scale_zero_point(low, high, spec.qmin, spec.qmax, *rule)
         return cls(np.asarray(scale), np.asarray(zero_point), spec.qmin, spec.qmax, spec.axis, profile)
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ..errors import QuantizationError
-from ..graph import Graph, Module, fold_batchnorm, insert_quantizers
+from ..graph import Graph, Module, find_region, fold_batchnorm, insert_quantizers
 from ..graph import fuse as fuse_graph
 from ..graph.module import set_modes
-from ..quantizers import Quantizer
+from ..quantizers import make_quantizer
 from .qconfig import find_config, quantizer_factory
 
 
@@ -46,16 +46,16 @@ def example_inputs(example):
 def with_quantizers(model, example, qconfig, *, training, fuse):
     """Trace, fuse and place quantizers."""
     config = find_config(qconfig, training)
-    graph = float_graph(model, example, training)
-    if fuse:
+    graph, inside, leaving = find_region(float_graph(model, example, training))
+    if fuse and getattr(model, "fused_chains", None) in (None, "all"):
         graph = fuse_graph(graph)
     if not training:
         graph = fold_batchnorm(graph)
-    config_of, outputs = quantizer_factory(config, graph)
+    config_of, outputs = quantizer_factory(config, graph, inside, leaving)
     state = "train" if training else "observe"
 
     def make(config, role):
-        return Quantizer(config.for_role(role), config.profile, state, role, is_weight=role == "weight")
+        return make_quantizer(config.for_role(role), config.profile, state, role, is_weight=role == "weight")
 
     graph = insert_quantizers(graph, config_of, make, outputs)
     for name, quantizer in graph.quantizers():

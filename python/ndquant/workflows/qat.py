@@ -19,7 +19,7 @@ def prepare_qat(model, example, qconfig="int8", *, fuse=True):
     example : ndarray or tuple of ndarray
         Input(s) of the network; only the shape counts.
     qconfig : str or QConfig, default "int8"
-        A preset ("int8", "int8_per_tensor", "int4", "torch_default") or a configuration.
+        The name of a preset or a configuration; see `QConfig`.
     fuse : bool, default True
         See `prepare`.
 

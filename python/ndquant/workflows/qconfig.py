@@ -78,9 +78,10 @@ class QConfig:
     def _check_grids(self):
         for name in ("weight", "activation", "input", "output"):
             value = getattr(self, name)
-            if isinstance(value, Quantize) and not value.spec.is_byte_grid:
-                wanted = "bits up to 8, group_size=None and zero_aligned=True"
-                raise ValueError(f"{name}: integer layers take a spec with {wanted}, not {value.spec}")
+            if isinstance(value, Quantize) and (value.spec.group_size is not None or value.spec.bits > 16):
+                raise ValueError(f"{name}: layers take a spec with bits up to 16 and group_size=None, not {value.spec}")
+            if isinstance(value, Quantize) and value.method.startswith("sawb") and name != "weight":
+                raise ValueError(f"{name}: method {value.method!r} is for weights")
 
     @property
     def passes_codes(self):
@@ -155,6 +156,8 @@ def _first_last(graph):
 _AFFINE_U8 = QuantSpec(8, signed=False, symmetric=False)
 _AFFINE_U7 = QuantSpec(7, signed=False, symmetric=False)
 _PER_CHANNEL_S8 = QuantSpec(8, axis=0)
+_AFFINE_U4 = QuantSpec(4, signed=False, symmetric=False)
+_SAWB_S4 = QuantSpec(4, axis=0, narrow_range=True)
 
 #: name: (description, configuration of `prepare`, configuration of `prepare_qat`)
 PRESETS = {
@@ -172,12 +175,21 @@ PRESETS = {
         "input 8 bits, hidden activations unsigned affine 4, weights signed symmetric 4 per channel, output float",
         QConfig(
             Quantize(QuantSpec(4, axis=0)),
-            Quantize(QuantSpec(4, signed=False, symmetric=False), "mse"),
+            Quantize(_AFFINE_U4, "mse"),
             input=Quantize(_AFFINE_U8, "mse"),
         ),
         QConfig(
             Quantize(QuantSpec(4, axis=0)),
-            Quantize(QuantSpec(4, signed=False, symmetric=False), "moving_average"),
+            Quantize(_AFFINE_U4, "moving_average"),
+            input=Quantize(_AFFINE_U8, "moving_average"),
+        ),
+    ),
+    "int4_pact": (
+        "as int4, with activations that learn their range by PACT, and weights per channel by SAWB",
+        QConfig(Quantize(_SAWB_S4, "sawb"), Quantize(_AFFINE_U4, "mse"), input=Quantize(_AFFINE_U8, "mse")),
+        QConfig(
+            Quantize(_SAWB_S4, "sawb"),
+            Quantize(_AFFINE_U4, "mse", learn="pact"),
             input=Quantize(_AFFINE_U8, "moving_average"),
         ),
     ),
@@ -189,6 +201,30 @@ PRESETS = {
             Quantize(QuantSpec(8), "moving_average"),
             Quantize(_AFFINE_U7, "moving_average"),
             output=Quantize(_AFFINE_U7, "moving_average"),
+            profile="torch",
+        ),
+    ),
+    "fbgemm": (
+        "PyTorch's qconfig of that name for x86: weights per channel, activations 7 bits by its histogram, output "
+        "quantized, PyTorch's arithmetic",
+        QConfig(
+            Quantize(_PER_CHANNEL_S8), Quantize(_AFFINE_U7, "l2"), output=Quantize(_AFFINE_U7, "l2"), profile="torch"
+        ),
+        QConfig(
+            Quantize(_PER_CHANNEL_S8, "moving_average"),
+            Quantize(_AFFINE_U7, "moving_average"),
+            output=Quantize(_AFFINE_U7, "moving_average"),
+            profile="torch",
+        ),
+    ),
+    "qnnpack": (
+        "PyTorch's qconfig of that name for ARM: weights per tensor, activations 8 bits by its histogram, output "
+        "quantized, PyTorch's arithmetic",
+        QConfig(Quantize(QuantSpec(8)), Quantize(_AFFINE_U8, "l2"), output=Quantize(_AFFINE_U8, "l2"), profile="torch"),
+        QConfig(
+            Quantize(QuantSpec(8), "moving_average"),
+            Quantize(_AFFINE_U8, "moving_average"),
+            output=Quantize(_AFFINE_U8, "moving_average"),
             profile="torch",
         ),
     ),
@@ -206,9 +242,11 @@ def find_config(qconfig, training):
     return PRESETS[qconfig][2 if training else 1]
 
 
-def quantizer_factory(config, graph):
-    """Return (config_of, outputs) for `insert_quantizers`: which node gets which configuration."""
+def quantizer_factory(config, graph, inside, leaving):
+    """Return (config_of, outputs) for `insert_quantizers`: which node and which edge get which configuration."""
     by_name = resolve_overrides(config, graph)
+    if inside is not None:
+        by_name = {name: c if name in inside else None for name, c in by_name.items()}
     if not any(c is not None for c in by_name.values()):
         raise QuantizationError("the graph has no layer that could run on integers")
-    return (lambda node: by_name[node.name]), ({} if config.output == "float" else {graph.output: config})
+    return (lambda node: by_name[node.name]), ({} if config.output == "float" else dict.fromkeys(leaving, config))
