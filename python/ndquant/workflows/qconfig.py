@@ -36,6 +36,16 @@ class QConfig:
     first_last : QConfig, optional
         For the first and the last layers with weights, which usually keep 8 bits; overrides beat it.
 
+    Notes
+    -----
+    Where a configuration is asked for, the name of a preset serves as well:
+
+    - ``int8``: weights per channel by min-max, activations uint8 affine by mse, output float.
+    - ``int8_per_tensor``: as int8, with one scale for each weight array.
+    - ``int4``: input 8 bits, hidden activations unsigned affine 4, weights symmetric 4 per channel, output float.
+    - ``int4_pact``: as int4, with activations that learn their range by PACT, and weights by SAWB.
+    - ``torch_default``, ``fbgemm``, ``qnnpack``: PyTorch's configurations of these names, with its arithmetic.
+
     Examples
     --------
     >>> import ndquant as nq
