@@ -129,7 +129,7 @@ def clip_errors(x, spec, clip=None, methods=HistogramObserver.methods):
     >>> found = nq.clip_errors(x, nq.QuantSpec(bits=4), methods=["mse", "minmax"])
     >>> found
     ClipErrors(100 clips, least mse 0.01108 at 2.301, mse 0.01108 at 2.3, minmax 0.026 at 3.899)
-    >>> found.mse.shape, bool(np.all(found.mse == found.clipping + found.rounding))
+    >>> found.mse.shape, np.allclose(found.mse, found.clipping + found.rounding)
     ((100,), True)
     """
     if not isinstance(spec, QuantSpec):
