@@ -153,4 +153,61 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_rows_avx2(const ndq_affine_f
 }
 
 #undef NDQ_EACH_COLUMNS
+
+/* ---- Two arrays of codes ---- */
+
+/* zero: 2^23 plus the zero point. */
+typedef struct {
+    __m256i flip;
+    __m256 zero, scale;
+} ndq_operand_avx2;
+
+/* What eight codes stand for. Written into the last bits of 2^23, an integer is a float without a conversion; flip moves it
+ * to u8 in the same step. */
+NDQ_TARGET_AVX2 static inline __m256 ndq_values_avx2(const uint8_t *q, const ndq_operand_avx2 *k)
+{
+    const __m256i code = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)q));
+    return _mm256_mul_ps(_mm256_sub_ps(_mm256_castsi256_ps(_mm256_xor_si256(code, k->flip)), k->zero), k->scale);
+}
+
+NDQ_TARGET_AVX2 static inline ndq_operand_avx2 ndq_operand_of_avx2(const ndq_byte_operand *k)
+{
+    return (ndq_operand_avx2){_mm256_set1_epi32(0x4b000000 | k->flip), _mm256_set1_ps(8388608.0f + (float)k->zero),
+                              _mm256_set1_ps(k->scale)};
+}
+
+NDQ_TARGET_AVX2 static inline __m256i ndq_combined_avx2(bool multiply, const ndq_operand_avx2 *ka,
+                                                        const ndq_operand_avx2 *kb, const uint8_t *a, const uint8_t *b,
+                                                        __m256 inv)
+{
+    const __m256 x = ndq_values_avx2(a, ka), y = ndq_values_avx2(b, kb);
+    return _mm256_cvtps_epi32(_mm256_mul_ps(multiply ? _mm256_mul_ps(x, y) : _mm256_add_ps(x, y), inv));
+}
+
+/* How many of n codes of sums or products it made: none if one could be more than 2^30 steps away from the zero point, as
+ * such are clamped only once they are integers. */
+NDQ_TARGET_AVX2 static inline size_t ndq_combine_run_avx2(bool multiply, const ndq_byte_operands *p,
+                                                          const ndq_byte_result *r, size_t n, const uint8_t *a,
+                                                          const uint8_t *b, uint8_t *out)
+{
+    const float x = 256 * p->a.scale, y = 256 * p->b.scale;
+    if (!((multiply ? x * y : x + y) * r->inv < (float)(1 << 30)))
+        return 0;
+    const ndq_operand_avx2 ka = ndq_operand_of_avx2(&p->a), kb = ndq_operand_of_avx2(&p->b);
+    const __m256 inv = _mm256_set1_ps(r->inv);
+    const __m256i lo = _mm256_set1_epi16((int16_t)r->lo);
+    const __m256i lowest = _mm256_set1_epi8((char)(uint8_t)((int)r->lo + r->zero));
+    const __m256i room = _mm256_set1_epi8((char)(uint8_t)(r->hi - r->lo));
+    size_t i = 0;
+    for (; i + 32 <= n; i += 32) {
+        const __m256i v0 = ndq_combined_avx2(multiply, &ka, &kb, a + i, b + i, inv);
+        const __m256i v1 = ndq_combined_avx2(multiply, &ka, &kb, a + i + 8, b + i + 8, inv);
+        const __m256i v2 = ndq_combined_avx2(multiply, &ka, &kb, a + i + 16, b + i + 16, inv);
+        const __m256i v3 = ndq_combined_avx2(multiply, &ka, &kb, a + i + 24, b + i + 24, inv);
+        const __m256i steps = ndq_codes_avx2(v0, v1, v2, v3, lo, lo, _mm256_setzero_si256());
+        _mm256_storeu_si256((__m256i *)(out + i), _mm256_add_epi8(_mm256_min_epu8(steps, room), lowest));
+    }
+    return i;
+}
+
 #endif

@@ -19,9 +19,9 @@ static inline void NDQ_FN(emit)(const ndq_byte_result *r, size_t n, const float 
         out[i] = (uint8_t)((uint8_t)bits[i] + zero);
 }
 
-/* out[i] = the code of VALUE, in terms of i; `out` may be an input. */
-#define NDQ_EACH_CODE(VALUE)                                                                                 \
-    for (size_t first = 0; first < n; first += NDQ_RUN) {                                                    \
+/* out[i] = the code of VALUE, in terms of i, for i >= FIRST; `out` may be an input. */
+#define NDQ_EACH_CODE_FROM(FIRST, VALUE)                                                                     \
+    for (size_t first = (FIRST); first < n; first += NDQ_RUN) {                                                    \
         const size_t count = ndq_min_size(NDQ_RUN, n - first);                                               \
         float y[NDQ_RUN];                                                                                    \
         for (size_t j = 0; j < count; j++) {                                                                 \
@@ -30,21 +30,28 @@ static inline void NDQ_FN(emit)(const ndq_byte_result *r, size_t n, const float 
         }                                                                                                    \
         NDQ_FN(emit)(r, count, y, out + first);                                                              \
     }
+#define NDQ_EACH_CODE(VALUE) NDQ_EACH_CODE_FROM(0, VALUE)
 
 #define NDQ_VALUE(k, q) ((float)((int32_t)((q) ^ (k).flip) - (k).zero) * (k).scale)
+
+#ifdef NDQ_BYTES
+#define NDQ_COMBINED(multiply) NDQ_BYTES(combine_run)(multiply, p, r, n, a, b, out)
+#else
+#define NDQ_COMBINED(multiply) 0
+#endif
 
 NDQ_TARGET static void NDQ_FN(add)(const ndq_byte_operands *p, const ndq_byte_result *r, size_t n, const uint8_t *a,
                                    const uint8_t *b, uint8_t *out)
 {
     const ndq_byte_operand ka = p->a, kb = p->b;
-    NDQ_EACH_CODE(NDQ_VALUE(ka, a[i]) + NDQ_VALUE(kb, b[i]))
+    NDQ_EACH_CODE_FROM(NDQ_COMBINED(false), NDQ_VALUE(ka, a[i]) + NDQ_VALUE(kb, b[i]))
 }
 
 NDQ_TARGET static void NDQ_FN(multiply)(const ndq_byte_operands *p, const ndq_byte_result *r, size_t n,
                                         const uint8_t *a, const uint8_t *b, uint8_t *out)
 {
     const ndq_byte_operand ka = p->a, kb = p->b;
-    NDQ_EACH_CODE(NDQ_VALUE(ka, a[i]) * NDQ_VALUE(kb, b[i]))
+    NDQ_EACH_CODE_FROM(NDQ_COMBINED(true), NDQ_VALUE(ka, a[i]) * NDQ_VALUE(kb, b[i]))
 }
 
 NDQ_TARGET static void NDQ_FN(rescale)(const ndq_byte_result *r, float factor, uint32_t less, size_t n,
@@ -77,5 +84,7 @@ NDQ_TARGET static void NDQ_FN(total)(size_t n, uint8_t flip, const uint8_t *x, u
 }
 
 #undef NDQ_VALUE
+#undef NDQ_COMBINED
 #undef NDQ_EACH_CODE
+#undef NDQ_EACH_CODE_FROM
 #undef NDQ_RUN

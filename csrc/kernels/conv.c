@@ -6,6 +6,10 @@
  * chunks for each thread, as cores that are shared with others differ in speed. */
 enum { LEAST_PIXELS = 48, CHUNKS_PER_THREAD = 4 };
 
+/* Where a window is a pixel, each panel takes little time, and what counts is that the outputs of a block, written piece
+ * by piece by all panels, stay in L1 with their inputs. */
+enum { POINTWISE_BYTES = 24 * 1024 };
+
 enum { SLACK = 2 * NDQ_ALIGN }; /* after a band: runs are padded, with weights of 0 */
 
 typedef struct {
@@ -207,14 +211,25 @@ static void run_chunk(void *ctx, size_t index)
     }
 }
 
+/* The most pixels of a block. */
+static size_t most_pixels(const job *j)
+{
+    const ndq_conv_weights *w = j->call->w;
+    const size_t pixel = j->pixel ? j->pixel : 1, most = NDQ_BAND_BYTES / pixel;
+    if (w->KH * w->KW > 1)
+        return most;
+    const size_t few = POINTWISE_BYTES / (pixel + w->O * j->size);
+    return ndq_min_size(few > LEAST_PIXELS ? few : LEAST_PIXELS, most);
+}
+
 /* Cuts into chunks: blocks whose band stays in the cache; more and smaller ones if there are threads to feed, and
  * groups of panels if that is not enough. */
 static void cut(job *j, size_t threads)
 {
     const ndq_conv_call *call = j->call;
-    const size_t wanted = threads > 1 ? CHUNKS_PER_THREAD * threads : 1, pixel = j->pixel ? j->pixel : 1;
+    const size_t wanted = threads > 1 ? CHUNKS_PER_THREAD * threads : 1;
     ndq_conv_blocks *b = &j->blocks;
-    *b = ndq_conv_cut(&call->y, &call->x, NDQ_BAND_BYTES / pixel, 2 * j->kernel->mr);
+    *b = ndq_conv_cut(&call->y, &call->x, most_pixels(j), 2 * j->kernel->mr);
     const size_t even = ndq_ceil_div(call->N * call->y.out * b->col_blocks, wanted);
     const size_t least = ndq_ceil_div(LEAST_PIXELS, b->cols);
     ndq_conv_cut_rows(b, &call->y, even > least ? even : least);
@@ -256,7 +271,7 @@ static ndq_status convolve(const ndq_conv_call *call)
     return j.no_memory ? NDQ_NO_MEMORY : NDQ_OK;
 }
 
-/* ---- 1 x 1 ---- */
+/* ---- Windows of one pixel ---- */
 
 /* The axis has one tap and an output for each pixel. */
 static bool is_pointwise(const ndq_conv_axis *a)
@@ -281,24 +296,42 @@ static bool are_rows(const size_t *sizes, const ptrdiff_t *strides, ptrdiff_t *d
     return true;
 }
 
-/* A 1 x 1 convolution as a product: false if it is none, or its pixels are not rows of matrices that ndq_gemm takes. */
-static bool make_product(const ndq_conv_call *call, ndq_gemm_call *product)
+/* Whether all outputs, and the pixels that they see, are a single row, which `row` then says: no tile ends at the end of a
+ * row of the image. */
+static bool make_row(const ndq_conv_call *call, ndq_conv_call *row)
 {
-    const ndq_conv_weights *w = call->w;
-    const size_t sizes[] = {call->x.in, call->y.in, call->N}, size = ndq_gemm_output_bytes(call->product.output);
+    const size_t sizes[] = {call->x.in, call->y.in, call->N};
     const ptrdiff_t in[] = {call->in_x, call->in_y, call->in_n};
     const ptrdiff_t out[] = {(ptrdiff_t)call->out_x, (ptrdiff_t)call->out_y, (ptrdiff_t)call->out_n};
-    ptrdiff_t in_row, out_row;
-    *product = call->product;
-    product->M = call->N * call->y.out * call->x.out;
-    if (w->groups > 1 || !is_pointwise(&call->y) || !is_pointwise(&call->x) || call->in_c != 1 ||
-        call->out_c != size || !are_rows(sizes, in, &in_row) || !are_rows(sizes, out, &out_row) ||
-        (product->M > 1 && (in_row < (ptrdiff_t)w->C || out_row != (ptrdiff_t)(w->O * size))))
+    ptrdiff_t in_x, out_x;
+    if (!is_pointwise(&call->y) || !is_pointwise(&call->x) || !are_rows(sizes, in, &in_x) ||
+        !are_rows(sizes, out, &out_x))
+        return false;
+    const size_t pixels = call->N * call->y.out * call->x.out;
+    *row = *call;
+    row->N = 1;
+    row->y.in = row->y.out = 1;
+    row->x.in = row->x.out = pixels;
+    row->in_x = in_x;
+    row->out_x = (size_t)out_x;
+    return true;
+}
+
+/* A row as a product, for kernels that read activations where they are: false if ndq_gemm does not take its operands. */
+static bool make_product(const ndq_conv_call *row, ndq_gemm_call *product)
+{
+    const ndq_conv_weights *w = row->w;
+    const ndq_gemm_kernel *kernel = w->part[0]->kernel;
+    const size_t size = ndq_gemm_output_bytes(row->product.output);
+    *product = row->product;
+    product->M = row->x.out;
+    if (kernel->a_centred || w->groups > 1 || row->in_c != 1 || row->out_c != size ||
+        (product->M > 1 && (row->in_x < (ptrdiff_t)w->C || row->out_x != w->O * size)))
         return false;
     product->w = w->part[0];
-    product->a = call->in;
-    product->a_stride = in_row;
-    product->out = call->out;
+    product->a = row->in;
+    product->a_stride = row->in_x;
+    product->out = row->out;
     return true;
 }
 
@@ -311,10 +344,13 @@ double ndq_conv_macs(const ndq_conv_call *call)
 
 ndq_status ndq_conv(const ndq_conv_call *call)
 {
+    ndq_conv_call row;
     ndq_gemm_call product;
     if (!call->N || !call->w->O || !call->y.out || !call->x.out)
         return NDQ_OK;
-    if (make_product(call, &product))
-        return ndq_gemm(&product);
-    return call->w->depthwise ? ndq_conv_depthwise(call) : convolve(call);
+    if (call->w->depthwise)
+        return ndq_conv_depthwise(call);
+    if (!make_row(call, &row))
+        return convolve(call);
+    return make_product(&row, &product) ? ndq_gemm(&product) : convolve(&row);
 }

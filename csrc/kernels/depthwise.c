@@ -66,21 +66,21 @@ static pixels row_of(const chunk *c, ptrdiff_t y, ptrdiff_t x, size_t count, uin
     return (pixels){staging, (ptrdiff_t)nr};
 }
 
-static void make_band(const chunk *c)
+/* Rows [first, last) of the band. */
+static void make_band(const chunk *c, size_t first, size_t last)
 {
     const job *j = c->j;
     const ndq_conv_blocks *b = &j->blocks;
     const ndq_gemm_call *product = &j->call->product;
-    const size_t rows = ndq_conv_rows_read(b, &j->y, c->rows);
     size_t begin, end;
     ptrdiff_t x;
     ndq_conv_inside(b, &j->call->x, c->x, &begin, &end, &x);
-    uint8_t *out = c->band, *other = c->staging + b->band_cols * j->kernel->nr;
-    for (size_t row = 0; row < rows; row++, out += b->band_cols * j->pixel) {
+    uint8_t *out = c->band + first * b->band_cols * j->pixel, *other = c->staging + b->band_cols * j->kernel->nr;
+    for (size_t row = first; row < last; row++, out += b->band_cols * j->pixel) {
         const ptrdiff_t y = ndq_conv_row_at(b, &j->y, c->y, row), below = y + (ptrdiff_t)j->call->y.dilation;
-        const pixels first = row_of(c, y, x, end - begin, c->staging), second = row_of(c, below, x, end - begin, other);
+        const pixels upper = row_of(c, y, x, end - begin, c->staging), lower = row_of(c, below, x, end - begin, other);
         memset(out, 0, begin * j->pixel);
-        j->kernel->expand_pairs(end - begin, first.codes, first.stride, second.codes, second.stride,
+        j->kernel->expand_pairs(end - begin, upper.codes, upper.stride, lower.codes, lower.stride,
                                 product->a_signed, product->za, out + begin * j->pixel);
         memset(out + end * j->pixel, 0, (b->band_cols - end) * j->pixel);
     }
@@ -95,7 +95,8 @@ static void make_taps(const job *j, ptrdiff_t *offset, ndq_gemm_runs *taps)
     *taps = (ndq_gemm_runs){count, 1, offset};
 }
 
-/* All rows of a chunk, in tiles of about equal size. */
+/* All rows of a chunk, in tiles of about equal size. Each row of the band is made when it is first read, as it then still is
+ * in L1. */
 static void run_rows(const chunk *c)
 {
     const job *j = c->j;
@@ -114,9 +115,13 @@ static void run_rows(const chunk *c)
     ndq_gemm_columns constants;
     product.w = j->w;
     ndq_gemm_make_columns(&product, c->channel, &constants);
+    size_t made = 0;
     for (size_t y = 0; y < c->rows; y++, row_out += call->out_y) {
         const uint8_t *a = c->band + y * j->blocks.y.jump * j->blocks.band_cols * j->pixel;
         uint8_t *out = in_place ? row_out : c->staging;
+        const size_t needed = ndq_conv_rows_read(&j->blocks, &j->y, j->blocks.apart ? c->rows : y + 1);
+        make_band(c, made, needed);
+        made = needed;
         for (size_t t = 0; t < tiles; t++) {
             const size_t rows = least + (t < more);
             kernel->tile[rows - 1](&c->taps, a, stride, weights, acc);
@@ -170,7 +175,6 @@ static void run_chunk(void *ctx, size_t index)
     }
     lay_out(j, scratch, &c);
     make_taps(j, (ptrdiff_t *)scratch, &c.taps);
-    make_band(&c);
     run_rows(&c);
 }
 

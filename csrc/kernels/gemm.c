@@ -237,6 +237,8 @@ ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
     ndq_narrow_steps(call->activation, call->out_inv, &lo, &hi);
     const bool adds_zero_first = call->requantization == NDQ_ONNX && call->output == NDQ_GEMM_CODES;
     const int32_t zero = adds_zero_first ? 0 : call->out_zero;
+    const int32_t lowest = (int32_t)lo + call->out_zero, highest = (int32_t)hi + call->out_zero;
+    const int32_t flip = lowest < 0 ? 128 : 0;
     return (ndq_gemm_stage){
         .floor = ndq_least_value(call->activation),
         .ceiling = ndq_largest_value(call->activation),
@@ -245,6 +247,10 @@ ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
         .hi = hi + (float)(call->out_zero - zero),
         .zero = zero,
         .float_bias = call->w->float_bias != NULL || adds_zero_first,
+        .flip = (uint8_t)flip,
+        .lowest = (uint8_t)(lowest + flip),
+        .highest = (uint8_t)(highest + flip),
+        .moved_zero = (int16_t)(zero + flip),
     };
 }
 
@@ -254,6 +260,7 @@ void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_col
     const size_t nr = w->kernel->nr;
     const int32_t shift = ndq_gemm_shift_of_a(w->kernel, call->a_signed);
     const uint32_t za = w->kernel->a_centred ? 0 : (uint32_t)(call->za + shift);
+    float largest = 0.0f;
     for (size_t j = 0; j < nr; j++) {
         c->add[j] = (int32_t)((uint32_t)w->bias[first + j] - za * (uint32_t)w->column_sum[first + j]);
         c->zero_point[j] = w->zero_point[first + j];
@@ -268,6 +275,9 @@ void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_col
             c->after[j] = call->requantization == NDQ_ONNX ? (float)call->out_zero : 0.0f;
             c->scale[j] = c->scale[j] / call->out_scale;
         }
+    for (size_t j = 0; j < nr; j++)
+        largest = c->scale[j] > largest ? c->scale[j] : largest;
+    c->shrinks = !w->float_bias && largest * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
 }
 
 static void run_panel(const job *j, const block *b, size_t first_row, size_t panel)

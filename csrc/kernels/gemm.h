@@ -40,6 +40,7 @@ typedef struct {
     int32_t add[NDQ_GEMM_MAX_NR];        /* bias[n] and, unless a is centred, -za * sum over k of (w[n, k] - zw[n]) */
     int32_t zero_point[NDQ_GEMM_MAX_NR]; /* zw[n], to be multiplied by the sum of the row of a; 0 if w is centred */
     float before[NDQ_GEMM_MAX_NR], scale[NDQ_GEMM_MAX_NR], after[NDQ_GEMM_MAX_NR];
+    bool shrinks; /* no sum gives steps of a code outside int32: they need no clamp before they are rounded */
 } ndq_gemm_columns;
 
 /* Constants of the output stage, for one call. lo and hi are code bounds less the zero point. */
@@ -47,6 +48,9 @@ typedef struct {
     float floor, ceiling, inv, lo, hi;
     int32_t zero;
     bool float_bias; /* before or after of some column may not be 0 */
+    /* The same bounds as bytes: codes moved to u8, for which flip is 0 or 128, and the zero point moved likewise. */
+    uint8_t flip, lowest, highest;
+    int16_t moved_zero;
 } ndq_gemm_stage;
 
 /* Where the words of a row of activations are: `runs` runs of `words` each, offset[i] bytes after the row. The row of a

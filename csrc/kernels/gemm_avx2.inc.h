@@ -64,12 +64,26 @@ BY_HAND void NAME(pack_transposed)(size_t first, size_t count, const ndq_gemm_wo
 /* What a stage needs of each output, in registers. */
 typedef struct {
     __m256 inv, lo, hi;
-    __m256i zero;
+    __m256i zero, lowest, highest, flip;
 } NAME(stage);
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 NAME(stage) NAME(make_stage)(const ndq_gemm_stage *stage)
+{
+    return (NAME(stage)){
+        .inv = _mm256_set1_ps(stage->inv),
+        .lo = _mm256_set1_ps(stage->lo),
+        .hi = _mm256_set1_ps(stage->hi),
+        .zero = _mm256_set1_epi16(stage->moved_zero),
+        .lowest = _mm256_set1_epi8((char)stage->lowest),
+        .highest = _mm256_set1_epi8((char)stage->highest),
+        .flip = _mm256_set1_epi8((char)stage->flip),
+    };
+}
 
 /* Steps from the zero point, as int32, of 8 columns from `first` on. In max and min a NaN gives the bound. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
-NAME(steps)(const bool float_bias, const int32_t *acc, const ndq_gemm_columns *c, size_t first, NAME(stage) stage)
+NAME(steps)(const bool float_bias, const bool shrinks, const int32_t *acc, const ndq_gemm_columns *c, size_t first,
+            const NAME(stage) *stage)
 {
     const __m256i sum = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + first)),
                                          _mm256_loadu_si256((const __m256i *)(c->add + first)));
@@ -79,32 +93,36 @@ NAME(steps)(const bool float_bias, const int32_t *acc, const ndq_gemm_columns *c
     y = _mm256_mul_ps(y, _mm256_loadu_ps(c->scale + first));
     if (float_bias)
         y = _mm256_add_ps(y, _mm256_loadu_ps(c->after + first));
-    y = _mm256_mul_ps(y, stage.inv);
-    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(y, stage.lo), stage.hi));
+    y = _mm256_mul_ps(y, stage->inv);
+    return _mm256_cvtps_epi32(shrinks ? y : _mm256_min_ps(_mm256_max_ps(y, stage->lo), stage->hi));
 }
 
-/* Codes of one row as int16, in the order in which packing works on 128 bits: columns 0-3, 8-11, 4-7, 12-15. */
+/* Codes of one row as int16, in the order in which packing works on 128 bits: columns 0-3, 8-11, 4-7, 12-15. What does not
+ * fit saturates, and stays on its side of the bounds. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
-NAME(row_of_codes)(const bool float_bias, const int32_t *acc, const ndq_gemm_columns *c, NAME(stage) stage)
+NAME(row_of_codes)(const bool float_bias, const bool shrinks, const int32_t *acc, const ndq_gemm_columns *c,
+                   const NAME(stage) *stage)
 {
-    const __m256i steps = _mm256_packs_epi32(NAME(steps)(float_bias, acc, c, 0, stage),
-                                             NAME(steps)(float_bias, acc, c, 8, stage));
-    return _mm256_and_si256(_mm256_add_epi16(steps, stage.zero), _mm256_set1_epi16(255));
+    const __m256i steps = _mm256_packs_epi32(NAME(steps)(float_bias, shrinks, acc, c, 0, stage),
+                                             NAME(steps)(float_bias, shrinks, acc, c, 8, stage));
+    return _mm256_adds_epi16(steps, stage->zero);
 }
 
 /* Two rows at a time, 16 bytes each; the second of an odd last row is nothing that is stored. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-NAME(code_rows_by_hand)(const bool float_bias, const bool whole, size_t rows, size_t columns, const int32_t *acc,
-                        const ndq_gemm_columns *c, const ndq_gemm_stage *constants, uint8_t *out, size_t stride)
+NAME(code_rows_by_hand)(const bool float_bias, const bool shrinks, const bool whole, size_t rows, size_t columns,
+                        const int32_t *acc, const ndq_gemm_columns *c, const ndq_gemm_stage *constants, uint8_t *out,
+                        size_t stride)
 {
-    const NAME(stage) stage = {_mm256_set1_ps(constants->inv), _mm256_set1_ps(constants->lo),
-                               _mm256_set1_ps(constants->hi), _mm256_set1_epi16((int16_t)constants->zero)};
+    const NAME(stage) stage = NAME(make_stage)(constants);
     const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (size_t row = 0; row < rows; row += 2, acc += 2 * NR, out += 2 * stride) {
         const bool both = row + 1 < rows;
-        const __m256i first = NAME(row_of_codes)(float_bias, acc, c, stage);
-        const __m256i second = both ? NAME(row_of_codes)(float_bias, acc + NR, c, stage) : first;
-        const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), in_order);
+        const __m256i first = NAME(row_of_codes)(float_bias, shrinks, acc, c, &stage);
+        const __m256i second = both ? NAME(row_of_codes)(float_bias, shrinks, acc + NR, c, &stage) : first;
+        __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), in_order);
+        codes = _mm256_min_epu8(_mm256_max_epu8(codes, stage.lowest), stage.highest);
+        codes = _mm256_xor_si256(codes, stage.flip);
         if (whole) {
             _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(codes));
             if (both)
@@ -124,11 +142,13 @@ BY_HAND void NAME(store_codes_by_hand)(size_t rows, size_t columns, const int32_
                                        const ndq_gemm_stage *stage, uint8_t *out, size_t stride)
 {
     if (stage->float_bias)
-        NAME(code_rows_by_hand)(true, false, rows, columns, acc, c, stage, out, stride);
+        NAME(code_rows_by_hand)(true, false, false, rows, columns, acc, c, stage, out, stride);
+    else if (!c->shrinks)
+        NAME(code_rows_by_hand)(false, false, false, rows, columns, acc, c, stage, out, stride);
     else if (columns == NR)
-        NAME(code_rows_by_hand)(false, true, rows, columns, acc, c, stage, out, stride);
+        NAME(code_rows_by_hand)(false, true, true, rows, columns, acc, c, stage, out, stride);
     else
-        NAME(code_rows_by_hand)(false, false, rows, columns, acc, c, stage, out, stride);
+        NAME(code_rows_by_hand)(false, true, false, rows, columns, acc, c, stage, out, stride);
 }
 
 #undef BY_HAND

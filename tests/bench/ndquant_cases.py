@@ -12,6 +12,8 @@ import ndquant as nq
 from ndquant import nn
 from ndquant.functional import PackedWeight
 
+from . import networks
+
 _U8 = nq.QuantSpec(signed=False, symmetric=False)
 
 
@@ -56,25 +58,25 @@ def gemm(d):
     return lambda: nq.linear_integer(d.a, x_qp, packed, out_qp, out=out)
 
 
-def _mlp_of_torch(net):
-    """Return the network of a torch Sequential of Linear and ReLU."""
-    layers = []
-    for module in net:
-        if hasattr(module, "weight"):
-            layer = nn.Linear(module.in_features, module.out_features)
-            layer.weight[...] = module.weight.detach().numpy()
-            layer.bias[...] = module.bias.detach().numpy()
-            layers.append(layer)
-        else:
-            layers.append(nn.ReLU())
-    return nn.Sequential(*layers).eval()
+def conv(d):
+    """Images lie with their channels last, as inside networks."""
+    outputs, window = len(d.w), d.w.shape[2:]
+    x_qp = _codes_qparams(d.scale_x, d.zp_x, d.x.dtype)
+    out_qp = _codes_qparams(d.scale_out, d.zp_out, d.x.dtype)
+    packed = PackedWeight(d.w, nq.QParams(np.full(outputs, d.scale_w, np.float32), 0, nq.QuantSpec(axis=0)))
+    x = d.x.transpose(0, 2, 3, 1).copy().transpose(0, 3, 1, 2)
+    rows, columns = ((n + 2 * d.pad - k) // d.stride + 1 for n, k in zip(x.shape[2:], window, strict=True))
+    out = np.empty((len(x), rows, columns, outputs), x.dtype).transpose(0, 3, 1, 2)
+    return lambda: nq.conv2d_requantized(
+        x, x_qp, packed, out_qp, stride=d.stride, padding=d.pad, groups=d.groups, out=out
+    )
 
 
 def model(d):
-    if d.name != "mlp":
-        raise NotImplementedError(f"{d.name}: it has layers that ndquant does not have")
-    network = nq.quantize_static(_mlp_of_torch(d.net), [d.x], "int8")
-    return lambda: network(d.x)
+    network = networks.Network(networks.from_torch(d.net), d.x)
+    plan = network.plan(d.x.shape)
+    out = np.empty(plan.output.shape, np.float32)
+    return lambda: plan.run([d.x], out)
 
 
 def qat_step(d):
@@ -100,6 +102,7 @@ NDQUANT = {
     "fakequant": fake_quantize,
     "fakequant_fwd_bwd": fake_quantize_with_grad,
     "gemm": gemm,
+    "conv": conv,
     "model": model,
     "qat_step": qat_step,
 }

@@ -67,9 +67,9 @@ class Plan:
         """Size of the arena."""
         return self._core.nbytes
 
-    def run(self, arrays):
-        """Return the output for inputs of the plan's shapes."""
-        y = self.output.new_array()
+    def run(self, arrays, out=None):
+        """Return the output for inputs of the plan's shapes; `out` has the layout in memory of the plan's output."""
+        y = self.output.new_array() if out is None else out
         self._core.run(*arrays, y)
         return self.output.seen_as_shape(y)
 
