@@ -78,15 +78,15 @@ class TestCommandLine:
 def mean(mnist_folder):
     """Mean accuracy in percent of three seeds on MNIST, by row; the results of the last; the job."""
     job = demo.mnist_job(mnist_folder)
-    runs = [demo.run(job, seed) for seed in range(3)]
+    runs = [demo.run(job, seed) for seed in (1, 2, 3)]
     return {name: 100 * np.mean([r[i].accuracy for r in runs]) for i, name in enumerate(ROWS)}, runs[-1], job
 
 
 class TestOnMnist:
     def test_accuracy_of_three_seeds(self, mean):
         accuracy, _, _ = mean
-        # 28 seeds give 95.8 with a standard deviation of 0.5, and PyTorch on the same data 96.0 and 0.6 (ten seeds);
-        # what a seed gives depends on the order in which this machine's BLAS adds.
+        # On an x86 with AVX2 the float network gives 95.98. One seed varies by a standard deviation of 0.43 around
+        # 95.87 (16 seeds; PyTorch, same data: 0.6 around 96.0, ten seeds), and a last bit of np.exp is another seed.
         assert accuracy["float"] >= 95.2
         assert accuracy["PTQ int8"] >= accuracy["float"] - 0.3
         assert accuracy["QAT int4, the same epoch"] > accuracy["PTQ int4"]
