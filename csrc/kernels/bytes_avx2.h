@@ -204,7 +204,7 @@ NDQ_TARGET_AVX2 static inline size_t ndq_combine_run_avx2(bool multiply, const n
         const __m256i v1 = ndq_combined_avx2(multiply, &ka, &kb, a + i + 8, b + i + 8, inv);
         const __m256i v2 = ndq_combined_avx2(multiply, &ka, &kb, a + i + 16, b + i + 16, inv);
         const __m256i v3 = ndq_combined_avx2(multiply, &ka, &kb, a + i + 24, b + i + 24, inv);
-        const __m256i steps = ndq_codes_avx2(v0, v1, v2, v3, lo, lo, _mm256_setzero_si256());
+        const __m256i steps = ndq_codes_avx2(v0, v1, v2, v3, lo, lo);
         _mm256_storeu_si256((__m256i *)(out + i), _mm256_add_epi8(_mm256_min_epu8(steps, room), lowest));
     }
     return i;
