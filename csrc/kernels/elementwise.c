@@ -248,17 +248,19 @@ static void run_chunk(void *ctx, size_t chunk)
         run_range(t, &(view){*g, job->params->f32, job->params->f64}, begin, end);
 }
 
-/* Outputs that are inputs themselves are in the caches already when they are written. */
+/* Where less is written than read, nothing is gained. Outputs that are inputs themselves are in the caches already when
+ * they are written. */
 static bool goes_past_the_caches(const task *t)
 {
-    size_t bytes = 0;
+    size_t read = 0, written = 0;
     for (int k = 0; k < 2; k++) {
         const ndq_operand *o = &t->out[k];
         if (o->data && (!ndq_is_direct(o) || o->data == t->in[0].data || o->data == t->in[1].data))
             return false;
-        bytes += t->in[k].bytes + o->bytes;
+        read += t->in[k].bytes;
+        written += o->bytes;
     }
-    return t->job->n * bytes > ndq_get_stream_from();
+    return written >= read && t->job->n * (read + written) > ndq_get_stream_from();
 }
 
 static void run(task t)
