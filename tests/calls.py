@@ -26,6 +26,7 @@ WIDE_FLOATS, PIXELS = FLOATS.astype(np.float64), X.reshape(3, 100, 1)
 
 HISTOGRAM = _core.histogram(X, None)
 WEIGHTS, RANGES = HISTOGRAM[2].astype(np.float64), np.ones((1, 3))
+WINDOWS = np.arange(4)
 
 W = nq.quantize(X, nq.QParams(np.float32(0.2), 0, nq.QuantSpec(8)))
 W_QP = nq.QParams(np.full(3, 0.1, np.float32), 0, nq.QuantSpec(8, axis=0))
@@ -110,6 +111,7 @@ GOOD = {
     "add_histograms": lambda: _core.add_histograms(*HISTOGRAM, *HISTOGRAM),
     "cross_entropies": lambda: _core.cross_entropies(WIDE, WIDE, WIDE[:, 0], RANGES[0], RANGES[0], 255),
     "clip_errors": lambda: _core.clip_errors(HISTOGRAM[0], WEIGHTS, WEIGHTS, RANGES, RANGES, 255, 2),
+    "entropies": lambda: _core.entropies(WIDE[0], WIDE[0], WINDOWS, WINDOWS + 2, 2),
     "scale_zero_point": lambda: _core.scale_zero_point(X, X, *GRID),
     "quantize_bias": lambda: functional.quantize_bias(WIDE[:, 0], 0.5, WIDE[2, :3].copy()),
     "quantize_bias float32": lambda: functional.quantize_bias(None, 1e-30, np.float32(1e-30)),
@@ -246,6 +248,11 @@ BAD = {
     "cross_entropies shape": lambda: _core.cross_entropies(WIDE, WIDE[:1], WIDE[:, 0], RANGES[0], RANGES[0], 255),
     "cross_entropies largest": lambda: _core.cross_entropies(WIDE, WIDE, WIDE[0], RANGES[0], RANGES[0], 255),
     "cross_entropies scale": lambda: _core.cross_entropies(WIDE, WIDE, WIDE[:, 0], RANGES[0], RANGES[0, :1], 255),
+    "entropies dtype": lambda: _core.entropies(WIDE[0], WIDE[0], WINDOWS, WIDE[0], 2),
+    "entropies shape": lambda: _core.entropies(WIDE[0], WIDE[0, :1], WINDOWS, WINDOWS + 2, 2),
+    "entropies windows": lambda: _core.entropies(WIDE[0], WIDE[0], WINDOWS, WINDOWS + WIDE.shape[1], 2),
+    "entropies few bins": lambda: _core.entropies(WIDE[0], WIDE[0], WINDOWS, WINDOWS + 2, 3),
+    "entropies levels": lambda: _core.entropies(WIDE[0], WIDE[0], WINDOWS, WINDOWS + 2, 0),
     "clip_errors p": lambda: _core.clip_errors(HISTOGRAM[0], WEIGHTS, WEIGHTS, RANGES, RANGES, 255, "2"),
     "scale_zero_point low": lambda: _core.scale_zero_point(Q, X, *GRID),
     "scale_zero_point high": lambda: _core.scale_zero_point(X, X[0], *GRID),

@@ -3,6 +3,7 @@
 #include "module.h"
 #include "../kernels/clip_error.h"
 #include "../kernels/cross_entropy.h"
+#include "../kernels/entropy.h"
 #include "../kernels/histogram.h"
 #include "../kernels/reduce.h"
 
@@ -309,6 +310,66 @@ exit:
     return (PyObject *)sums;
 }
 
+/* Windows of bins, a copy of their first bins and then one of their ends, so that nobody can change them any more. */
+static int64_t *checked_windows(PyArrayObject *first, PyArrayObject *end, npy_intp bins, size_t levels)
+{
+    const size_t n = (size_t)PyArray_SIZE(first);
+    int64_t *copy = ndq_alloc(2 * n * sizeof *copy);
+    if (ndq_check_status(copy ? NDQ_OK : NDQ_NO_MEMORY) < 0)
+        return NULL;
+    memcpy(copy, PyArray_DATA(first), n * sizeof *copy);
+    memcpy(copy + n, PyArray_DATA(end), n * sizeof *copy);
+    for (size_t i = 0; i < n; i++)
+        if (copy[i] < 0 || copy[n + i] < copy[i] || copy[n + i] > bins || (size_t)(copy[n + i] - copy[i]) < levels) {
+            PyErr_Format(PyExc_ValueError, "first, end: windows must lie within %zd bins and have %zu at least",
+                         (Py_ssize_t)bins, levels);
+            ndq_free(copy);
+            return NULL;
+        }
+    return copy;
+}
+
+static PyObject *py_entropies(PyObject *module, PyObject *const *args, Py_ssize_t count)
+{
+    (void)module;
+    static const char *const names[] = {"counts", "filled", "first", "end"};
+    PyArrayObject *in[4] = {NULL}, *sums = NULL;
+    int64_t *windows = NULL;
+    if (ndq_check_count("entropies", count, 5) < 0)
+        return NULL;
+    const Py_ssize_t levels = PyLong_AsSsize_t(args[4]);
+    if (levels < 1) {
+        if (!PyErr_Occurred())
+            PyErr_Format(PyExc_ValueError, "levels: must be at least 1, got %zd", levels);
+        return NULL;
+    }
+    for (int i = 0; i < 4; i++)
+        if (!(in[i] = exactly(args[i], names[i], i < 2 ? NPY_DOUBLE : NPY_INT64, 1)))
+            goto exit;
+    const npy_intp bins = PyArray_SIZE(in[0]) - 1;
+    if (bins < 0) {
+        PyErr_SetString(PyExc_ValueError, "counts: is empty");
+        goto exit;
+    }
+    if (ndq_check_same_shape(in[1], names[1], in[0], names[0]) < 0 ||
+        ndq_check_same_shape(in[3], names[3], in[2], names[2]) < 0 ||
+        !(windows = checked_windows(in[2], in[3], bins, (size_t)levels)) ||
+        !(sums = (PyArrayObject *)PyArray_SimpleNew(1, PyArray_DIMS(in[2]), NPY_DOUBLE)))
+        goto exit;
+    const size_t n = (size_t)PyArray_SIZE(in[2]);
+    const ndq_entropies job = {.bins = (size_t)bins, .windows = n, .levels = (size_t)levels,
+                               .counts = PyArray_DATA(in[0]), .filled = PyArray_DATA(in[1]), .first = windows,
+                               .end = windows + n, .sum = PyArray_DATA(sums)};
+    Py_BEGIN_ALLOW_THREADS
+    ndq_find_entropies(&job);
+    Py_END_ALLOW_THREADS
+exit:
+    ndq_free(windows);
+    for (int i = 0; i < 4; i++)
+        ndq_release(in[i]);
+    return (PyObject *)sums;
+}
+
 PyMethodDef ndq_observe_methods[] = {
     {"minmax", (PyCFunction)(void (*)(void))py_minmax, METH_FASTCALL,
      "minmax(x, axis, group_size=None, /)\n--\n\nSmallest and largest finite value, number of NaNs, number of infinities."},
@@ -320,5 +381,7 @@ PyMethodDef ndq_observe_methods[] = {
      "clip_errors(start, values, weights, base, scale, levels, p, /)\n--\n\nThe error of each range of each channel."},
     {"cross_entropies", (PyCFunction)(void (*)(void))py_cross_entropies, METH_FASTCALL,
      "cross_entropies(x, p, largest, base, scale, levels, /)\n--\n\nSums over rows, for each way to quantize the logits x."},
+    {"entropies", (PyCFunction)(void (*)(void))py_entropies, METH_FASTCALL,
+     "entropies(counts, filled, first, end, levels, /)\n--\n\nSums over the codes of p log(q), for each window of bins."},
     {NULL, NULL, 0, NULL},
 };

@@ -151,6 +151,14 @@ def cross_entropies(
     levels: float,
     /,
 ) -> NDArray[float64]: ...
+def entropies(
+    counts: NDArray[float64],
+    filled: NDArray[float64],
+    first: NDArray[int64],
+    end: NDArray[int64],
+    levels: int,
+    /,
+) -> NDArray[float64]: ...
 def scale_zero_point(
     low: NDArray[Any], high: NDArray[Any], qmin: int, qmax: int, bits: int, symmetric: bool, rule: int, /
 ) -> tuple[NDArray[Any], NDArray[int64]]: ...

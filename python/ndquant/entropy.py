@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from . import _core
+
 #: Bins of equal width from 0 to the largest magnitude.
 BINS = 2048
-
-#: Thresholds that are compared at once.
-_ROWS = 128
 
 
 def least_entropy_range(histogram, low, high, spec):
@@ -103,8 +102,7 @@ def divergences(below, above, levels):
     end = len(below) + np.minimum(kept, np.flatnonzero(above).max(initial=-1) + 1)
     enough = np.flatnonzero(end - first >= levels)
     result = np.full(len(kept), np.inf)
-    for rows in np.split(enough, range(_ROWS, len(enough), _ROWS)):
-        result[rows] = _divergences_of(counts, first[rows], end[rows], levels)
+    result[enough] = _divergences_of(counts, first[enough], end[enough], levels)
     return result
 
 
@@ -112,14 +110,11 @@ def _divergences_of(counts, first, end, levels):
     """Return KL(P || Q) of windows [first, end) of the bins: ``sum P log P - sum P log Q``, from sums over prefixes."""
     before, filled_before, entropy_before = (_prefix_sums(a) for a in (counts, counts > 0, _times_log(counts)))
     total, kept = before[-1], before[end] - before[first]
-    edges = first[:, None] + -(-np.arange(levels + 1) * (end - first)[:, None] // levels)
-    mass, filled = np.diff(before[edges], axis=1), np.diff(filled_before[edges], axis=1)
-    entropy, outermost = entropy_before[end] - entropy_before[first], mass.copy()
-    for outside, at, code in ((before[first], first, 0), (total - before[end], end - 1, -1)):
+    entropy = entropy_before[end] - entropy_before[first]
+    for outside, at in ((before[first], first), (total - before[end], end - 1)):
         entropy += _times_log(counts[at] + outside) - _times_log(counts[at])
-        outermost[:, code] += outside
+    cross = _core.entropies(before, filled_before, first, end, levels)
     with np.errstate(divide="ignore", invalid="ignore"):
-        cross = np.where(outermost > 0, outermost * np.log(mass / filled), 0).sum(axis=1)
         divergence = (entropy - cross) / total + np.log(kept / total)
     lost = [(before[first] > 0) & (counts[first] == 0), (total > before[end]) & (counts[end - 1] == 0)]
     return np.where(np.isnan(divergence) | lost[0] | lost[1], np.inf, np.maximum(divergence, 0))
