@@ -93,6 +93,19 @@ def test_small_weights_do_not_saturate(backend, rng, size, b_type):
             assert_same_bits(nq.matmul_integer(a, b, a_zero, b_zero), expected(a, b, a_zero, b_zero))
 
 
+@pytest.mark.parametrize("beyond", (None, -129, 128))
+def test_many_weights_that_just_fit_bytes(backend, rng, beyond):
+    """Panels of so many weights may be bytes, if all are once their zero point is subtracted."""
+    outputs, inputs, b_zero = 260, 601, 128
+    b = rng.choice([b_zero - 128, b_zero + 127], (inputs, outputs)).astype(np.uint8)
+    b_zero = np.full(outputs, b_zero)
+    if beyond is not None:
+        b_zero[-1] -= np.sign(beyond)
+    a = random_codes(rng, (7, inputs), np.int8)
+    assert_same_bits(nq.matmul_integer(a, b, -128, b_zero), expected(a, b, -128, b_zero))
+    assert_same_bits(nq.matmul_integer(a[:1], b, 127, b_zero), expected(a[:1], b, 127, b_zero))
+
+
 LAYOUTS = ("c", "fortran", "reversed", "every other", "padded rows")
 
 
@@ -126,7 +139,7 @@ def test_broadcast_and_leading_axes(backend, rng):
     assert_same_bits(nq.matmul_integer(wide, b), expected(wide, b))
 
 
-@pytest.mark.parametrize("shape", [(301, 130, 500), (5, 1100, 1000), (1, 1500, 2100), (700, 9, 900)], ids=str)
+@pytest.mark.parametrize("shape", [(301, 130, 500), (5, 1100, 1000), (1, 1500, 2100), (700, 9, 900), (62, 40, 5003)], ids=str)
 def test_threads_do_not_change_bits(backend, rng, threads, shape):
     rows, outputs, inputs = shape
     a, b = random_codes(rng, (rows, inputs), np.int8), random_codes(rng, (inputs, outputs), np.uint8)

@@ -26,7 +26,7 @@ typedef struct {
 /* One panel of the weights and where it reads and writes. */
 typedef struct {
     const ndq_packed *w;
-    const ndq_gemm_word *weights;
+    const void *weights;
     size_t columns, channel; /* of the output, the first being `channel` */
     size_t offset;           /* bytes into a pixel of the band */
     ndq_gemm_tile *const *tile;
@@ -96,7 +96,7 @@ static void make_runs(const job *j, ptrdiff_t *offset, ndq_gemm_runs *runs)
     const size_t across = w->merged ? 1 : w->KW, count = w->KH * across;
     for (size_t i = 0; i < count; i++)
         offset[i] = (ptrdiff_t)((i / across * b->y.tap * b->band_cols + i % across * b->x.tap) * j->pixel);
-    *runs = (ndq_gemm_runs){count, w->part[0]->run_words, offset};
+    *runs = (ndq_gemm_runs){count, w->part[0]->run_words, offset, false};
 }
 
 /* ---- Tiles ---- */
@@ -107,7 +107,7 @@ static void make_panel(const job *j, size_t panel, panel_of *p)
     const size_t nr = j->kernel->nr, part = panel / j->part_panels, first = panel % j->part_panels * nr;
     ndq_gemm_call product = j->call->product;
     product.w = p->w = w->part[part];
-    p->weights = p->w->panels + first * p->w->words;
+    p->weights = ndq_gemm_panel(p->w, panel % j->part_panels, 0);
     p->columns = ndq_min_size(nr, p->w->N - first);
     p->channel = part * p->w->N + first;
     p->offset = part * w->C * ndq_gemm_code_bytes(j->kernel);

@@ -92,7 +92,7 @@ static void make_taps(const job *j, ptrdiff_t *offset, ndq_gemm_runs *taps)
     const size_t across = j->call->x.taps, count = j->y.taps * across;
     for (size_t i = 0; i < count; i++)
         offset[i] = (ptrdiff_t)((i / across * b->y.tap * b->band_cols + i % across * b->x.tap) * j->pixel);
-    *taps = (ndq_gemm_runs){count, 1, offset};
+    *taps = (ndq_gemm_runs){count, 1, offset, false};
 }
 
 /* All rows of a chunk, in tiles of about equal size. Each row of the band is made when it is first read, as it then still is
@@ -104,7 +104,7 @@ static void run_rows(const chunk *c)
     const ndq_gemm_kernel *kernel = j->kernel;
     const size_t stride = j->blocks.x.jump * j->pixel, nr = kernel->nr;
     const size_t tiles = ndq_ceil_div(c->cols, kernel->mr), least = c->cols / tiles, more = c->cols % tiles;
-    const ndq_gemm_word *weights = j->w->panels + c->channel * j->w->words;
+    const void *weights = ndq_gemm_panel(j->w, c->channel / nr, 0);
     ndq_gemm_store *store = kernel->store[call->product.output];
     const bool in_place = call->out_c == j->size;
     const size_t out_x = in_place ? call->out_x : nr * j->size;

@@ -13,11 +13,11 @@ static int32_t shift_to_s8(bool is_signed)
 }
 
 /* One block of memory: the struct, then each array at its own cache line. NULL base measures. */
-static size_t lay_out(ndq_packed *p, char *base, size_t columns, size_t panel_bytes, bool with_float_bias)
+static size_t lay_out(ndq_packed *p, char *base, size_t columns, bool with_float_bias)
 {
     size_t used = ndq_round_up(sizeof(*p), NDQ_ALIGN);
 #define TAKE(field, bytes) (p->field = (void *)(base + used), used += ndq_round_up(bytes, NDQ_ALIGN))
-    TAKE(panels, panel_bytes);
+    TAKE(panels, columns / p->kernel->nr * p->panel_bytes);
     TAKE(zero_point, columns * sizeof(int32_t));
     TAKE(column_sum, columns * sizeof(int32_t));
     TAKE(magnitude, columns * sizeof(int64_t));
@@ -44,20 +44,20 @@ static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, const ndq_weights *
     const size_t columns = ndq_round_up(w->N, kernel->nr), run = ndq_round_up(w->K / w->runs, kernel->k_step);
     size_t k_padded;
     if (__builtin_mul_overflow(run, w->runs, &k_padded) ||
-        too_large(columns, k_padded, ndq_gemm_code_bytes(kernel)))
+        too_large(columns, k_padded, ndq_gemm_panel_code_bytes(kernel)))
         return NULL;
     ndq_packed layout = {.kernel = kernel,
                          .N = w->N,
                          .K = w->K,
                          .runs = w->runs,
                          .run_words = run / kernel->codes_per_word,
-                         .words = k_padded / kernel->codes_per_word};
-    const size_t panel_bytes = columns * k_padded * ndq_gemm_code_bytes(kernel);
-    const size_t bytes = lay_out(&layout, (char *)0, columns, panel_bytes, with_float_bias);
+                         .words = k_padded / kernel->codes_per_word,
+                         .panel_bytes = kernel->nr * k_padded * ndq_gemm_panel_code_bytes(kernel)};
+    const size_t bytes = lay_out(&layout, (char *)0, columns, with_float_bias);
     ndq_packed *p = ndq_alloc(bytes);
     if (!p)
         return NULL;
-    lay_out(&layout, (char *)p, columns, panel_bytes, with_float_bias);
+    lay_out(&layout, (char *)p, columns, with_float_bias);
     layout.bytes = bytes;
     /* The panels are written whole by packing; all that follows them starts as zeros. */
     memset(layout.zero_point, 0, bytes - (size_t)((char *)layout.zero_point - (char *)p));
@@ -68,7 +68,7 @@ static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, const ndq_weights *
 /* Codes of one part: rows of all columns of a panel, expanded, take PACK_BYTES. */
 static size_t part_codes(const ndq_gemm_kernel *kernel)
 {
-    return PACK_BYTES / kernel->nr / ndq_gemm_code_bytes(kernel);
+    return PACK_BYTES / kernel->nr / ndq_gemm_panel_code_bytes(kernel);
 }
 
 static int32_t zero_of(const ndq_weights *w, size_t n)
@@ -94,7 +94,7 @@ static void pack_part(ndq_packed *p, const ndq_weights *w, size_t panel, size_t 
     const ndq_gemm_kernel *kernel = p->kernel;
     _Alignas(NDQ_ALIGN) uint8_t rows[PACK_BYTES];
     uint8_t copy[PACK_CODES];
-    const size_t size = ndq_gemm_code_bytes(kernel), padded = ndq_round_up(count, kernel->k_step);
+    const size_t size = ndq_gemm_panel_code_bytes(kernel), padded = ndq_round_up(count, kernel->k_step);
     const size_t first = panel * kernel->nr, stride = PACK_BYTES / kernel->nr;
     for (size_t j = 0; j < kernel->nr; j++) {
         uint8_t *row = rows + j * stride;
@@ -109,7 +109,7 @@ static void pack_part(ndq_packed *p, const ndq_weights *w, size_t panel, size_t 
     }
     const size_t per_word = kernel->codes_per_word;
     kernel->pack(run * p->run_words + k / per_word, padded / per_word, (const ndq_gemm_word *)rows,
-                 stride / sizeof(ndq_gemm_word), p->words, p->panels + panel * p->words * kernel->nr);
+                 stride / sizeof(ndq_gemm_word), p->words, (ndq_gemm_word *)(p->panels + panel * p->panel_bytes));
 }
 
 typedef struct {
@@ -140,28 +140,33 @@ static void pack_panel(void *ctx, size_t panel)
     }
 }
 
-/* Whether `kernel` may pack these weights. Ordinary ones show in their first run that they are not small. */
-static bool all_small(const ndq_gemm_kernel *kernel, const ndq_weights *w)
+/* Whether a special kernel may pack these weights. Ordinary ones show in their first run that they are not small. */
+static bool all_fit(const ndq_gemm_kernel *kernel, const ndq_weights *w)
 {
     uint8_t copy[PACK_CODES];
     if (w->largest)
         return w->largest <= kernel->largest_weight;
-    for (size_t n = 0; n < w->N; n++)
+    for (size_t n = 0; n < w->N; n++) {
+        const int32_t zero = zero_of(w, n);
         for (size_t k = 0; k < w->K; k += PACK_CODES) {
             const size_t count = ndq_min_size(PACK_CODES, w->K - k);
-            const uint8_t *codes = contiguous_codes(w, n, k, count, copy);
-            if (kernel->largest(count, codes, w->is_signed, zero_of(w, n)) > kernel->largest_weight)
+            int32_t extremes[2] = {zero, zero};
+            kernel->extremes(count, contiguous_codes(w, n, k, count, copy), w->is_signed, extremes);
+            if (extremes[0] - zero < kernel->lowest_weight || extremes[1] - zero > kernel->largest_weight)
                 return false;
         }
+    }
     return true;
 }
 
 /* Memory first, weights second: a broadcast view that fits no memory would take forever to look through. */
 static ndq_packed *choose_kernel(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
 {
-    if (kernel->small) {
-        ndq_packed *p = new_packed(kernel->small, w, with_float_bias);
-        if (!p || all_small(kernel->small, w))
+    for (const ndq_gemm_kernel *special = kernel->special; special; special = special->special) {
+        if (special->least_codes && (w->K == 0 || w->N < special->least_codes / w->K))
+            continue;
+        ndq_packed *p = new_packed(special, w, with_float_bias);
+        if (!p || all_fit(special, w))
             return p;
         ndq_gemm_free(p);
     }
@@ -208,8 +213,9 @@ size_t ndq_gemm_overflow(const ndq_packed *w, bool a_signed, int32_t za)
 
 /* ---- The product ---- */
 
-/* Rows of activations in a kernel's format take at most this much, which leaves half of a 256 KB L2 for a panel. */
-enum { BLOCK_BYTES = 96 * 1024 };
+/* Rows of activations in a kernel's format take at most this much, which leaves half of a 256 KB L2 for a panel; but
+ * there are enough of them that reading the panels again for each block does not take longer than multiplying. */
+enum { BLOCK_BYTES = 96 * 1024, LEAST_ROWS = 48 };
 
 /* Several for each thread, as cores that are shared with others differ in speed. */
 enum { CHUNKS_PER_THREAD = 4 };
@@ -224,12 +230,20 @@ typedef struct {
     int no_memory;      /* set by any thread */
 } job;
 
-/* Where the tiles of a chunk read their rows. */
+/* The rows of a chunk: where its tiles read them, and memory for what becomes of them. */
 typedef struct {
     const uint8_t *rows;
-    size_t stride, count;
-    const int32_t *sums; /* NULL if no row term */
+    size_t stride, first, count, tiles;
+    int32_t *sums; /* of the codes of each row, or NULL: no row term */
+    int32_t *acc;  /* of one panel: of all tiles if K is cut, else of one */
+    size_t step;   /* words of K at a time */
 } block;
+
+/* A panel, and the constants of its columns. */
+typedef struct {
+    size_t panel, columns;
+    ndq_gemm_columns constants;
+} strip;
 
 ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
 {
@@ -280,73 +294,113 @@ void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_col
     c->shrinks = !w->float_bias && largest * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
 }
 
-static void run_panel(const job *j, const block *b, size_t first_row, size_t panel)
+/* Tiles of about equal size: one of few rows is slow. */
+static size_t rows_of_tile(const block *b, size_t tile)
+{
+    return b->count / b->tiles + (tile < b->count % b->tiles);
+}
+
+/* Multiplies all rows of a block by words [word, word + words) of a panel, which ends the sums if these are the last. */
+static void run_words(const job *j, const block *b, const strip *s, size_t word, size_t words)
 {
     const ndq_packed *w = j->call->w;
     const ndq_gemm_kernel *kernel = w->kernel;
-    const size_t size = ndq_gemm_output_bytes(j->call->output), first = panel * kernel->nr;
-    const size_t columns = ndq_min_size(kernel->nr, w->N - first);
-    const ndq_gemm_word *weights = w->panels + panel * w->words * kernel->nr;
-    uint8_t *out = (uint8_t *)j->call->out + (first_row * w->N + first) * size;
-    _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
-    ndq_gemm_tile *const *tile = ndq_gemm_tiles(kernel, columns);
-    static const ptrdiff_t at_the_row = 0;
-    const ndq_gemm_runs k = {1, w->words, &at_the_row};
-    ndq_gemm_columns c;
-    ndq_gemm_make_columns(j->call, first, &c);
-    for (size_t m = 0; m < b->count; m += kernel->mr) {
-        const size_t rows = ndq_min_size(kernel->mr, b->count - m);
+    const bool is_last = word + words == w->words, is_cut = b->step < w->words;
+    const size_t size = ndq_gemm_output_bytes(j->call->output), out_stride = w->N * size;
+    uint8_t *out = (uint8_t *)j->call->out + b->first * out_stride + s->panel * kernel->nr * size;
+    const ptrdiff_t offset = (ptrdiff_t)(word * sizeof(ndq_gemm_word));
+    const ndq_gemm_runs k = {1, words, &offset, word > 0};
+    const void *weights = ndq_gemm_panel(w, s->panel, word);
+    ndq_gemm_tile *const *tile = ndq_gemm_tiles(kernel, s->columns);
+    for (size_t t = 0, m = 0, rows; t < b->tiles; t++, m += rows) {
+        int32_t *acc = b->acc + (is_cut ? m * kernel->nr : 0);
+        rows = rows_of_tile(b, t);
         tile[rows - 1](&k, b->rows + m * b->stride, b->stride, weights, acc);
+        if (!is_last)
+            continue;
         if (b->sums)
-            kernel->subtract_row_terms(rows, acc, b->sums + m, &c);
-        kernel->store[j->call->output](rows, columns, acc, &c, &j->stage, out + m * w->N * size, w->N * size);
+            kernel->subtract_row_terms(rows, acc, b->sums + m, &s->constants);
+        kernel->store[j->call->output](rows, s->columns, acc, &s->constants, &j->stage, out + m * out_stride, out_stride);
     }
 }
 
+static void run_panel(const job *j, const block *b, size_t panel)
+{
+    const ndq_packed *w = j->call->w;
+    const size_t first = panel * w->kernel->nr;
+    strip s;
+    s.panel = panel;
+    s.columns = ndq_min_size(w->kernel->nr, w->N - first);
+    ndq_gemm_make_columns(j->call, first, &s.constants);
+    size_t word = 0;
+    do {
+        run_words(j, b, &s, word, ndq_min_size(b->step, w->words - word));
+        word += b->step;
+    } while (word < w->words);
+}
+
+/* Brings a row into the kernel's format. */
+static void expand_row(const ndq_gemm_call *call, const uint8_t *codes, uint8_t *row)
+{
+    const ndq_packed *w = call->w;
+    const size_t used = w->K * ndq_gemm_code_bytes(w->kernel);
+    w->kernel->expand_a(w->K, codes, call->a_signed, call->za, row);
+    memset(row + used, 0, w->words * sizeof(ndq_gemm_word) - used);
+}
+
+static int32_t sum_of_row(const ndq_gemm_call *call, const uint8_t *codes)
+{
+    int64_t sum[2] = {0, 0};
+    const ndq_gemm_kernel *kernel = call->w->kernel;
+    kernel->sums(call->w->K, codes, call->a_signed, -ndq_gemm_shift_of_a(kernel, call->a_signed), sum);
+    return (int32_t)(uint32_t)(uint64_t)sum[0];
+}
+
+/* Lays out the memory of a block from `base` on; its bytes. */
+static size_t lay_out_block(const job *j, uint8_t *base, block *b)
+{
+    const ndq_packed *w = j->call->w;
+    const size_t rows_bytes = j->in_place ? 0 : b->count * j->row_bytes;
+    const size_t rows_of_acc = b->step < w->words ? b->count : ndq_min_size(b->count, w->kernel->mr);
+    b->acc = (int32_t *)(base + rows_bytes);
+    b->sums = w->any_zero_point ? b->acc + ndq_round_up(rows_of_acc * w->kernel->nr, NDQ_ALIGN) : NULL;
+    return rows_bytes + (ndq_round_up(rows_of_acc * w->kernel->nr, NDQ_ALIGN) + b->count) * sizeof(int32_t);
+}
+
 /* Brings the rows of a block into the kernel's format, with their sums if a row term needs them. */
-static block prepare_block(const job *j, size_t first, size_t count, uint8_t *scratch)
+static void prepare_block(const job *j, block *b, uint8_t *scratch)
 {
     const ndq_gemm_call *call = j->call;
-    const ndq_gemm_kernel *kernel = call->w->kernel;
-    const uint8_t *a = call->a + (ptrdiff_t)first * call->a_stride;
-    const bool terms = call->w->any_zero_point;
-    const size_t used = call->w->K * ndq_gemm_code_bytes(kernel), padded = call->w->words * sizeof(ndq_gemm_word);
-    int32_t *sums = (int32_t *)(scratch + (j->in_place ? 0 : count * j->row_bytes));
-    for (size_t m = 0; m < count; m++, a += call->a_stride) {
-        if (!j->in_place) {
-            uint8_t *row = scratch + m * j->row_bytes;
-            kernel->expand_a(call->w->K, a, call->a_signed, call->za, row);
-            memset(row + used, 0, padded - used);
-        }
-        if (terms) {
-            int64_t sum[2] = {0, 0};
-            kernel->sums(call->w->K, a, call->a_signed, -ndq_gemm_shift_of_a(kernel, call->a_signed), sum);
-            sums[m] = (int32_t)(uint32_t)(uint64_t)sum[0];
-        }
+    const uint8_t *a = call->a + (ptrdiff_t)b->first * call->a_stride;
+    b->rows = j->in_place ? a : scratch;
+    b->stride = j->in_place ? (size_t)call->a_stride : j->row_bytes;
+    for (size_t m = 0; m < b->count; m++, a += call->a_stride) {
+        if (!j->in_place)
+            expand_row(call, a, scratch + m * j->row_bytes);
+        if (b->sums)
+            b->sums[m] = sum_of_row(call, a);
     }
-    const uint8_t *in_place = call->a + (ptrdiff_t)first * call->a_stride;
-    return (block){j->in_place ? in_place : scratch, j->in_place ? (size_t)call->a_stride : j->row_bytes, count,
-                   terms ? sums : NULL};
 }
 
 static void run_chunk(void *ctx, size_t chunk)
 {
     job *j = ctx;
     const ndq_packed *w = j->call->w;
-    const size_t first_row = chunk / j->column_chunks * j->block_rows;
-    const size_t rows = ndq_min_size(j->block_rows, j->call->M - first_row);
+    const size_t first = chunk / j->column_chunks * j->block_rows;
     const size_t first_panel = chunk % j->column_chunks * j->block_panels;
     const size_t end_panel = ndq_min_size(first_panel + j->block_panels, ndq_ceil_div(w->N, w->kernel->nr));
-    const size_t bytes = rows * ((j->in_place ? 0 : j->row_bytes) + sizeof(int32_t));
-
-    uint8_t *scratch = ndq_scratch(bytes);
+    block b = {.first = first, .count = ndq_min_size(j->block_rows, j->call->M - first)};
+    b.tiles = ndq_ceil_div(b.count, w->kernel->mr);
+    b.step = b.tiles > 1 && w->kernel->block_words ? w->kernel->block_words : w->words;
+    uint8_t *scratch = ndq_scratch(lay_out_block(j, NULL, &b));
     if (!scratch) {
         __atomic_store_n(&j->no_memory, 1, __ATOMIC_RELAXED);
         return;
     }
-    const block b = prepare_block(j, first_row, rows, scratch);
+    lay_out_block(j, scratch, &b);
+    prepare_block(j, &b, scratch);
     for (size_t panel = first_panel; panel < end_panel; panel++)
-        run_panel(j, &b, first_row, panel);
+        run_panel(j, &b, panel);
 }
 
 /* A power of two between rows would put all rows of a tile into the same few sets of the L1 cache. */
@@ -362,10 +416,11 @@ static void cut(job *j, size_t threads)
 {
     const ndq_gemm_kernel *kernel = j->call->w->kernel;
     const size_t panels = ndq_ceil_div(j->call->w->N, kernel->nr), M = j->call->M;
-    size_t rows = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t));
+    const size_t in_cache = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t));
+    size_t rows = in_cache > LEAST_ROWS ? in_cache : LEAST_ROWS;
     if (threads > 1)
         rows = ndq_min_size(rows, ndq_ceil_div(M, CHUNKS_PER_THREAD * threads));
-    j->block_rows = ndq_round_up(rows ? rows : 1, kernel->mr);
+    j->block_rows = ndq_round_up(rows, kernel->mr);
     const size_t row_chunks = ndq_ceil_div(M, j->block_rows);
     const size_t groups = ndq_min_size(panels, row_chunks < threads ? ndq_ceil_div(2 * threads, row_chunks) : 1);
     j->block_panels = ndq_ceil_div(panels, groups);

@@ -54,14 +54,15 @@ typedef struct {
 } ndq_gemm_stage;
 
 /* Where the words of a row of activations are: `runs` runs of `words` each, offset[i] bytes after the row. The row of a
- * matrix is one run; the window of a convolution is one for each of its rows, or each of its positions. */
+ * matrix is one run, or one block of K; the window of a convolution is one for each of its rows, or of its positions. */
 typedef struct {
     size_t runs, words;
     const ptrdiff_t *offset;
+    bool continued; /* what these words give is added to the sums in acc; only where the kernel has block_words */
 } ndq_gemm_runs;
 
-/* Multiplies ROWS rows of activations, `stride` bytes apart, by one panel, over all words of K, and stores raw sums in
- * acc[row * nr + column]. Sums wrap: they are exact modulo 2^32. */
+/* Multiplies ROWS rows of activations, `stride` bytes apart, by one panel, over all words of the runs, and stores raw
+ * sums in acc[row * nr + column]. Sums wrap: they are exact modulo 2^32. */
 typedef void ndq_gemm_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel, int32_t *acc);
 
 /* Writes `columns` <= nr columns of `rows` finished tile rows to out, whose rows are `stride` bytes apart. */
@@ -74,9 +75,12 @@ typedef struct ndq_gemm_kernel {
     size_t codes_per_word; /* 2 or 4 */
     bool a_centred, w_centred;
     bool a_signed;          /* the sign of a that is multiplied, unless a is centred */
-    int32_t largest_weight; /* packs only weights with |w - zw| up to this; 0: any */
-    const struct ndq_gemm_kernel *small; /* a faster kernel for small weights, or NULL */
+    const struct ndq_gemm_kernel *special; /* tried before this one, as it is faster for some weights, or NULL */
+    int32_t lowest_weight, largest_weight; /* of a special kernel: packs only weights w - zw between these, */
+    size_t least_codes;                    /* if there are at least so many */
     size_t k_step;         /* each run is padded with zeros to a multiple of this many codes */
+    size_t block_words;    /* so many words of a panel stay in L1 while all rows are multiplied by them; 0: all words */
+    bool byte_panels;      /* panels hold bytes, which tiles widen to the words of this format */
     double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not worth waking a thread */
 
     /* Brings K codes of one row into the format above; zero matters to centred operands only. */
@@ -87,8 +91,8 @@ typedef struct ndq_gemm_kernel {
     void (*expand_w)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
     /* sums[0] += sum of (code - zero), sums[1] += sum of |code - zero|; zero is a code of that sign. */
     void (*sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums);
-    /* The largest |code - zero|; zero is a code of that sign. Only of a kernel for small weights. */
-    int32_t (*largest)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero);
+    /* The smallest and the largest of K codes, merged into extremes[0] and [1]. Only of a special kernel. */
+    void (*extremes)(size_t K, const uint8_t *codes, bool is_signed, int32_t *extremes);
     /* Lays words [first, first + count) of nr expanded rows, `stride` words apart, into a panel of `words` words. */
     void (*pack)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
                  ndq_gemm_word *panel);
@@ -102,7 +106,8 @@ typedef struct ndq_gemm_kernel {
 
 extern const ndq_gemm_kernel ndq_gemm_portable, ndq_depthwise_portable;
 #ifdef NDQ_X86
-extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_small, ndq_gemm_avxvnni, ndq_gemm_avx512vnni;
+extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_bytes, ndq_gemm_avx2_small;
+extern const ndq_gemm_kernel ndq_gemm_avxvnni, ndq_gemm_avx512vnni;
 extern const ndq_gemm_kernel ndq_depthwise_avx2, ndq_depthwise_avx512;
 #endif
 #ifdef NDQ_ARM64
@@ -115,7 +120,8 @@ typedef struct {
     size_t N, K;
     size_t runs, run_words; /* along K, padding included */
     size_t words;           /* runs * run_words */
-    ndq_gemm_word *panels;  /* [ceil(N / nr)][words][nr], or as the kernel's pack lays it */
+    uint8_t *panels;        /* [ceil(N / nr)][words][nr], or as the kernel's pack lays it */
+    size_t panel_bytes;
     int32_t *zero_point;    /* of the codes as packed */
     int32_t *column_sum;    /* sum over k of (w - zw), modulo 2^32 */
     int64_t *magnitude;     /* sum over k of |w - zw| */
@@ -142,7 +148,7 @@ typedef struct {
     void *ctx;
 } ndq_weights;
 
-/* NULL when there is no memory. with_float_bias allocates float_bias, zeros. Takes kernel->small if the weights are. */
+/* NULL when there is no memory. with_float_bias allocates float_bias, zeros. Takes kernel->special if the weights fit. */
 ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias);
 void ndq_gemm_free(ndq_packed *packed);
 
@@ -186,6 +192,20 @@ static inline size_t ndq_gemm_output_bytes(ndq_gemm_output output)
 static inline size_t ndq_gemm_code_bytes(const ndq_gemm_kernel *kernel)
 {
     return 4 / kernel->codes_per_word;
+}
+
+/* The same of weights in a panel. */
+static inline size_t ndq_gemm_panel_code_bytes(const ndq_gemm_kernel *kernel)
+{
+    return kernel->byte_panels ? 1 : ndq_gemm_code_bytes(kernel);
+}
+
+/* Words [word, ...) of a panel, which lie together where the kernel has block_words; else only word 0. */
+static inline const uint8_t *ndq_gemm_panel(const ndq_packed *w, size_t panel, size_t word)
+{
+    const ndq_gemm_kernel *kernel = w->kernel;
+    return w->panels + panel * w->panel_bytes +
+           word * kernel->nr * kernel->codes_per_word * ndq_gemm_panel_code_bytes(kernel);
 }
 
 /* The tiles for a panel of which so many columns are used. */

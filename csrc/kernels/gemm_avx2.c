@@ -45,9 +45,14 @@
             NARROW_ROW(word, c0);                                                                            \
     } while (0)
 
+/* 16 weights, from `at` vectors of them on. */
+#define WEIGHTS(at)                                                                                          \
+    (bytes ? _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)b + (at)))                                 \
+           : _mm256_load_si256((const __m256i *)b + (at)))
+
 #define STEP(i)                                                                                              \
     do {                                                                                                     \
-        const __m256i w0 = _mm256_load_si256(b + 2 * (i)), w1 = _mm256_load_si256(b + 2 * (i) + 1);          \
+        const __m256i w0 = WEIGHTS(2 * (i)), w1 = WEIGHTS(2 * (i) + 1);                                      \
         ROW(a0 + 4 * (i), c00, c01);                                                                         \
         if (rows > 1) ROW(a0 + stride + 4 * (i), c10, c11);                                                  \
         if (rows > 2) ROW(a0 + 2 * stride + 4 * (i), c20, c21);                                              \
@@ -56,17 +61,28 @@
         if (rows > 5) ROW(a3 + 2 * stride + 4 * (i), c50, c51);                                              \
     } while (0)
 
+#define FETCH(row, c0, c1)                                                                                   \
+    (c0 = _mm256_load_si256((const __m256i *)(acc + 16 * (row))),                                            \
+     c1 = _mm256_load_si256((const __m256i *)(acc + 16 * (row) + 8)))
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm256_store_si256((__m256i *)(acc + 16 * (row)), c0), _mm256_store_si256((__m256i *)(acc + 16 * (row) + 8), c1))
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-tile(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-     int32_t *acc)
+tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
+     const void *panel, int32_t *acc)
 {
-    const __m256i *b = panel;
+    const uint8_t *b = panel;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m256i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
+    if (runs->continued) {
+        FETCH(0, c00, c01);
+        if (rows > 1) FETCH(1, c10, c11);
+        if (rows > 2) FETCH(2, c20, c21);
+        if (rows > 3) FETCH(3, c30, c31);
+        if (rows > 4) FETCH(4, c40, c41);
+        if (rows > 5) FETCH(5, c50, c51);
+    }
     for (size_t run = 0; run < runs->runs; run++) {
         const uint8_t *a0 = a + runs->offset[run], *a3 = rows > 3 ? a0 + 3 * stride : a0;
         for (size_t k = 0; k < runs->words; k += 2) {
@@ -74,7 +90,7 @@ tile(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *
             STEP(1);
             a0 += 8;
             a3 += 8;
-            b += 4;
+            b += bytes ? 64 : 128;
         }
     }
     SAVE(0, c00, c01);
@@ -85,13 +101,17 @@ tile(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *
     if (rows > 5) SAVE(5, c50, c51);
 }
 
-#define TILE(name, rows, wide)                                                                               \
+#define TILE(name, rows, wide, bytes)                                                                        \
     static NDQ_TARGET_AVX2 void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,    \
                                               const void *panel, int32_t *acc)                               \
     {                                                                                                        \
-        tile(rows, wide, runs, a, stride, panel, acc);                                                      \
+        tile(rows, wide, bytes, runs, a, stride, panel, acc);                                               \
     }
-#define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
+#define TILES(rows)                                                                                          \
+    TILE(wide, rows, true, false)                                                                            \
+    TILE(narrow, rows, false, false)                                                                         \
+    TILE(wide_bytes, rows, true, true)                                                                       \
+    TILE(narrow_bytes, rows, false, true)
 TILES(1)
 TILES(2)
 TILES(3)
@@ -99,22 +119,50 @@ TILES(4)
 TILES(5)
 TILES(6)
 
+/* The codes of a panel in pairs, each of which would be a word of int16: words of four are transposed, then the first
+ * pairs of 16 columns put before the second. */
+static NDQ_TARGET_AVX2 void pack_pairs(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
+                                       ndq_gemm_word *panel)
+{
+    const __m256i apart = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15, 0, 1, 4, 5, 8, 9, 12,
+                                           13, 2, 3, 6, 7, 10, 11, 14, 15);
+    avx2_pack_transposed(first / 2, count / 2, rows, stride, words / 2, panel);
+    __m256i *out = (__m256i *)(panel + first / 2 * NR);
+    for (size_t i = 0; i < count / 2; i++, out += 2) {
+        const __m256i low = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(out[0], apart), 0xd8);
+        const __m256i high = _mm256_permute4x64_epi64(_mm256_shuffle_epi8(out[1], apart), 0xd8);
+        out[0] = _mm256_permute2x128_si256(low, high, 0x20);
+        out[1] = _mm256_permute2x128_si256(low, high, 0x31);
+    }
+}
+
+#define KERNEL                                                                                               \
+    .mr = 6, .nr = NR, .codes_per_word = 2, .a_centred = true, .w_centred = true, .k_step = 4,               \
+    .block_words = 1024, .parallel_macs = 2.4e6, .expand_a = avx2_expand_s16, .sums = avx2_sums_both,         \
+    .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes_by_hand}
+
 const ndq_gemm_kernel ndq_gemm_avx2 = {
+    KERNEL,
     .name = "avx2",
-    .mr = 6,
-    .nr = NR,
-    .codes_per_word = 2,
-    .a_centred = true,
-    .w_centred = true,
-    .small = &ndq_gemm_avx2_small,
-    .k_step = 4,
-    .parallel_macs = 2.4e6,
-    .expand_a = avx2_expand_s16,
+    .special = &ndq_gemm_avx2_small,
     .expand_w = avx2_expand_s16,
-    .sums = avx2_sums_both,
     .pack = avx2_pack_transposed,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
-    .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes_by_hand},
+};
+
+/* For weights that would not stay in an L2 cache as int16, and are bytes once they are centred. */
+const ndq_gemm_kernel ndq_gemm_avx2_bytes = {
+    KERNEL,
+    .name = "avx2_bytes",
+    .lowest_weight = INT8_MIN,
+    .largest_weight = INT8_MAX,
+    .least_codes = 128 * 1024,
+    .byte_panels = true,
+    .expand_w = avx2_expand_centred_s8,
+    .extremes = avx2_extremes,
+    .pack = pack_pairs,
+    .tile = {wide_bytes_1, wide_bytes_2, wide_bytes_3, wide_bytes_4, wide_bytes_5, wide_bytes_6},
+    .narrow = {narrow_bytes_1, narrow_bytes_2, narrow_bytes_3, narrow_bytes_4, narrow_bytes_5, narrow_bytes_6},
 };
 #endif

@@ -59,6 +59,9 @@ static const int16_t ones[16] = {1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}
             WIDEN(t1, c1);                                                                                   \
     } while (0)
 
+#define FETCH(row, c0, c1)                                                                                   \
+    (c0 = _mm256_load_si256((const __m256i *)(acc + 16 * (row))),                                            \
+     c1 = _mm256_load_si256((const __m256i *)(acc + 16 * (row) + 8)))
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm256_store_si256((__m256i *)(acc + 16 * (row)), c0), _mm256_store_si256((__m256i *)(acc + 16 * (row) + 8), c1))
 
@@ -69,6 +72,11 @@ tile(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *
 {
     const __m256i *b = panel;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
+    if (runs->continued) {
+        FETCH(0, c00, c01);
+        if (rows > 1) FETCH(1, c10, c11);
+        if (rows > 2) FETCH(2, c20, c21);
+    }
     for (size_t run = 0; run < runs->runs; run++) {
         const uint8_t *a0 = a + runs->offset[run];
         for (size_t k = 0; k < runs->words; k += GROUP, a0 += 4 * GROUP, b += 2 * GROUP) {
@@ -104,13 +112,16 @@ const ndq_gemm_kernel ndq_gemm_avx2_small = {
     .nr = NR,
     .codes_per_word = 4,
     .k_step = 4 * GROUP,
+    .block_words = 512,
     .w_centred = true,
+    .special = &ndq_gemm_avx2_bytes,
+    .lowest_weight = -LARGEST,
     .largest_weight = LARGEST,
     .parallel_macs = 4e6,
     .expand_a = avx2_small_expand_u8,
     .expand_w = avx2_small_expand_centred_s8,
     .sums = avx2_small_sums_both,
-    .largest = avx2_small_largest,
+    .extremes = avx2_small_extremes,
     .pack = avx2_small_pack_transposed,
     .tile = {wide_1, wide_2, wide_3},
     .narrow = {narrow_1, narrow_2, narrow_3},

@@ -66,6 +66,7 @@ const ndq_gemm_kernel ndq_gemm_avxvnni = {
     .nr = NR,
     .codes_per_word = 4,
     .k_step = 4,
+    .block_words = 512,
     .parallel_macs = 5e6,
     .expand_a = NAME(expand_u8),
     .expand_w = NAME(expand_s8),

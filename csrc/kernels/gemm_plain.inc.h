@@ -81,17 +81,17 @@ PLAIN void NAME(sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t ze
     sums[1] += (int64_t)NAME(distance)(K, codes, flip, from);
 }
 
-PLAIN int32_t NAME(largest)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero)
+PLAIN void NAME(extremes)(size_t K, const uint8_t *codes, bool is_signed, int32_t *extremes)
 {
-    const uint8_t flip = is_signed ? 0x80 : 0;
-    const uint8_t from = (uint8_t)(zero + flip);
-    uint8_t largest = 0;
+    const uint8_t flip = is_signed ? 0x80 : 0; /* brings s8 to u8, by 128 */
+    uint8_t least = 255, most = 0;
     for (size_t k = 0; k < K; k++) {
         const uint8_t code = codes[k] ^ flip;
-        const uint8_t size = (uint8_t)(code > from ? code - from : from - code);
-        largest = size > largest ? size : largest;
+        least = code < least ? code : least;
+        most = code > most ? code : most;
     }
-    return largest;
+    extremes[0] = least - flip < extremes[0] ? least - flip : extremes[0];
+    extremes[1] = most - flip > extremes[1] ? most - flip : extremes[1];
 }
 
 /* Word by word, column by column: a transpose, so that a tile loads one word of each of its columns as a vector. */

@@ -23,6 +23,9 @@
 #define SAVE(row, word, c0, c1)                                                                              \
     (STORE(acc + 2 * LANES * (row), c0), STORE(acc + 2 * LANES * (row) + LANES, c1))
 
+#define FETCH(row, word, c0, c1)                                                                             \
+    (c0 = LOAD(acc + 2 * LANES * (row)), c1 = LOAD(acc + 2 * LANES * (row) + LANES))
+
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) TARGET void
 NAME(tile)(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
@@ -34,6 +37,9 @@ NAME(tile)(const int rows, const bool wide, const ndq_gemm_runs *runs, const uin
     VECTOR c60 = c00, c61 = c00, c70 = c00, c71 = c00, c80 = c00, c81 = c00;
     VECTOR c90 = c00, c91 = c00, ca0 = c00, ca1 = c00, cb0 = c00, cb1 = c00;
     const uint8_t *a0 = a, *a3 = a, *a6 = a, *a9 = a;
+    if (runs->continued) {
+        EACH_ROW(FETCH);
+    }
     for (size_t run = 0; run < runs->runs; run++) {
         a0 = a + runs->offset[run];
         a3 = rows > 3 ? a0 + 3 * stride : a0;
