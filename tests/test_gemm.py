@@ -139,7 +139,9 @@ def test_broadcast_and_leading_axes(backend, rng):
     assert_same_bits(nq.matmul_integer(wide, b), expected(wide, b))
 
 
-@pytest.mark.parametrize("shape", [(301, 130, 500), (5, 1100, 1000), (1, 1500, 2100), (700, 9, 900), (62, 40, 5003)], ids=str)
+@pytest.mark.parametrize(
+    "shape", [(301, 130, 500), (5, 1100, 1000), (1, 1500, 2100), (700, 9, 900), (62, 40, 5003)], ids=str
+)
 def test_threads_do_not_change_bits(backend, rng, threads, shape):
     rows, outputs, inputs = shape
     a, b = random_codes(rng, (rows, inputs), np.int8), random_codes(rng, (inputs, outputs), np.uint8)
