@@ -36,6 +36,11 @@ typedef struct {
     uint8_t fill;
 } ndq_placement;
 
+typedef struct {
+    ndq_pool images; /* as ndq_resize_codes takes them */
+    const int32_t *row, *column;
+} ndq_resizing;
+
 typedef struct ndq_step {
     ndq_status (*run)(const struct ndq_step *step, uint8_t *const *values);
     size_t in[NDQ_STEP_INPUTS], out;
@@ -49,6 +54,9 @@ typedef struct ndq_step {
         ndq_transposition transposition;
         ndq_placement placement;
         ndq_lookup lookup;
+        ndq_resizing resizing;
+        ndq_softmax softmax;
+        ndq_layer_norm layer_norm;
     } work; /* all but the addresses of the arrays, and the kernels that are in use when it runs */
 } ndq_step;
 
@@ -60,6 +68,9 @@ ndq_status ndq_step_clamp(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_combine(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_pool(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_transpose(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_resize(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_softmax(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_layer_norm(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_place(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_lookup(const ndq_step *step, uint8_t *const *values);
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import ndquant as nq
-from ndquant import integer
+from ndquant import _core, integer
 from ndquant.graph.plan import Plan
 from ndquant.graph.steps import Steps
 
@@ -137,6 +137,42 @@ def test_adaptive_mean_pool(backend, size):
     assert_same(y, integer.adaptive_avg_pool2d(nq.quantize(x, IN), IN, OUT, whole))
 
 
+@pytest.mark.parametrize("channels_last", (False, True))
+def test_resize(backend, channels_last):
+    x = floats((2, 5, 3, 4))
+    y = run(lambda steps, v: steps.resize_nearest(laid_out(steps, steps.quantize(v, IN), channels_last), (7, 2)), x)
+    assert_same(y, integer.resize_nearest(nq.quantize(x, IN), (7, 2)))
+
+
+@pytest.mark.parametrize("qparams", (IN, OUT))
+def test_other_grids(backend, qparams):
+    x = floats((2, 5, 3, 4))
+    y = run(lambda steps, v: steps.requantize(steps.quantize(v, qparams), OTHER), x)
+    assert_same(y, nq.requantize(nq.quantize(x, qparams), qparams, OTHER))
+
+
+def test_the_same_grid_takes_no_step():
+    steps = Steps()
+    x = steps.quantize(steps.new((2, 3)), IN)
+    assert steps.requantize(x, IN) is x
+
+
+@pytest.mark.parametrize("shape, channels_last", (((4, 7), False), ((2, 3, 5, 6), False), ((2, 3, 5, 6), True)))
+def test_rows(backend, shape, channels_last):
+    x, fine = floats(shape), nq.QParams(np.float32(1 / 256), 0, nq.QuantSpec(signed=False, symmetric=False))
+    weight, bias = floats(shape[-1:], 1), floats(shape[-1:], 2)
+    given = nq.quantize(x, OUT)
+    y = run(lambda steps, v: steps.softmax(laid_out(steps, steps.quantize(v, OUT), channels_last), fine), x)
+    assert_same(y, integer.softmax(given, OUT, fine))
+    y = run(
+        lambda steps, v: steps.layer_norm(
+            laid_out(steps, steps.quantize(v, OUT), channels_last), OTHER, weight, bias, 0.1
+        ),
+        x,
+    )
+    assert_same(y, integer.layer_norm(given, OUT, OTHER, weight, bias, 0.1))
+
+
 def packed(shape, rng=0, bias=True):
     rng = np.random.default_rng(rng)
     qparams = nq.QParams(rng.uniform(0.004, 0.02, shape[0]).astype(np.float32), 0, nq.QuantSpec(axis=0))
@@ -166,6 +202,35 @@ def test_convolution(backend, name, out_qparams, channels_last):
         return steps.conv2d(laid_out(steps, steps.quantize(value, IN), channels_last), weight, out_qparams, **how)
 
     assert_same(run(build, x), nq.conv2d_requantized(nq.quantize(x, IN), IN, weight, out_qparams, **how))
+
+
+INDICES = np.zeros((1, 2), np.int32)
+
+
+@pytest.mark.parametrize(
+    "kind, constants",
+    (
+        ("resize", ((1, 5, 3, 4), True, True, INDICES, INDICES + 4)),
+        ("resize", ((1, 5, 3, 4), True, True, INDICES, INDICES[:, :1])),
+        ("resize", ((1, 5, 4, 4), True, True, INDICES, INDICES)),
+        ("resize", ((1, -5, -3, 4), True, True, INDICES, INDICES)),
+        ("softmax", (7, True, np.zeros(256, np.uint32), OUT)),
+        ("softmax", (0, True, np.zeros(256, np.uint32), OUT)),
+        ("softmax", (5, True, np.zeros(255, np.uint32), OUT)),
+        ("layer_norm", (5, True, np.ones(4), np.ones(5), 0.1, OUT)),
+        ("layer_norm", (5, True, np.ones(5), np.ones(6), 0.1, OUT)),
+        ("layer_norm", (-5, True, np.ones(5), np.ones(5), 0.1, OUT)),
+        ("pool", ((1, 5, 3, 4), True, True, np.int32([[0], [4], [1]]), np.int32([[0], [4], [1]]), (1, 1), 0, IN, None)),
+        ("transpose", (1, 5, 12, 2)),
+        ("transpose", (1, 2**62, 4, 4)),
+        ("add", (IN, IN, None, 0)),
+    ),
+)
+def test_a_wrong_description_is_refused(kind, constants):
+    sizes = (60, 20) if kind == "resize" else (60, 60)
+    inputs = (0, 0) if kind == "add" else (0,)
+    with pytest.raises((ValueError, TypeError)):
+        _core.make_plan(sizes, (), 0, ((kind, inputs, 1, *constants),))
 
 
 def test_a_small_network_of_all_of_them(backend):

@@ -265,7 +265,7 @@ exit:
     return result;
 }
 
-static int check_indices(PyArrayObject *indices, const char *name, npy_intp size)
+int ndq_check_indices(PyArrayObject *indices, const char *name, npy_intp size)
 {
     const int32_t *index = PyArray_DATA(indices);
     for (npy_intp i = 0; i < PyArray_SIZE(indices); i++)
@@ -286,8 +286,8 @@ static PyObject *py_resize_codes(PyObject *module, PyObject *const *args, Py_ssi
     ndq_pool call = {.kernels = NULL};
     if (ndq_check_count("resize_codes", count, 4) < 0 || !(q = ndq_byte_array(args[0], "q")) ||
         ndq_check_ndim(q, "q", 4) < 0 || !(rows = ndq_take_indices(args[1], "rows", 1)) ||
-        !(columns = ndq_take_indices(args[2], "columns", 1)) || check_indices(rows, "rows", PyArray_DIM(q, 2)) < 0 ||
-        check_indices(columns, "columns", PyArray_DIM(q, 3)) < 0 ||
+        !(columns = ndq_take_indices(args[2], "columns", 1)) || ndq_check_indices(rows, "rows", PyArray_DIM(q, 2)) < 0 ||
+        ndq_check_indices(columns, "columns", PyArray_DIM(q, 3)) < 0 ||
         !(out = take_images(q, PyArray_DIM(rows, 1), PyArray_DIM(columns, 1), PyArray_TYPE(q), args[3], &call)))
         goto exit;
     call.y.out = (size_t)PyArray_DIM(rows, 1);
@@ -364,7 +364,7 @@ exit:
     return result;
 }
 
-static PyArrayObject *take_floats(PyObject *object, const char *name, size_t length)
+PyArrayObject *ndq_take_floats(PyObject *object, const char *name, size_t length)
 {
     const npy_intp n = (npy_intp)length;
     PyArrayObject *given = ndq_float_array(object, name);
@@ -387,8 +387,8 @@ static PyObject *py_layer_norm_codes(PyObject *module, PyObject *const *args, Py
     ndq_layer_norm call = {.kernels = ndq_kernels_in_use()};
     if (ndq_check_count("layer_norm_codes", count, 6) < 0 || ndq_number(args[3], "eps", &eps) < 0 ||
         ndq_take_result(module, args[4], NDQ_NO_ACTIVATION, &call.result, &type) < 0 ||
-        !(q = take_rows(args[0], &call.rows, &call.length)) || !(gain = take_floats(args[1], "gain", call.length)) ||
-        !(offset = take_floats(args[2], "offset", call.length)) || !(out = take_rows_output(args[5], q, type)))
+        !(q = take_rows(args[0], &call.rows, &call.length)) || !(gain = ndq_take_floats(args[1], "gain", call.length)) ||
+        !(offset = ndq_take_floats(args[2], "offset", call.length)) || !(out = take_rows_output(args[5], q, type)))
         goto exit;
     if (call.length > NDQ_LONGEST_ROW) {
         PyErr_Format(PyExc_ValueError, "q: rows of at most %d codes, got %zu", (int)NDQ_LONGEST_ROW, call.length);

@@ -21,6 +21,12 @@ PyArrayObject *ndq_take_indices(PyObject *object, const char *name, npy_intp row
 int ndq_take_windows(PyArrayObject *windows, const char *name, npy_intp size, Py_ssize_t step, ndq_pool_axis *axis,
                      npy_intp *longest);
 
+/* ValueError unless each index is one of `size` pixels. */
+int ndq_check_indices(PyArrayObject *indices, const char *name, npy_intp size);
+
+/* `length` floats as contiguous float32. */
+PyArrayObject *ndq_take_floats(PyObject *object, const char *name, size_t length);
+
 /* OverflowError if sums over windows of that size could pass int32. */
 int ndq_check_window_sum(npy_intp rows, npy_intp columns);
 

@@ -190,15 +190,20 @@ static int make_multiply(ndq_step_maker *m)
     return make_combine(m, true);
 }
 
-/* int32 numbers in `rows` rows, in memory that nobody else can write to; a borrowed reference. */
-static PyArrayObject *keep_indices(ndq_step_maker *m, PyObject *object, const char *name, npy_intp rows)
+/* A copy of `array`, whose reference it takes over, in memory that nobody else can write to; a borrowed reference. */
+static PyArrayObject *keep_copy(ndq_step_maker *m, PyArrayObject *array)
 {
-    PyArrayObject *indices = ndq_take_indices(object, name, rows);
-    PyObject *copy = indices ? PyArray_NewCopy(indices, NPY_CORDER) : NULL;
+    PyObject *copy = array ? PyArray_NewCopy(array, NPY_CORDER) : NULL;
     const int status = copy ? PyList_Append(m->kept, copy) : -1;
-    ndq_release(indices);
+    ndq_release(array);
     Py_XDECREF(copy);
     return status < 0 ? NULL : (PyArrayObject *)copy;
+}
+
+/* int32 numbers in `rows` rows. */
+static PyArrayObject *keep_indices(ndq_step_maker *m, PyObject *object, const char *name, npy_intp rows)
+{
+    return keep_copy(m, ndq_take_indices(object, name, rows));
 }
 
 /* The fields that say where images of codes are: (images, channels, rows, columns), channels last in, last out. */
@@ -343,10 +348,99 @@ static int make_lookup(ndq_step_maker *m)
     return check_bytes(m, m->step->in[0], n);
 }
 
+/* resize: ((images, channels, rows, columns), channels last in, channels last out, row of each row, column of each column),
+ * as of resize_codes. */
+static int make_resize(ndq_step_maker *m)
+{
+    Py_ssize_t sizes[4];
+    int last_in, last_out;
+    PyObject *rows_arg, *columns_arg;
+    PyArrayObject *rows, *columns;
+    ndq_resizing *work = &m->step->work.resizing;
+    if (!PyArg_ParseTuple(m->constants, "(nnnn)ppOO", &sizes[0], &sizes[1], &sizes[2], &sizes[3], &last_in, &last_out,
+                          &rows_arg, &columns_arg) ||
+        !(rows = keep_indices(m, rows_arg, "rows", 1)) || !(columns = keep_indices(m, columns_arg, "columns", 1)) ||
+        ndq_check_indices(rows, "rows", sizes[2]) < 0 || ndq_check_indices(columns, "columns", sizes[3]) < 0)
+        return -1;
+    work->row = PyArray_DATA(rows);
+    work->column = PyArray_DATA(columns);
+    work->images.y.out = (size_t)PyArray_DIM(rows, 1);
+    work->images.x.out = (size_t)PyArray_DIM(columns, 1);
+    m->step->run = ndq_step_resize;
+    return place_images(m, sizes, last_in, last_out, &work->images);
+}
+
+/* Rows of `length` codes in the input, and as many in the output. */
+static int take_rows(const ndq_step_maker *m, Py_ssize_t length, size_t *rows)
+{
+    const size_t bytes = bytes_of(m, m->step->in[0]);
+    if (length < 1 || bytes % (size_t)length) {
+        PyErr_Format(PyExc_ValueError, "step %zu (%s): %zu bytes are no rows of %zd", m->number, m->kind, bytes, length);
+        return -1;
+    }
+    *rows = bytes / (size_t)length;
+    return check_bytes(m, m->step->out, bytes);
+}
+
+/* softmax: (length of rows, signed, table of exp, out_qparams), as of softmax_codes. */
+static int make_softmax(ndq_step_maker *m)
+{
+    const npy_intp entries = 256;
+    Py_ssize_t length;
+    int is_signed, type;
+    PyObject *table_arg, *out_qparams;
+    PyArrayObject *given, *table;
+    ndq_softmax *call = &m->step->work.softmax;
+    if (!PyArg_ParseTuple(m->constants, "npOO", &length, &is_signed, &table_arg, &out_qparams) ||
+        take_rows(m, length, &call->rows) < 0 ||
+        ndq_take_result(m->module, out_qparams, NDQ_NO_ACTIVATION, &call->result, &type) < 0 ||
+        !(given = ndq_integer_array(table_arg, "exponential")))
+        return -1;
+    table = keep_copy(m, ndq_contiguous(given, NPY_UINT32));
+    ndq_release(given);
+    if (!table || ndq_check_shape(table, "exponential", 1, &entries) < 0)
+        return -1;
+    call->length = (size_t)length;
+    call->flip = is_signed ? 0x80 : 0;
+    call->exponential = PyArray_DATA(table);
+    m->step->run = ndq_step_softmax;
+    return 0;
+}
+
+/* layer_norm: (length of rows, signed, gain, offset, eps, out_qparams), as of layer_norm_codes. */
+static int make_layer_norm(ndq_step_maker *m)
+{
+    Py_ssize_t length;
+    int is_signed, type;
+    double eps;
+    PyObject *gain_arg, *offset_arg, *out_qparams;
+    PyArrayObject *gain, *offset;
+    ndq_layer_norm *call = &m->step->work.layer_norm;
+    if (!PyArg_ParseTuple(m->constants, "npOOdO", &length, &is_signed, &gain_arg, &offset_arg, &eps, &out_qparams) ||
+        take_rows(m, length, &call->rows) < 0 ||
+        ndq_take_result(m->module, out_qparams, NDQ_NO_ACTIVATION, &call->result, &type) < 0 ||
+        !(gain = keep_copy(m, ndq_take_floats(gain_arg, "gain", (size_t)length))) ||
+        !(offset = keep_copy(m, ndq_take_floats(offset_arg, "offset", (size_t)length))))
+        return -1;
+    if (length > NDQ_LONGEST_ROW) {
+        PyErr_Format(PyExc_ValueError, "step %zu (layer_norm): rows of at most %d codes, got %zd", m->number,
+                     (int)NDQ_LONGEST_ROW, length);
+        return -1;
+    }
+    call->length = (size_t)length;
+    call->flip = is_signed ? 0x80 : 0;
+    call->eps = (float)eps;
+    call->gain = PyArray_DATA(gain);
+    call->offset = PyArray_DATA(offset);
+    m->step->run = ndq_step_layer_norm;
+    return 0;
+}
+
 static const ndq_step_kind kinds[] = {
     {"quantize", 1, make_quantize}, {"dequantize", 1, make_dequantize}, {"linear", 1, make_linear},
     {"conv2d", 1, make_conv2d},     {"clamp", 1, make_clamp},           {"add", 2, make_add},
     {"multiply", 2, make_multiply}, {"pool", 1, make_pool},             {"transpose", 1, make_transpose},
+    {"resize", 1, make_resize},     {"softmax", 1, make_softmax},       {"layer_norm", 1, make_layer_norm},
     {"place", 1, make_place},       {"lookup", 1, make_lookup},
 };
 

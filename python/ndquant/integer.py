@@ -260,11 +260,22 @@ def resize_nearest(q, size, out=None):
     >>> integer.resize_nearest(np.int8([[[[1, 2]]]]), (1, 4))
     array([[[[1, 1, 2, 2]]]], dtype=int8)
     """
-    rows, columns = (
+    return _core.resize_codes(q, *nearest_pixels(image_size(q), pair(size, "size")), out)
+
+
+def nearest_pixels(lengths, size):
+    """Return for each axis the pixel that each of `size` is, ``floor(i * length / size)``, shape (1, size).
+
+    Examples
+    --------
+    >>> from ndquant.integer import nearest_pixels
+    >>> nearest_pixels((2,), (5,))
+    [array([[0, 0, 0, 1, 1]], dtype=int32)]
+    """
+    return [
         (np.arange(m, dtype=np.int64) * n // max(m, 1)).astype(np.int32)[None]
-        for n, m in zip(image_size(q), pair(size, "size"), strict=True)
-    )
-    return _core.resize_codes(q, rows, columns, out)
+        for n, m in zip(lengths, size, strict=True)
+    ]
 
 
 def exp_table(qparams):

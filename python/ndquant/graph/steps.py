@@ -9,7 +9,7 @@ import numpy as np
 
 from ..convolution import pair
 from ..functional import activation_number, quantize, requantization
-from ..integer import even_windows, pool_windows, requantization_table
+from ..integer import even_windows, exp_table, nearest_pixels, pool_windows, requantization_table
 from ..layout import to_channels_first
 from ..ops import Codes
 from ..ops.pool import output_length
@@ -176,6 +176,28 @@ class Steps:
         y = self.new(x.shape, out_qparams, x.channels_last)
         return self.append("lookup", [x], y, table, x.qparams.spec.signed)
 
+    def requantize(self, x, out_qparams):
+        """Turn codes into codes of another grid, rounded from float32."""
+        if x.qparams == out_qparams:
+            return x
+        return self.lookup(x, requantization_table(x.qparams, out_qparams), out_qparams)
+
+    # ---- rows of codes, along the last axis
+
+    def softmax(self, x, out_qparams, table=None):
+        """Softmax of each row; `table` is what `exp_table` gives for the `QParams` of `x`."""
+        x = self.channels_first(x)
+        table = exp_table(x.qparams) if table is None else table
+        return self.append(
+            "softmax", [x], self.new(x.shape, out_qparams), x.shape[-1], x.qparams.spec.signed, table, out_qparams
+        )
+
+    def layer_norm(self, x, out_qparams, weight, bias, eps=1e-5):
+        """Normalize each row."""
+        x = self.channels_first(x)
+        how = weight, bias, eps / float(x.qparams.scale) ** 2, out_qparams
+        return self.append("layer_norm", [x], self.new(x.shape, out_qparams), x.shape[-1], x.qparams.spec.signed, *how)
+
     # ---- boxes of codes
 
     def slice(self, x, index):
@@ -205,9 +227,10 @@ class Steps:
         shape = (*parts[0].shape[:axis], sum(lengths), *parts[0].shape[axis + 1 :])
         y, start = self.new(shape, out_qparams, all(x.channels_last for x in parts)), 0
         for x, length in zip(parts, lengths, strict=True):
-            if x.qparams != out_qparams:
-                x = self.lookup(x, requantization_table(x.qparams, out_qparams), out_qparams)
-            if self._into(x, y, (slice(None),) * axis + (slice(start, start + length),)) is None:
+            if (
+                self._into(self.requantize(x, out_qparams), y, (slice(None),) * axis + (slice(start, start + length),))
+                is None
+            ):
                 return None
             start += length
         return y
@@ -249,6 +272,11 @@ class Steps:
         sizes = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
         windows = [even_windows(n, n if m is None else m) for n, m in zip(x.shape[2:], sizes, strict=True)]
         return self._pool(x, windows, (1, 1), out_qparams)
+
+    def resize_nearest(self, x, size):
+        """Resize images to (rows, columns) by repeating or leaving out pixels; codes keep their `QParams`."""
+        y = self.new((*x.shape[:2], *pair(size, "size")), x.qparams, True)
+        return self.append("resize", [x], y, x.shape, x.channels_last, True, *nearest_pixels(x.shape[2:], y.shape[2:]))
 
     @staticmethod
     def _axes(x, kernel, stride, padding):
