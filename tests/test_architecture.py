@@ -17,7 +17,7 @@ CORE = ROOT / "csrc"
 
 #: Lowest first. A module may import, when it is itself imported, from lower layers and from its own.
 LAYERS = (
-    ("_core", "errors", "layout", "parameter", "reference"),
+    ("_core", "errors", "layout", "parameter", "reference", "tables"),
     ("profiles",),
     ("qparams",),
     ("functional", "channels", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),

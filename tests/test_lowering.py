@@ -168,3 +168,10 @@ class TestStaysFloat:
         model = Net(lambda n, x: n.a(x) + n.b(x), nn.Identity())
         graph = nq.quantize_static(model, [images()])
         assert ops(graph) == ["quantize", "conv2d_integer", "conv2d_integer", "add"]
+
+    def test_an_op_without_integer_form_is_the_only_float_one(self):
+        model = Net(lambda n, x: nn.max_pool2d(nn.relu(n.a(x) + n.b(x)), 2) / 3.0, linear(36))
+        graph, x = nq.quantize_static(model, [images()]), images()
+        assert graph.report(x).stayed_float == {"divide": "has no integer form"}
+        assert graph.verify(x) and nq.sqnr(model(x), graph(x)) > 25
+        np.testing.assert_array_equal(graph(x), graph.simulation(x))

@@ -22,7 +22,7 @@ from .ops.conv import conv2d, conv2d_backward
 from .ops.linear import linear, linear_backward
 from .qparams import QParams, QuantSpec
 from .quantizers import Quantize
-from .report import clip_errors
+from .report import clip_errors, sensitivity
 from .runtime import backend, get_num_threads, set_num_threads, show_config
 from .workflows import QConfig, calibrate, convert, evaluate, fuse, prepare, prepare_qat, quantize_static
 
@@ -70,6 +70,7 @@ __all__ = [
     "quantize",
     "quantize_static",
     "requantize",
+    "sensitivity",
     "set_num_threads",
     "show_config",
     "sqnr",

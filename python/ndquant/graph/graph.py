@@ -10,6 +10,7 @@ import numpy as np
 from ..errors import QuantizationError
 from ..ops import Op, full, real
 from ..ops.record import infer_shape, shape_text
+from ..tables import html_table, text_table
 from .inputs import as_inputs
 from .module import Module, Parameter, load_state
 from .plan import Plans
@@ -21,10 +22,12 @@ class Node:
     Parameters and stored integers are attributes of the node: ``graph["fc"].weight`` reads them, assignment changes
     them, and both go to the module that the node names; the node holds no copy.
 
-    A layer that absorbed the `batch_norm` node behind it has that node as ``norm``.
+    A layer that absorbed the `batch_norm` node behind it has that node as ``norm``; one that a configuration or stubs
+    keep from integers is ``kept_float``.
     """
 
-    FIELDS = ("name", "op", "inputs", "attributes", "module", "shape", "quantizer", "weight_quantizer", "norm")
+    FIELDS = ("name", "op", "inputs", "attributes", "module", "shape")
+    FIELDS += ("quantizer", "weight_quantizer", "norm", "kept_float")
 
     def __init__(self, name, op: Op, inputs, attributes=None, module=None, shape=None, quantizer=None):
         self.name = name
@@ -36,6 +39,7 @@ class Node:
         self.quantizer = quantizer
         self.weight_quantizer = None
         self.norm = None
+        self.kept_float = False
 
     def __getattr__(self, name):
         if name.startswith("__") or name == "module" or self.module is None:
@@ -119,7 +123,7 @@ class Graph:
     def __init__(self, inputs, nodes, output, *, training=False, kind="float", simulation=None):
         self.inputs, self.nodes, self.output = dict(inputs), list(nodes), output
         self.training, self.kind, self.simulation = training, kind, simulation
-        self._run, self._plans = None, Plans()
+        self._run, self._last_inputs, self._plans = None, None, Plans()
         self._reindex()
 
     def _reindex(self):
@@ -146,7 +150,7 @@ class Graph:
         return node is None or node.op.keeps_output or "activation" in node.attributes
 
     def __getstate__(self):
-        return {**self.__dict__, "_run": None, "_plans": Plans(), "_structure": None}
+        return {**self.__dict__, "_run": None, "_last_inputs": None, "_plans": Plans(), "_structure": None}
 
     def __getitem__(self, name):
         if name not in self._by_name:
@@ -178,6 +182,7 @@ class Graph:
         """Run the graph on arrays of floats and return its float32 output."""
         self._run = None  # what the last pass kept is released first: this one then reuses its memory
         arrays = self._checked(as_inputs(inputs))
+        self._last_inputs = arrays
         plan = self._plan_for(arrays)
         if plan is not None:
             return plan.run(arrays)
@@ -372,22 +377,40 @@ class Graph:
 
         return verify(self, batch)
 
+    def explain(self, name, index, batch=None):
+        """Work out one output value of a layer in integers, as text; see `ndquant.report.explain.explain`.
+
+        `batch` is by default what the graph was called with last.
+        """
+        from ..report.explain import explain
+
+        if batch is None and self._last_inputs is None:
+            raise QuantizationError("explain: call the graph first, or give batch=")
+        return explain(self, name, index, self._last_inputs if batch is None else batch)
+
     def report(self, batch=None):
         """Return a table of bits, sizes and errors, layer by layer; see `ndquant.report.table.report`."""
         from ..report.table import report
 
         return report(self, batch)
 
-    def __repr__(self):
+    def _repr_html_(self):
+        head, *rows = self._cells()
+        return html_table(head, rows)
+
+    def _cells(self):
         rows = [("name", "op", "reads", "shape", "quantizer")]
         rows += [(name, "input", "", _text(shape), "") for name, shape in self.inputs.items()]
         rows += [
             (node.name, _op_text(node), ", ".join(node.inputs), _text(node.shape), _quantizer_text(node))
             for node in self.nodes
         ]
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        lines = ["  " + "  ".join([*(row[i].ljust(widths[i]) for i in range(4)), row[4]]).rstrip() for row in rows]
-        return f"Graph ({self.kind}), output {self.output}\n" + "\n".join(lines)
+        return rows
+
+    def __repr__(self):
+        head, *rows = self._cells()
+        lines = text_table(head, rows, left=len(head)).replace("\n", "\n  ")
+        return f"Graph ({self.kind}), output {self.output}\n  {lines}"
 
 
 def _text(shape):

@@ -26,6 +26,7 @@ def insert_quantizers(graph, config_of, make_quantizer, outputs=None):
     nodes = [node.copy() for node in graph.nodes]
     wanted = {}
     for node in nodes:
+        node.kept_float = configs.get(node.name, True) is None
         if node.name in integer:
             config = configs[node.name]
             if node.op.parameters:
@@ -37,8 +38,11 @@ def insert_quantizers(graph, config_of, make_quantizer, outputs=None):
         source = _source(graph, name, passing)
         if source in integer:
             wanted.setdefault(source, []).append((config, "output"))
+    without_weights = {node.name for node in nodes if node.name in integer and not node.op.parameters}
+    for name in without_weights:  # they give nothing but codes, whoever reads them
+        wanted.setdefault(name, [(configs[name], "activation")])
     quantizers = {source: make_quantizer(*_finest(readers)) for source, readers in wanted.items()}
-    return _insert(graph, nodes, quantizers, integer | passing, outputs)
+    return _insert(graph, nodes, quantizers, integer | passing, outputs.keys() | without_weights)
 
 
 def has_integer_form(graph, node):
@@ -56,20 +60,23 @@ def why_float(graph, node):
 def _integer_nodes(graph, configs, outputs):
     """Return the names of the nodes that will run on integers, and of those that pass codes on.
 
-    A layer with weights can give floats, anything else runs on integers where its result is read as codes alone.
+    A layer with weights can give floats. Anything else runs on integers where nothing asks for its result in floats; an
+    op without integer form does not, it takes what codes stand for.
     """
-    integer, passing = set(), set()
+    integer, passing, formless = set(), set(), set()
     may_pass = all(config is None or config.passes_codes for config in configs.values())
     for node in reversed(graph.nodes):
         readers = [reader.name for reader in graph.consumers(node.name)]
-        taken = {*integer, *passing, *(name for name in readers if graph[name].op.name == "dequant_stub")}
         leaves = node.name in outputs
-        as_codes = set(readers) <= (taken if leaves else integer | passing) and (readers or leaves)
+        taken = {name for name in readers if graph[name].op.name != "dequant_stub" or leaves}
+        as_codes = (readers or leaves) and set(readers) == taken & (integer | passing | formless)
         if configs.get(node.name) is not None:
             if node.op.parameters or as_codes:
                 integer.add(node.name)
         elif node.keeps_codes and as_codes and may_pass:
             passing.add(node.name)
+        elif node.name not in configs and not node.keeps_codes:
+            formless.add(node.name)
     return integer, passing
 
 
@@ -85,16 +92,18 @@ def _finest(readers):
     return max(readers, key=lambda reader: reader[0].for_role(reader[1]).spec.bits)
 
 
-def _insert(graph, nodes, quantizers, on_codes, outputs):
-    """Put a quantizer node behind each edge named in `quantizers` and let those readers that want codes read it."""
+def _insert(graph, nodes, quantizers, on_codes, for_all):
+    """Put a quantizer behind each edge named in `quantizers`: for readers in `on_codes` or, in `for_all`, for all."""
     made = {}
     for source, quantizer in quantizers.items():
         made[source] = Node(f"{source}.quantizer", OPS["quantizer"], (source,), quantizer=quantizer)
     for node in nodes:
-        if node.name in on_codes or node.op.name == "dequant_stub" and node.inputs[0] in outputs:
-            node.inputs = tuple(made[name].name if name in made else name for name in node.inputs)
+        if node.kept_float:
+            continue
+        readable = made if node.name in on_codes else made.keys() & for_all
+        node.inputs = tuple(made[name].name if name in readable else name for name in node.inputs)
     ordered = [made[name] for name in graph.inputs if name in made]
     for node in nodes:
         ordered += [node, made[node.name]] if node.name in made else [node]
-    replaced = graph.output in outputs and graph.output in made
+    replaced = graph.output in for_all and graph.output in made
     return graph.replace(ordered, output=made[graph.output].name if replaced else graph.output)

@@ -9,6 +9,7 @@ import numpy as np
 from ..metrics import ErrorParts, quantization_error
 from ..observers import HistogramObserver
 from ..qparams import QParams, QuantSpec
+from .axes import new_axes
 
 #: How many clip values are looked at, unless the caller says which.
 _COUNT = 100
@@ -71,7 +72,7 @@ class ClipErrors:
         ImportError
             If matplotlib is not installed.
         """
-        ax = _new_axes() if ax is None else ax
+        ax = new_axes() if ax is None else ax
         for label, error, style in (
             ("clipping + rounding", self.mse, "-"),
             ("clipping", self.clipping, "--"),
@@ -169,11 +170,3 @@ def _error(x, low, high, spec):
 def _choice(x, low, high, spec):
     clip = max(abs(float(low)), abs(float(high)))
     return Choice(clip, float(low), float(high), _error(x, low, high, spec))
-
-
-def _new_axes():
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError:
-        raise ImportError("plot needs matplotlib: pip install matplotlib (or ndquant[notebooks])") from None
-    return plt.subplots()[1]

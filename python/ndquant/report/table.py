@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log2
 
 import numpy as np
 
 from ..errors import QuantizationError
 from ..functional import dequantize
+from ..graph.insert_quantizers import why_float
 from ..graph.lower import edge_qparams
 from ..metrics import sqnr
 from ..ops import real
 from ..ops.integer_layer import IntegerLayer
+from ..tables import html_table, text_table
+from .axes import new_axes
 
 _HEAD = ("layer", "runs in", "weight", "in", "out", "parameters", "bytes", "SQNR weight", "SQNR output", "clipped")
+_HEAD += ("headroom",)
+
+#: Ops that compute nothing: they move values, or turn floats into codes and back.
+_NO_ROW = {"quantize", "dequantize", "dequant_stub", "parameter", "constant", "output"}
 
 
 @dataclass(frozen=True)
@@ -25,13 +33,15 @@ class Row:
     layer, kernel : str
         Name of the node; "integers", or "float" with the reason.
     weight_bits, in_bits, out_bits : int or None
-        None: float.
+        None: float, or no weights.
     parameters, bytes : int
         Weights and biases, and what they take in a file (without its own overhead).
     weight_sqnr, output_sqnr : float or None
         In dB against the float network; None where there is nothing to compare with.
     clipped : float or None
         Share of the layer's output values that lie outside the range of its codes.
+    headroom : float or None
+        Bits between the largest sum that the weights allow and the end of int32.
     """
 
     layer: str
@@ -44,6 +54,7 @@ class Row:
     weight_sqnr: float | None
     output_sqnr: float | None
     clipped: float | None
+    headroom: float | None
 
 
 @dataclass(frozen=True)
@@ -67,26 +78,59 @@ class Report:
         """What all layers take in a file, without its overhead."""
         return sum(row.bytes for row in self.rows)
 
+    @property
+    def stayed_float(self):
+        """{layer: reason} of what does not run on integers."""
+        return {row.layer: row.kernel.removeprefix("float: ") for row in self.rows if row.kernel != "integers"}
+
+    def _cells(self):
+        total = ("total", "", "", "", "", f"{self.parameters:,}", f"{self.bytes:,}", "", "", "", "")
+        return [*map(_cells, self.rows), total]
+
     def __str__(self):
-        cells = [_HEAD, *(_cells(row) for row in self.rows)]
-        cells.append(("total", "", "", "", "", f"{self.parameters:,}", f"{self.bytes:,}", "", "", ""))
-        widths = [max(len(row[i]) for row in cells) for i in range(len(_HEAD))]
-        return "\n".join(_line(row, widths) for row in cells)
+        return text_table(_HEAD, self._cells(), left=2)
 
     def __repr__(self):
         return str(self)
 
+    def _repr_html_(self):
+        return html_table(_HEAD, self._cells())
 
-def _line(row, widths):
-    left = [cell.ljust(w) for cell, w in zip(row[:2], widths[:2], strict=True)]
-    return "  ".join([*left, *(cell.rjust(w) for cell, w in zip(row[2:], widths[2:], strict=True))]).rstrip()
+    def plot(self, ax=None):
+        """Plot the SQNR of the weights and outputs of each layer.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+            By default new ones.
+
+        Returns
+        -------
+        matplotlib Axes
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        ax = new_axes() if ax is None else ax
+        places = np.arange(len(self.rows))
+        for label, style, field in (("output", "o-", "output_sqnr"), ("weight", "s", "weight_sqnr")):
+            values = [getattr(row, field) for row in self.rows]
+            ax.plot(places, [np.nan if v is None else v for v in values], style, label=label)
+        ax.set_xticks(places, [row.layer for row in self.rows], rotation=90)
+        ax.set_ylabel("SQNR, dB")
+        ax.legend()
+        return ax
 
 
 def _cells(row):
-    bits = ["float" if b is None else f"{b} bits" for b in (row.weight_bits, row.in_bits, row.out_bits)]
+    weight = "-" if row.weight_bits is None else f"{row.weight_bits} bits"
+    bits = [weight, *("float" if b is None else f"{b} bits" for b in (row.in_bits, row.out_bits))]
     decibels = ["-" if v is None else f"{v:.1f} dB" for v in (row.weight_sqnr, row.output_sqnr)]
     clipped = "-" if row.clipped is None else f"{100 * row.clipped:.2f} %"
-    return (row.layer, row.kernel, *bits, f"{row.parameters:,}", f"{row.bytes:,}", *decibels, clipped)
+    headroom = "-" if row.headroom is None else f"{row.headroom:.1f} bits"
+    return (row.layer, row.kernel, *bits, f"{row.parameters:,}", f"{row.bytes:,}", *decibels, clipped, headroom)
 
 
 def report(graph, batch=None):
@@ -122,7 +166,7 @@ def report(graph, batch=None):
         if graph.simulation is not None:
             floats = float_values(graph.simulation, inputs)
             ranges = graph.simulation.run(*inputs).values
-    layers = [node for node in graph.nodes if node.op.parameters or isinstance(node.module, IntegerLayer)]
+    layers = [node for node in graph.nodes if not node.keeps_codes and node.op.name not in _NO_ROW]
     return Report(tuple(_row(graph, node, values, floats, ranges) for node in layers))
 
 
@@ -135,29 +179,65 @@ def float_values(simulation, inputs):
 
 
 def _row(graph, node, values, floats, simulated):
-    if not isinstance(node.module, IntegerLayer):
-        count = sum(parameter.data.size for parameter in node.module._parameters.values())
-        error = _sqnr(floats, values, node.name)
-        why = "float: kept by qconfig" if node.op.lower is not None else "float: has no integer form"
-        return Row(node.name, why, None, None, None, count, 4 * count, None, error, None)
-    layer, spec = node.module, node.module.w_qparams.spec
-    original = graph.simulation[node.name].weight if graph.simulation is not None else None
-    weight_error = None if original is None else sqnr(original, dequantize(layer.weight, layer.w_qparams))
-    biases = 0 if layer.bias is None else layer.bias.size
-    size = -(-layer.weight.size * spec.bits // 8) + 4 * biases + np.asarray(layer.w_qparams.scale).nbytes
-    in_bits, out = edge_qparams(graph, node.inputs[0]).spec.bits, layer.out_qparams
+    is_integer, out = node.op.stores is not None, getattr(node.module, "out_qparams", None)
+    in_qparams = edge_qparams(graph, node.inputs[0])
+    weights = _weights(graph, node)
     return Row(
-        node.name,
-        "integers",
-        spec.bits,
-        in_bits,
-        None if out is None else out.spec.bits,
-        layer.weight.size + biases,
-        size,
-        weight_error,
-        _sqnr(floats, values, node.name),
-        None if out is None or node.name not in simulated else _clipped(real(simulated[node.name]), out),
+        layer=node.name,
+        kernel="integers" if is_integer else f"float: {_why_float(graph, node)}",
+        in_bits=None if in_qparams is None else in_qparams.spec.bits,
+        out_bits=None if out is None else out.spec.bits,
+        output_sqnr=_sqnr(floats, values, node.name),
+        clipped=None if out is None or node.name not in simulated else _clipped(real(simulated[node.name]), out),
+        **weights,
     )
+
+
+def _weights(graph, node):
+    """Return the fields of a row that are about weights."""
+    layer = node.module
+    if not isinstance(layer, IntegerLayer):
+        count = sum(parameter.data.size for _, parameter in graph._node_parameters(node))
+        fields = ("weight_bits", "weight_sqnr", "headroom")
+        return {"parameters": count, "bytes": 4 * count, **dict.fromkeys(fields)}
+    spec, biases = layer.w_qparams.spec, 0 if layer.bias is None else layer.bias.size
+    original = graph.simulation[node.name].weight if graph.simulation is not None else None
+    return {
+        "weight_bits": spec.bits,
+        "parameters": layer.weight.size + biases,
+        "bytes": -(-layer.weight.size * spec.bits // 8) + 4 * biases + np.asarray(layer.w_qparams.scale).nbytes,
+        "weight_sqnr": None if original is None else sqnr(original, dequantize(layer.weight, layer.w_qparams)),
+        "headroom": _headroom(layer, edge_qparams(graph, node.inputs[0])),
+    }
+
+
+def _headroom(layer, x_qparams):
+    """Return the bits between the largest sum that the codes allow and 2^31 - 1."""
+    zero_point = int(x_qparams.zero_point)
+    reach = max(x_qparams.spec.qmax - zero_point, zero_point - x_qparams.spec.qmin)
+    weights = layer.weight.reshape(len(layer.weight), -1).astype(np.int64)
+    sums = np.abs(weights - np.reshape(layer.w_qparams.zero_point, (-1, 1))).sum(axis=1) * reach
+    if layer.bias is not None and layer.bias.dtype.kind == "i":
+        sums = sums + np.abs(layer.bias.astype(np.int64))
+    largest = int(sums.max(initial=0))
+    return 31.0 if largest == 0 else log2((2**31 - 1) / largest)
+
+
+def _why_float(graph, node):
+    reason = why_float(graph, node)
+    if reason is not None:
+        return reason
+    if node.kept_float:
+        return "kept by qconfig"
+    grids = [edge_qparams(graph, name) for name in node.inputs]
+    if graph.simulation is not None and graph.simulation[node.name].weight_quantizer is not None:
+        grids.append(graph.simulation[node.name].weight_quantizer.config)
+    specs = [grid.spec for grid in grids if grid is not None]
+    if any(not spec.zero_aligned for spec in specs):
+        return "0 is no code (zero_aligned=False)"
+    if any(not spec.is_byte_grid for spec in specs):
+        return "codes of more than 8 bits"
+    return "its result is read as floats, or its profile has no integer form"
 
 
 def _sqnr(floats, values, name):
