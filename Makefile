@@ -76,7 +76,7 @@ ARRAY_TESTS := $(patsubst %,tests/test_%.py,elementwise training_kernels qparams
 # Processors that this machine is not, two at a time. tests/emulate/README.md says what that needs; what is missing is
 # skipped with a line that names it.
 emulate: build/stress build/stress-emulated $(VENV)/installed-test
-	if grep -qw avx2 /proc/cpuinfo; then build/stress-emulated avxvnni; else echo "skipped: no AVX2"; fi
+	if grep -qw avx2 /proc/cpuinfo; then build/stress-emulated avxvnni amx; else echo "skipped: no AVX2"; fi
 	$(MAKE) --no-print-directory -j2 --output-sync $(EMULATED)
 
 emulate-avx512 emulate-avx512vnni: emulate-%: build/stress $(VENV)/installed-test

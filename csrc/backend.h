@@ -218,6 +218,7 @@ typedef struct {
 extern const ndq_backend ndq_backend_portable;
 #ifdef NDQ_X86
 extern const ndq_backend ndq_backend_avx2, ndq_backend_avx512, ndq_backend_avx512vnni, ndq_backend_avxvnni;
+extern const ndq_backend ndq_backend_amx;
 #endif
 #ifdef NDQ_ARM64
 extern const ndq_backend ndq_backend_neon, ndq_backend_neondot;

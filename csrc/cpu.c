@@ -1,13 +1,18 @@
+#define _GNU_SOURCE
 #include "cpu.h"
 
 #ifdef NDQ_X86
 #include <cpuid.h>
+#ifdef __linux__
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 
-/* XCR0 bits: 1 SSE, 2 AVX, 5..7 AVX-512 masks and registers (Intel SDM vol. 1, 13.3). */
-enum { XCR0_YMM = 0x6, XCR0_ZMM = 0xe6 };
+/* XCR0 bits: 1 SSE, 2 AVX, 5..7 AVX-512 masks and registers, 17 and 18 tiles (Intel SDM vol. 1, 13.3). */
+enum { XCR0_YMM = 0x6, XCR0_ZMM = 0xe6, XCR0_TILES = 0x60000 };
 
 /* Compilers that do not know it have no name for it (Intel SDM vol. 2, CPUID). */
-enum { LEAF_7_1_EAX_AVXVNNI = 1 << 4 };
+enum { LEAF_7_1_EAX_AVXVNNI = 1 << 4, LEAF_7_EDX_AMX_TILE = 1 << 24, LEAF_7_EDX_AMX_INT8 = 1 << 25 };
 
 static uint32_t xcr0(void)
 {
@@ -15,6 +20,19 @@ static uint32_t xcr0(void)
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return low;
 }
+
+#ifndef NDQ_EMULATE
+/* Tiles are a large state, which Linux saves only for processes that ask (Documentation/arch/x86/xstate.rst). */
+static bool ask_for_tiles(void)
+{
+#ifdef __linux__
+    enum { REQUEST = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    return syscall(SYS_arch_prctl, REQUEST, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 /* The largest cache that a leaf lists: 4 (Intel SDM vol. 2, CPUID) or 0x8000001D of the same form (AMD APM vol. 3). The C
  * library adds up the caches of all cores of an AMD processor. */
@@ -47,8 +65,10 @@ static ndq_cpu detect(void)
                  (b & bit_AVX512DQ) && (b & bit_AVX512VL);
     cpu.avx512vnni = cpu.avx512 && (c & bit_AVX512VNNI);
 #ifdef NDQ_EMULATE
-    cpu.avxvnni = cpu.avx2;
+    cpu.avxvnni = cpu.amx = cpu.avx2;
 #else
+    cpu.amx = cpu.avx512vnni && (saved & XCR0_TILES) == XCR0_TILES && (d & LEAF_7_EDX_AMX_TILE) &&
+              (d & LEAF_7_EDX_AMX_INT8) && ask_for_tiles();
     cpu.avxvnni = cpu.avx2 && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & LEAF_7_1_EAX_AVXVNNI);
 #endif
     return cpu;

@@ -4,6 +4,7 @@
 
 static const ndq_backend *const rows[] = {
 #ifdef NDQ_X86
+    &ndq_backend_amx,
     &ndq_backend_avx512vnni,
     &ndq_backend_avx512,
     &ndq_backend_avxvnni,

@@ -96,7 +96,11 @@ static void make_runs(const job *j, ptrdiff_t *offset, ndq_gemm_runs *runs)
     const size_t across = w->merged ? 1 : w->KW, count = w->KH * across;
     for (size_t i = 0; i < count; i++)
         offset[i] = (ptrdiff_t)((i / across * b->y.tap * b->band_cols + i % across * b->x.tap) * j->pixel);
-    *runs = (ndq_gemm_runs){count, w->part[0]->run_words, offset, false};
+    *runs = (ndq_gemm_runs){.runs = count,
+                            .words = w->part[0]->run_words,
+                            .offset = offset,
+                            .a_signed = j->call->product.a_signed,
+                            .w_signed = w->part[0]->is_signed};
 }
 
 /* ---- Tiles ---- */
@@ -121,11 +125,12 @@ static void subtract_row_terms(const chunk *c, const panel_of *p, const uint8_t 
                                int32_t *acc)
 {
     const ndq_gemm_kernel *kernel = c->j->kernel;
+    const bool is_signed = kernel->any_signs ? c->runs.a_signed : kernel->a_signed;
     int32_t sums[NDQ_GEMM_MAX_MR];
     for (size_t row = 0; row < rows; row++, a += stride) {
         int64_t sum[2] = {0, 0};
         for (size_t run = 0; run < c->runs.runs; run++)
-            kernel->sums(p->w->K / p->w->runs, a + c->runs.offset[run], kernel->a_signed, 0, sum);
+            kernel->sums(p->w->K / p->w->runs, a + c->runs.offset[run], is_signed, 0, sum);
         sums[row] = (int32_t)(uint32_t)(uint64_t)sum[0];
     }
     kernel->subtract_row_terms(rows, acc, sums, &p->constants);
@@ -203,12 +208,14 @@ static void run_chunk(void *ctx, size_t index)
     lay_out(j, scratch, &c);
     make_runs(j, (ptrdiff_t *)scratch, &c.runs);
     make_band(&c);
+    ndq_gemm_enter(j->kernel);
     for (size_t panel = c.panel; panel < c.end_panel; panel++) {
         panel_of *p = &c.panels[panel - c.panel];
         make_panel(j, panel, p);
         for (size_t y = 0; y < c.rows; y++)
             run_row(&c, p, y);
     }
+    ndq_gemm_leave(j->kernel);
 }
 
 /* The most pixels of a block. */

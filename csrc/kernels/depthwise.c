@@ -92,7 +92,7 @@ static void make_taps(const job *j, ptrdiff_t *offset, ndq_gemm_runs *taps)
     const size_t across = j->call->x.taps, count = j->y.taps * across;
     for (size_t i = 0; i < count; i++)
         offset[i] = (ptrdiff_t)((i / across * b->y.tap * b->band_cols + i % across * b->x.tap) * j->pixel);
-    *taps = (ndq_gemm_runs){count, 1, offset, false};
+    *taps = (ndq_gemm_runs){.runs = count, .words = 1, .offset = offset};
 }
 
 /* All rows of a chunk, in tiles of about equal size. Each row of the band is made when it is first read, as it then still is

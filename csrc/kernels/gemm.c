@@ -6,10 +6,10 @@
 
 enum { PACK_BYTES = 16 * 1024, PACK_CODES = 2048 }; /* K is packed in parts: what lies between two formats stays in L1 */
 
-/* What brings codes of weights to s8, for a kernel that does not centre them. */
-static int32_t shift_to_s8(bool is_signed)
+/* What brings codes of weights to s8, for a kernel that does not centre them or multiply any. */
+static int32_t shift_to_s8(const ndq_gemm_kernel *kernel, bool is_signed)
 {
-    return is_signed ? 0 : -128;
+    return is_signed || kernel->any_signs ? 0 : -128;
 }
 
 /* One block of memory: the struct, then each array at its own cache line. NULL base measures. */
@@ -50,6 +50,7 @@ static ndq_packed *new_packed(const ndq_gemm_kernel *kernel, const ndq_weights *
                          .N = w->N,
                          .K = w->K,
                          .runs = w->runs,
+                         .is_signed = w->is_signed,
                          .run_words = run / kernel->codes_per_word,
                          .words = k_padded / kernel->codes_per_word,
                          .panel_bytes = kernel->nr * k_padded * ndq_gemm_panel_code_bytes(kernel)};
@@ -125,7 +126,7 @@ static void pack_panel(void *ctx, size_t panel)
     const size_t first = panel * p->kernel->nr;
     if (w->make_rows)
         w->make_rows(w->ctx, first, ndq_min_size(p->kernel->nr, w->N - first));
-    const int32_t shift = shift_to_s8(w->is_signed);
+    const int32_t shift = shift_to_s8(p->kernel, w->is_signed);
     int64_t sums[NDQ_GEMM_MAX_NR][2] = {{0}};
     const size_t run_codes = p->K / p->runs, part = part_codes(p->kernel);
     assert(part <= PACK_CODES && part % p->kernel->k_step == 0);
@@ -294,34 +295,50 @@ void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_col
     c->shrinks = !w->float_bias && largest * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
 }
 
-/* Tiles of about equal size: one of few rows is slow. */
-static size_t rows_of_tile(const block *b, size_t tile)
+/* Rows [m, m + rows) of a block and their sums. */
+typedef struct {
+    size_t m, rows;
+    int32_t *acc;
+} tile_rows;
+
+static void finish_tile(const job *j, const block *b, const strip *s, const tile_rows *t)
 {
-    return b->count / b->tiles + (tile < b->count % b->tiles);
+    const ndq_packed *w = j->call->w;
+    const size_t size = ndq_gemm_output_bytes(j->call->output), stride = w->N * size;
+    uint8_t *out = (uint8_t *)j->call->out + (b->first + t->m) * stride + s->panel * w->kernel->nr * size;
+    if (b->sums)
+        w->kernel->subtract_row_terms(t->rows, t->acc, b->sums + t->m, &s->constants);
+    w->kernel->store[j->call->output](t->rows, s->columns, t->acc, &s->constants, &j->stage, out, stride);
+}
+
+/* Sums have places of their own if K is cut, or else as many as are in use at once. */
+static tile_rows rows_of_tile(const job *j, const block *b, size_t tile, size_t m)
+{
+    const ndq_gemm_kernel *kernel = j->call->w->kernel;
+    const size_t place = b->step < j->call->w->words ? m : kernel->waits ? tile % 2 * kernel->mr : 0;
+    /* Tiles of about equal size: one of few rows is slow. */
+    return (tile_rows){m, b->count / b->tiles + (tile < b->count % b->tiles), b->acc + place * kernel->nr};
 }
 
 /* Multiplies all rows of a block by words [word, word + words) of a panel, which ends the sums if these are the last. */
 static void run_words(const job *j, const block *b, const strip *s, size_t word, size_t words)
 {
     const ndq_packed *w = j->call->w;
-    const ndq_gemm_kernel *kernel = w->kernel;
-    const bool is_last = word + words == w->words, is_cut = b->step < w->words;
-    const size_t size = ndq_gemm_output_bytes(j->call->output), out_stride = w->N * size;
-    uint8_t *out = (uint8_t *)j->call->out + b->first * out_stride + s->panel * kernel->nr * size;
+    const bool is_last = word + words == w->words, waits = w->kernel->waits;
     const ptrdiff_t offset = (ptrdiff_t)(word * sizeof(ndq_gemm_word));
-    const ndq_gemm_runs k = {1, words, &offset, word > 0};
+    const ndq_gemm_runs k = {1, words, &offset, word > 0, j->call->a_signed, w->is_signed};
     const void *weights = ndq_gemm_panel(w, s->panel, word);
-    ndq_gemm_tile *const *tile = ndq_gemm_tiles(kernel, s->columns);
-    for (size_t t = 0, m = 0, rows; t < b->tiles; t++, m += rows) {
-        int32_t *acc = b->acc + (is_cut ? m * kernel->nr : 0);
-        rows = rows_of_tile(b, t);
-        tile[rows - 1](&k, b->rows + m * b->stride, b->stride, weights, acc);
-        if (!is_last)
-            continue;
-        if (b->sums)
-            kernel->subtract_row_terms(rows, acc, b->sums + m, &s->constants);
-        kernel->store[j->call->output](rows, s->columns, acc, &s->constants, &j->stage, out + m * out_stride, out_stride);
+    ndq_gemm_tile *const *tile = ndq_gemm_tiles(w->kernel, s->columns);
+    tile_rows before = {0, 0, NULL};
+    for (size_t i = 0; i < b->tiles; i++) {
+        const tile_rows t = rows_of_tile(j, b, i, before.m + before.rows);
+        tile[t.rows - 1](&k, b->rows + t.m * b->stride, b->stride, weights, t.acc);
+        if (is_last && (!waits || i > 0))
+            finish_tile(j, b, s, waits ? &before : &t);
+        before = t;
     }
+    if (is_last && waits)
+        finish_tile(j, b, s, &before);
 }
 
 static void run_panel(const job *j, const block *b, size_t panel)
@@ -361,7 +378,8 @@ static size_t lay_out_block(const job *j, uint8_t *base, block *b)
 {
     const ndq_packed *w = j->call->w;
     const size_t rows_bytes = j->in_place ? 0 : b->count * j->row_bytes;
-    const size_t rows_of_acc = b->step < w->words ? b->count : ndq_min_size(b->count, w->kernel->mr);
+    const size_t at_once = w->kernel->mr * (w->kernel->waits ? 2 : 1);
+    const size_t rows_of_acc = b->step < w->words ? b->count : at_once;
     b->acc = (int32_t *)(base + rows_bytes);
     b->sums = w->any_zero_point ? b->acc + ndq_round_up(rows_of_acc * w->kernel->nr, NDQ_ALIGN) : NULL;
     return rows_bytes + (ndq_round_up(rows_of_acc * w->kernel->nr, NDQ_ALIGN) + b->count) * sizeof(int32_t);
@@ -399,8 +417,10 @@ static void run_chunk(void *ctx, size_t chunk)
     }
     lay_out_block(j, scratch, &b);
     prepare_block(j, &b, scratch);
+    ndq_gemm_enter(w->kernel);
     for (size_t panel = first_panel; panel < end_panel; panel++)
         run_panel(j, &b, panel);
+    ndq_gemm_leave(w->kernel);
 }
 
 /* A power of two between rows would put all rows of a tile into the same few sets of the L1 cache. */
@@ -444,7 +464,8 @@ ndq_status ndq_gemm(const ndq_gemm_call *call)
     const bool whole_words = w->K % w->kernel->k_step == 0;
     job j = {.call = call,
              .stage = ndq_gemm_make_stage(call),
-             .in_place = !w->kernel->a_centred && call->a_signed == w->kernel->a_signed && whole_words,
+             .in_place = !w->kernel->a_centred && whole_words &&
+                         (w->kernel->any_signs || call->a_signed == w->kernel->a_signed),
              .row_bytes = padded_row_bytes(w)};
     cut(&j, ndq_gemm_threads((double)call->M * (double)w->N * (double)w->K, w->kernel->parallel_macs));
     if (j.chunks > 1)

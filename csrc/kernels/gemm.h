@@ -18,7 +18,7 @@
 
 #include "activation.h"
 
-enum { NDQ_GEMM_MAX_MR = 12, NDQ_GEMM_MAX_NR = 32 };
+enum { NDQ_GEMM_MAX_MR = 32, NDQ_GEMM_MAX_NR = 32 };
 
 /* 32 bits of codes, as words, int16 or bytes. */
 typedef uint32_t __attribute__((may_alias)) ndq_gemm_word;
@@ -59,6 +59,7 @@ typedef struct {
     size_t runs, words;
     const ptrdiff_t *offset;
     bool continued; /* what these words give is added to the sums in acc; only where the kernel has block_words */
+    bool a_signed, w_signed; /* signs of the codes, for kernels that multiply any */
 } ndq_gemm_runs;
 
 /* Multiplies ROWS rows of activations, `stride` bytes apart, by one panel, over all words of the runs, and stores raw
@@ -75,14 +76,19 @@ typedef struct ndq_gemm_kernel {
     size_t codes_per_word; /* 2 or 4 */
     bool a_centred, w_centred;
     bool a_signed;          /* the sign of a that is multiplied, unless a is centred */
+    bool any_signs;         /* codes of either sign are multiplied as they are, and none is moved */
     const struct ndq_gemm_kernel *special; /* tried before this one, as it is faster for some weights, or NULL */
     int32_t lowest_weight, largest_weight; /* of a special kernel: packs only weights w - zw between these, */
     size_t least_codes;                    /* if there are at least so many */
     size_t k_step;         /* each run is padded with zeros to a multiple of this many codes */
     size_t block_words;    /* so many words of a panel stay in L1 while all rows are multiplied by them; 0: all words */
+    bool waits;            /* a tile takes time in which the output stage of the one before can run */
     bool byte_panels;      /* panels hold bytes, which tiles widen to the words of this format */
     double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not worth waking a thread */
 
+    /* What a thread does before its first tile of a call and after the last, or NULL. */
+    void (*enter)(void);
+    void (*leave)(void);
     /* Brings K codes of one row into the format above; zero matters to centred operands only. */
     void (*expand_a)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
     /* Of a depthwise kernel instead: nr channels of `count` pixels of two rows, side by side or as the kernel wants. */
@@ -107,7 +113,7 @@ typedef struct ndq_gemm_kernel {
 extern const ndq_gemm_kernel ndq_gemm_portable, ndq_depthwise_portable;
 #ifdef NDQ_X86
 extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_bytes, ndq_gemm_avx2_small;
-extern const ndq_gemm_kernel ndq_gemm_avxvnni, ndq_gemm_avx512vnni;
+extern const ndq_gemm_kernel ndq_gemm_avxvnni, ndq_gemm_avx512vnni, ndq_gemm_amx;
 extern const ndq_gemm_kernel ndq_depthwise_avx2, ndq_depthwise_avx512;
 #endif
 #ifdef NDQ_ARM64
@@ -129,6 +135,7 @@ typedef struct {
     float *scale;           /* the same */
     float *float_bias;      /* NULL, or what the caller has put there: added to y instead of acc */
     int64_t max_magnitude, max_bias; /* the caller that fills bias sets max_bias to the largest |bias| */
+    bool is_signed;         /* of the codes as packed, if its kernel multiplies any */
     bool any_zero_point;    /* some zero point of the codes as packed is not 0 */
     size_t bytes;           /* all of the above */
 } ndq_packed;
@@ -181,6 +188,19 @@ ndq_status ndq_gemm(const ndq_gemm_call *call);
 /* For so many multiply-adds, of which `enough` take about 30 us. */
 size_t ndq_gemm_threads(double macs, double enough);
 
+/* Before and after the tiles of a thread. */
+static inline void ndq_gemm_enter(const ndq_gemm_kernel *kernel)
+{
+    if (kernel->enter)
+        kernel->enter();
+}
+
+static inline void ndq_gemm_leave(const ndq_gemm_kernel *kernel)
+{
+    if (kernel->leave)
+        kernel->leave();
+}
+
 ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call);
 void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *columns);
 
@@ -217,7 +237,7 @@ static inline ndq_gemm_tile *const *ndq_gemm_tiles(const ndq_gemm_kernel *kernel
 /* What brings codes of activations to the sign that a kernel multiplies, unless it centres them. */
 static inline int32_t ndq_gemm_shift_of_a(const ndq_gemm_kernel *kernel, bool is_signed)
 {
-    return kernel->a_centred || is_signed == kernel->a_signed ? 0 : is_signed ? 128 : -128;
+    return kernel->a_centred || kernel->any_signs || is_signed == kernel->a_signed ? 0 : is_signed ? 128 : -128;
 }
 
 #endif

@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "../../csrc/backend.h"
+#include "../../csrc/kernels/conv.h"
 #include "../../csrc/kernels/conv_f32.h"
 #include "../../csrc/threads.h"
 
@@ -781,6 +782,122 @@ static void check_convolutions(const char *backend, const ndq_gemm_f32_kernel *k
     report(&g);
 }
 
+/* ---- Convolutions of codes ---- */
+
+/* An image (N, C, H, W), its weights (O, C / groups, KH, KW), and how they meet. */
+typedef struct {
+    ndq_conv_source source;
+    ndq_conv_call call;
+    uint8_t *x, *w;
+    int32_t *zw;
+    size_t outputs;
+    bool with_float_bias, out_last;
+} convolution_of_codes;
+
+/* One channel in three groups of cases is depthwise, with one output for each channel or two. */
+static convolution_of_codes make_convolution(rng *r)
+{
+    const bool depthwise = below(r, 3) == 0, extremes = below(r, 2), x_last = below(r, 2);
+    const size_t groups = depthwise ? 2 + below(r, 70) : 1 + below(r, 3) / 2, C = depthwise ? 1 : 1 + below(r, 40);
+    const size_t O = groups * (depthwise ? 1 + below(r, 2) : 1 + below(r, 40)), channels = groups * C;
+    convolution_of_codes c = {.with_float_bias = below(r, 2), .out_last = below(r, 2)};
+    c.call = (ndq_conv_call){.N = 1 + below(r, 3), .y = random_axis(r), .x = random_axis(r)};
+    const size_t KH = c.call.y.taps, KW = c.call.x.taps, H = c.call.y.in, W = c.call.x.in;
+    c.x = random_codes(r, c.call.N * channels * H * W, extremes);
+    c.w = random_codes(r, O * C * KH * KW, extremes);
+    c.zw = must_alloc(O * sizeof(*c.zw));
+    c.outputs = c.call.N * O * c.call.y.out * c.call.x.out;
+    const bool a_signed = below(r, 2), w_signed = below(r, 2), has_zeros = below(r, 2);
+    for (size_t o = 0; o < O; o++)
+        c.zw[o] = has_zeros ? random_zero(r, w_signed) : 0;
+    c.source = (ndq_conv_source){.O = O, .C = C, .KH = KH, .KW = KW, .groups = groups, .codes = c.w,
+                                 .stride_g = (ptrdiff_t)(O / groups * C * KH * KW), .stride_o = (ptrdiff_t)(C * KH * KW),
+                                 .stride_c = (ptrdiff_t)(KH * KW), .stride_y = (ptrdiff_t)KW, .stride_x = 1,
+                                 .is_signed = w_signed, .merged = c.call.x.dilation == 1, .zero_point = c.zw};
+    c.call.in = c.x;
+    c.call.in_n = (ptrdiff_t)(channels * H * W);
+    c.call.in_c = x_last ? 1 : (ptrdiff_t)(H * W);
+    c.call.in_x = x_last ? (ptrdiff_t)channels : 1;
+    c.call.in_y = (ptrdiff_t)W * c.call.in_x;
+    c.call.product = (ndq_gemm_call){.a_signed = a_signed, .za = random_zero(r, a_signed), .a_scale = 0.01f,
+                                     .out_scale = 0.75f, .out_inv = 1.0f / 0.75f, .out_zero = 17, .qmax = 255,
+                                     .requantization = (ndq_requantization)below(r, NDQ_REQUANTIZATIONS)};
+    return c;
+}
+
+/* Outputs of elements of `size` bytes, in the layout of c. */
+static ndq_conv_call with_output(const convolution_of_codes *c, size_t size, void *out)
+{
+    ndq_conv_call call = c->call;
+    const size_t O = c->source.O, pixels = call.y.out * call.x.out;
+    call.out = out;
+    call.out_n = O * pixels * size;
+    call.out_c = c->out_last ? size : pixels * size;
+    call.out_x = c->out_last ? O * size : size;
+    call.out_y = call.x.out * call.out_x;
+    return call;
+}
+
+static void fill_weights(const ndq_conv_weights *w, bool with_float_bias)
+{
+    for (size_t part = 0; part < w->parts; part++)
+        for (size_t n = 0; n < w->part[part]->N; n++) {
+            w->part[part]->scale[n] = 0.001f * (float)(1 + n % 7);
+            if (with_float_bias)
+                w->part[part]->float_bias[n] = (float)(n % 5) - 2.0f;
+            else
+                w->part[part]->bias[n] = (int32_t)(n * 37 % 2001) - 1000;
+        }
+}
+
+/* The convolution by two kernels into a fresh block with canaries behind it; NULL if they are gone or memory is. */
+static uint8_t *convolve(const convolution_of_codes *c, const ndq_gemm_kernel *gemm, const ndq_gemm_kernel *depthwise,
+                         ndq_gemm_output output)
+{
+    const size_t size = output == NDQ_GEMM_CODES ? 1 : 4, bytes = c->outputs * size;
+    uint8_t *out = must_alloc(bytes + CANARIES);
+    memset(out, CANARY, bytes + CANARIES);
+    ndq_conv_weights *w = ndq_conv_pack(gemm, depthwise, &c->source, c->with_float_bias);
+    bool good = w != NULL;
+    if (w) {
+        ndq_conv_call call = with_output(c, size, out);
+        fill_weights(w, c->with_float_bias);
+        call.w = w;
+        call.product.output = output;
+        good = ndq_conv(&call) == NDQ_OK;
+    }
+    for (size_t i = 0; i < CANARIES; i++)
+        good = good && out[bytes + i] == CANARY;
+    ndq_conv_free(w);
+    if (good)
+        return out;
+    free(out);
+    return NULL;
+}
+
+static void check_convolutions_of_codes(const char *backend, const ndq_kernels *kernels)
+{
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "convolutions %s", backend);
+    rng r = {815};
+    for (int i = 0; i < 200; i++) {
+        convolution_of_codes c = make_convolution(&r);
+        for (ndq_gemm_output output = 0; output < NDQ_GEMM_OUTPUTS; output++) {
+            uint8_t *out = convolve(&c, kernels->gemm, kernels->depthwise, output);
+            uint8_t *expected = convolve(&c, &ndq_gemm_portable, &ndq_depthwise_portable, output);
+            if (!out || !expected || memcmp(out, expected, c.outputs * (output == NDQ_GEMM_CODES ? 1 : 4)))
+                FAIL(&g, "case %d: C %zu O %zu groups %zu, window %zu x %zu, output %d", i, c.source.C, c.source.O,
+                     c.source.groups, c.source.KH, c.source.KW, (int)output);
+            free(out);
+            free(expected);
+        }
+        free(c.x);
+        free(c.w);
+        free(c.zw);
+    }
+    report(&g);
+}
+
 /* ---- Threads ---- */
 
 enum { THREADS = 4, REPEATS = 40 };
@@ -839,6 +956,7 @@ static void check_backend(const char *name, bool with_threads)
     check_elementwise(name, kernels);
     check_products(name, kernels->gemm);
     check_large_products(name, kernels->gemm);
+    check_convolutions_of_codes(name, kernels);
     check_float_products(name, kernels->gemm_f32);
     check_convolutions(name, kernels->gemm_f32);
     if (with_threads)
