@@ -215,7 +215,7 @@ def test_a_value_of_another_trace_is_refused():
 
 
 def test_forward_must_return_a_value_with_a_batch_axis():
-    with pytest.raises(TypeError, match="must return one traced array, not a parameter"):
+    with pytest.raises(TypeError, match="must return traced arrays, one or a tuple, not a parameter"):
         Traced(lambda m, x: m.scale * 2)(data(3, 4))
 
 

@@ -210,7 +210,7 @@ class TestWhatCannotBeTraced:
             Net()(np.zeros((2, 5)))
 
     def test_forward_must_return_a_traced_array(self):
-        with pytest.raises(TypeError, match="must return one traced array, not ndarray"):
+        with pytest.raises(TypeError, match="must return traced arrays, one or a tuple, not ndarray"):
             Net(lambda self, x: np.zeros(3))(np.zeros((2, 4)))
 
     @pytest.mark.parametrize("x", [np.zeros((2, 4), int), np.zeros((2, 4), bool), np.zeros((2, 4), complex), ["a"]])

@@ -179,7 +179,7 @@ class Graph:
         return self.forward(*inputs)
 
     def forward(self, *inputs):
-        """Run the graph on arrays of floats and return its float32 output."""
+        """Run the graph on arrays of floats and return its float32 output, or a tuple of several."""
         self._run = None  # what the last pass kept is released first: this one then reuses its memory
         arrays = self._checked(as_inputs(inputs))
         self._last_inputs = arrays
@@ -187,8 +187,10 @@ class Graph:
         if plan is not None:
             return plan.run(arrays)
         self._run = self._run_nodes(arrays)
-        y = real(self._run.values[self.output])
-        return y.copy() if self._keeps_output else y
+        y = self._run.values[self.output]
+        if isinstance(y, tuple):
+            return tuple(part.copy() for part in y)
+        return real(y).copy() if self._keeps_output else real(y)
 
     def run(self, *inputs):
         """Run the graph and return the `Run` with the value of every node."""
@@ -248,10 +250,12 @@ class Graph:
                 parameter.grad = None
 
     def _checked_gradient(self, dy):
-        dy, shape = np.asarray(dy, np.float32), self._run.values[self.output].shape
-        if dy.shape != shape:
-            raise ValueError(f"dy: expected the shape {shape} of the last output, not {dy.shape}")
-        return dy
+        y = self._run.values[self.output]
+        if not isinstance(y, tuple):
+            return _gradient_of(dy, y)
+        if not isinstance(dy, tuple) or len(dy) != len(y):
+            raise ValueError(f"dy: expected a tuple of the gradients of {len(y)} outputs")
+        return tuple(map(_gradient_of, dy, y))
 
     # ---- parameters
 
@@ -411,6 +415,13 @@ class Graph:
         head, *rows = self._cells()
         lines = text_table(head, rows, left=len(head)).replace("\n", "\n  ")
         return f"Graph ({self.kind}), output {self.output}\n  {lines}"
+
+
+def _gradient_of(dy, y):
+    dy = np.asarray(dy, np.float32)
+    if dy.shape != y.shape:
+        raise ValueError(f"dy: expected the shape {y.shape} of the last output, not {dy.shape}")
+    return dy
 
 
 def _text(shape):

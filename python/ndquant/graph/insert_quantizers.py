@@ -68,7 +68,7 @@ def _integer_nodes(graph, configs, outputs):
     for node in reversed(graph.nodes):
         readers = [reader.name for reader in graph.consumers(node.name)]
         leaves = node.name in outputs
-        taken = {name for name in readers if graph[name].op.name != "dequant_stub" or leaves}
+        taken = {name for name in readers if graph[name].op.name not in ("dequant_stub", "outputs") or leaves}
         as_codes = (readers or leaves) and set(readers) == taken & (integer | passing | formless)
         if configs.get(node.name) is not None:
             if node.op.parameters or as_codes:

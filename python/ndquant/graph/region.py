@@ -13,7 +13,7 @@ def find_region(graph):
     inside : set of str or None
         Names of nodes behind a `QuantStub` and before a `DeQuantStub`; None where there is no `QuantStub`: all.
     leaving : set of str
-        Names of the edges that `DeQuantStub` reads; the output of the graph where there are no stubs.
+        Names of the edges that `DeQuantStub` reads; the outputs of the graph where there are no stubs.
     """
     renamed, nodes, inside, leaving = {}, [], set(), set()
     for node in graph.nodes:
@@ -28,6 +28,8 @@ def find_region(graph):
         elif is_inside:
             inside.add(node.name)
         nodes.append(node)
-    has_stubs = bool(renamed) or bool(leaving)
     found = graph.replace(nodes, output=renamed.get(graph.output, graph.output))
-    return found, inside if renamed else None, leaving if has_stubs else {graph.output}
+    if not renamed and not leaving:
+        last = found.find(found.output)
+        leaving = set(last.inputs) if last is not None and last.op.name == "outputs" else {found.output}
+    return found, inside if renamed else None, leaving

@@ -251,9 +251,12 @@ def trace(module, shapes):
     names = ["input"] if len(shapes) == 1 else [f"input_{i}" for i in range(len(shapes))]
     inputs = [Traced(recorder, recorder.unique(name), shape) for name, shape in zip(names, shapes, strict=True)]
     output = _run_forward(recorder, module, inputs)
-    if not isinstance(output, Traced) or isinstance(output._shape, Fixed):
-        got = "a parameter" if isinstance(output, Traced) else type(output).__name__
-        raise TypeError(f"{type(module).__name__}.forward must return one traced array, not {got}")
+    for part in output if isinstance(output, tuple) and output else (output,):
+        if not isinstance(part, Traced) or isinstance(part._shape, Fixed):
+            got = "a parameter" if isinstance(part, Traced) else type(part).__name__
+            raise TypeError(f"{type(module).__name__}.forward must return traced arrays, one or a tuple, not {got}")
+    if isinstance(output, tuple):
+        output = apply("outputs", *output)
     shape_of = dict(zip(names, shapes, strict=True))
     return Graph(shape_of, _needed(recorder.nodes, output._name), output._name, training=module.training)
 

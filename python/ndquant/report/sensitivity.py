@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..metrics import sqnr
-from ..ops import real
 from ..tables import html_table, text_table
 from ..workflows.prepare import example_inputs
 from ..workflows.ptq import calibrate, check_batches, prepare
@@ -138,4 +137,10 @@ def _outputs(graph, batches, everything, on):
     """Run all batches with some quantizers on and the others off."""
     for quantizer in everything:
         quantizer.state = "frozen" if any(quantizer is other for other in on) else "off"
-    return np.concatenate([real(graph(*inputs)) for inputs in batches])
+    return np.concatenate([_flat(graph(*inputs)) for inputs in batches])
+
+
+def _flat(outputs):
+    """Return one row for each example, of all outputs."""
+    outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+    return np.concatenate([y.reshape(len(y), -1) for y in outputs], axis=1)

@@ -21,7 +21,7 @@ _HEAD = ("layer", "runs in", "weight", "in", "out", "parameters", "bytes", "SQNR
 _HEAD += ("headroom",)
 
 #: Ops that compute nothing: they move values, or turn floats into codes and back.
-_NO_ROW = {"quantize", "dequantize", "dequant_stub", "parameter", "constant", "output"}
+_NO_ROW = {"quantize", "dequantize", "dequant_stub", "parameter", "constant", "outputs"}
 
 
 @dataclass(frozen=True)
