@@ -231,7 +231,7 @@ def test_graphs_survive_files_copies_and_printing(name, tmp_path):
 
 
 class Branched(nn.Module):
-    """Two linear layers around what has no integer form."""
+    """Two linear layers around arithmetic, of which the product with a parameter has no integer form."""
 
     def __init__(self, rng=0):
         rng = np.random.default_rng(rng)
@@ -244,22 +244,24 @@ class Branched(nn.Module):
 
 
 class TestQuantizing:
-    """Ops without integer form stay float, and say so."""
+    """Only ops without integer form stay float, and they say so."""
 
     def graph(self, make=nq.quantize_static):
         x = np.random.default_rng(1).standard_normal((64, 6)).astype(F32)
         return Branched(), x
 
-    def test_they_stay_float_between_integer_layers(self):
+    def test_they_alone_stay_float_between_integer_layers(self):
         model, x = self.graph()
         int8 = nq.quantize_static(model, [x])
         kinds = [node.op.name for node in int8.nodes]
         assert kinds.count("linear_integer") == 2
-        assert [k for k in kinds if k in ("multiply", "tanh", "add")] == ["multiply", "tanh", "add"]
+        assert [k for k in kinds if k in ("multiply", "lookup", "add_integer")] == ["multiply", "lookup", "add_integer"]
         assert nq.sqnr(model.eval()(x), int8(x)) > 30
         assert int8.verify(x)
-        report = {row.layer: row.kernel for row in int8.report(x).rows}
-        assert report["scale"] == "float: has no integer form"
+        report = int8.report(x)
+        reasons = {"scale": "has no integer form", "multiply": "an operand is a parameter or constant"}
+        assert report.stayed_float == reasons
+        assert report.parameters == sum(p.data.size for p in model.parameters())
 
     def test_training_and_conversion_with_dropout(self):
         model, x = self.graph()

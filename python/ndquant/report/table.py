@@ -21,7 +21,7 @@ _HEAD = ("layer", "runs in", "weight", "in", "out", "parameters", "bytes", "SQNR
 _HEAD += ("headroom",)
 
 #: Ops that compute nothing: they move values, or turn floats into codes and back.
-_NO_ROW = {"quantize", "dequantize", "dequant_stub", "parameter", "constant", "outputs"}
+_NO_ROW = {"quantize", "dequantize", "dequant_stub", "constant", "outputs"}
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ def float_values(simulation, inputs):
 
 def _row(graph, node, values, floats, simulated):
     is_integer, out = node.op.stores is not None, getattr(node.module, "out_qparams", None)
-    in_qparams = edge_qparams(graph, node.inputs[0])
+    in_qparams = edge_qparams(graph, node.inputs[0]) if node.inputs else None
     weights = _weights(graph, node)
     return Row(
         layer=node.name,
