@@ -382,6 +382,6 @@ PyMethodDef ndq_observe_methods[] = {
     {"cross_entropies", (PyCFunction)(void (*)(void))py_cross_entropies, METH_FASTCALL,
      "cross_entropies(x, p, largest, base, scale, levels, /)\n--\n\nSums over rows, for each way to quantize the logits x."},
     {"entropies", (PyCFunction)(void (*)(void))py_entropies, METH_FASTCALL,
-     "entropies(counts, filled, first, end, levels, /)\n--\n\nSums over the codes of p log(q), for each window of bins."},
+     "entropies(counts, filled, first, end, levels, /)\n--\n\nSums over codes of p log(q), for windows of bins."},
     {NULL, NULL, 0, NULL},
 };

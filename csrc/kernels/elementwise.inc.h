@@ -89,8 +89,8 @@ static inline T NDQ_FN(real)(T r, COEF k)
 }
 
 #ifndef NDQ_EACH
-/* Rows that are not longer are done in fours, so that coefficients are loaded once for them. With longer ones that
- * would jump back and forth in memory, further than prefetchers follow. */
+/* Rows that are not longer are done in fours, so that coefficients are loaded once for them. With longer ones, or
+ * several inputs, that would jump back and forth in memory, further than prefetchers follow. */
 enum { NDQ_SHORT_ROW = 96 };
 
 #define NDQ_AT(index, STATEMENT)                                                        \
@@ -101,9 +101,9 @@ enum { NDQ_SHORT_ROW = 96 };
 
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
  * different coefficients and these are loaded like data; otherwise they are constant over a whole stretch. RUN and ROWS
- * do the first elements of a stretch, or whole rows, in another way, and give how many.
+ * do the first elements of a stretch, or whole rows, in another way, and give how many; FOURS is said above.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
-#define NDQ_EACH_AFTER(RUN, ROWS, STATEMENT)                                            \
+#define NDQ_EACH_AFTER(RUN, ROWS, FOURS, STATEMENT)                                     \
     const NDQ_AFFINE affine = *p;                                                       \
     const size_t channels = g->channels, inner = g->inner;                              \
     const COEF k0 = NDQ_FN(coef_of)(&affine, 0);                                        \
@@ -119,7 +119,8 @@ enum { NDQ_SHORT_ROW = 96 };
             c = c + 1 == channels ? 0 : c + 1;                                          \
         } else if (c != 0 || (last = first + ROWS) == first) {                          \
             const size_t four = 4 * channels;                                           \
-            for (; c == 0 && channels <= NDQ_SHORT_ROW && n - first >= four; first += four) \
+            const bool fours = FOURS && c == 0 && channels <= NDQ_SHORT_ROW;            \
+            for (; fours && n - first >= four; first += four)                           \
                 NDQ_IVDEP for (size_t j = 0; j < channels; j++)                         \
                 {                                                                       \
                     const COEF k = NDQ_FN(coef_in_row)(&affine, j, affine.zp[j], k0);   \
@@ -139,7 +140,8 @@ enum { NDQ_SHORT_ROW = 96 };
             c = 0;                                                                      \
         }                                                                               \
     }
-#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, STATEMENT)
+#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, true, STATEMENT)
+#define NDQ_EACH_OF_SEVERAL(STATEMENT) NDQ_EACH_AFTER(0, 0, false, STATEMENT)
 #endif
 
 #if defined(NDQ_BYTES) && !NDQ_IS_DOUBLE && NDQ_RULE == NDQ_RULE_MULTIPLY
@@ -156,7 +158,7 @@ enum { NDQ_SHORT_ROW = 96 };
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_ROWS, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
+    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_ROWS, true, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
 }
 
 NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint16_t *q)
@@ -174,7 +176,7 @@ NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint
 #define DEQUANTIZE(name, C, RUN, ROWS)                                                  \
     NDQ_TARGET static void name(NDQ_SPAN(NDQ_AFFINE), const C *q, T *y)                 \
     {                                                                                   \
-        NDQ_EACH_AFTER(RUN, ROWS, y[i] = VALUE)                                         \
+        NDQ_EACH_AFTER(RUN, ROWS, true, y[i] = VALUE)                                   \
     }
 DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_ROWS(int8_t))
 DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_ROWS(uint8_t))
@@ -197,19 +199,19 @@ NDQ_TARGET static void NDQ_FN(fake_quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, T
     NDQ_EACH(y[i] = NDQ_FN(real)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
 }
 
-/* The gradients need to know which values lie outside, so they clamp after rounding, while NDQ_MAGIC is still added: that
- * sum grows with v, is exact as far as the bounds reach, and is NaN for NaN. */
+/* The gradients need to know which values lie outside, so they clamp after rounding, while NDQ_MAGIC is still added:
+ * that sum grows with v, is exact as far as the bounds reach, and is NaN for NaN. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_backward)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *dx)
 {
-    NDQ_EACH(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
-             dx[i] = ((t >= k.lo + NDQ_MAGIC) & (t <= k.hi + NDQ_MAGIC)) ? d : 0)
+    NDQ_EACH_OF_SEVERAL(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
+                        dx[i] = ((t >= k.lo + NDQ_MAGIC) & (t <= k.hi + NDQ_MAGIC)) ? d : 0)
 }
 
 NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *y, T *dx)
 {
-    NDQ_EACH(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
-             const T r = NDQ_FN(clamp)(t, k.lo + NDQ_MAGIC, k.hi + NDQ_MAGIC);
-             y[i] = NDQ_FN(real)(r - NDQ_MAGIC, k); dx[i] = t == r ? d : 0)
+    NDQ_EACH_OF_SEVERAL(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
+                        const T r = NDQ_FN(clamp)(t, k.lo + NDQ_MAGIC, k.hi + NDQ_MAGIC);
+                        y[i] = NDQ_FN(real)(r - NDQ_MAGIC, k); dx[i] = t == r ? d : 0)
 }
 
 #ifndef NDQ_LANES
@@ -224,8 +226,8 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), con
 
 /* Both sides of each choice are computed before it, so that the choice is a select and not a branch.
  * LSQ and LSQ+ (Esser et al. 2020, Bhalgat et al. 2020; PyTorch's _fake_quantize_learnable): with respect to the scale,
- * (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside, and to
- * a float offset 1. */
+ * (y - x) / scale in range and the bound's distance to the zero point outside; to the zero point, -scale outside, and
+ * to a float offset 1. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_learnable)(const NDQ_AFFINE *p, size_t channel, size_t n, const T *dy,
                                                        const T *x, T *dx, double *sums)
 {

@@ -13,7 +13,8 @@ static double from_bits(uint64_t bits)
 }
 
 /* The logarithm of a normal positive number to within 2 ulp, in operations that vectorise and give the same bits
- * everywhere, as no library's do: x = 2^e * m with m between sqrt(1/2) and sqrt(2), log(m) = 2 artanh((m - 1) / (m + 1)). */
+ * everywhere, as no library's do: x = 2^e * m with m between sqrt(1/2) and sqrt(2), and log(m) is
+ * 2 artanh((m - 1) / (m + 1)). */
 static inline double logarithm(double x)
 {
     uint64_t bits;
