@@ -115,6 +115,7 @@ bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench.elementwise
 	$(BIN)/python -m tests.bench.gemm
 	$(BIN)/python -m tests.bench.training
+	$(BIN)/python -m tests.bench.residual
 
 $(VENV)/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

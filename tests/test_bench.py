@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.bench import elementwise, limits, ndquant_cases, timing
+from tests.bench import elementwise, limits, ndquant_cases, residual, timing
 
 #: {operation: arrays that it fills}.
 OUTPUTS = {
@@ -64,3 +64,11 @@ def test_samples_give_each_call_its_context():
     seen = []
     times = timing.samples([lambda: seen.append(len(entered))] * 2, 3, 1e-6, [Context, Context])
     assert times.shape == (3, 2) and set(seen) == {1} and not entered
+
+
+def test_residual_networks_run_as_one_call_and_train(rng):
+    ((_, calls),) = residual.inference_rows(rng, batches=(2,))
+    np.testing.assert_array_equal(calls["integers"](), calls["integers, plan alone"]())
+    assert calls["float Module"]().shape == (2, 10)
+    data = SimpleNamespace(x=rng.standard_normal((2, 3, 32, 32), dtype=np.float32), y=np.array([1, 2]))
+    ndquant_cases.NDQUANT["qat_step"](data)()

@@ -7,6 +7,7 @@ that the case does not bring are allocated once, as those of the other libraries
 from __future__ import annotations
 
 import numpy as np
+from tests.networks import ResNet
 
 import ndquant as nq
 from ndquant import nn
@@ -80,12 +81,11 @@ def model(d):
 
 
 def qat_step(d):
-    if d.x.ndim != 2:
-        raise NotImplementedError("it has layers that ndquant does not have")
     rng = np.random.default_rng(0)
     sizes = (784, 100, 100, 10)
     linear = [nn.Linear(k, o, rng=rng) for k, o in zip(sizes[:-1], sizes[1:], strict=True)]
-    network = nq.prepare_qat(nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2]), d.x, "int8")
+    model = nn.Sequential(linear[0], nn.ReLU(), linear[1], nn.ReLU(), linear[2]) if d.x.ndim == 2 else ResNet()
+    network = nq.prepare_qat(model, d.x, "int8")
     optimizer = nn.SGD(network.parameters(), lr=1e-3)
 
     def step():

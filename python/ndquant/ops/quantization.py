@@ -26,10 +26,11 @@ def _integer_output(node, run, qparams):
     Where several nodes read that op, it stays float in the integer graph, or gives floats.
     """
     producer = run.graph.find(node.inputs[0])
-    if producer is None or producer.op.integer_output is None or len(run.graph.consumers(producer.name)) > 1:
+    if producer is None or producer.op.integer_output is None:
         return None
     inputs = [run.values[name] for name in producer.inputs]
-    return producer.op.integer_output(producer, inputs, run.saved[producer.name], qparams)
+    codes = producer.op.integer_output(producer, inputs, run.saved[producer.name], qparams)
+    return None if codes is None or len(run.graph.consumers(producer.name)) > 1 else codes
 
 
 def _quantizer_backward(node, dy, saved, need_input):

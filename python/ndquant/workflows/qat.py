@@ -12,6 +12,9 @@ def prepare_qat(model, example, qconfig="int8", *, fuse=True):
     codes, so that what is trained is what runs after `convert`; the backward pass is straight-through. In training
     mode the ranges of activations follow the data by moving averages; in evaluation mode they stay.
 
+    Batch normalization trains with the statistics of the batch, on weights quantized as they will be when it is folded
+    into them, until ``freeze_batchnorm()`` of the graph: from then on, and in evaluation mode, the folded form runs.
+
     Parameters
     ----------
     model : Module or Graph
