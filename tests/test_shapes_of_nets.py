@@ -5,6 +5,7 @@ import pytest
 
 import ndquant as nq
 from ndquant import nn
+from ndquant.graph.plan import make_plan
 
 from .test_residual import images
 
@@ -163,6 +164,41 @@ class TestSeveralOutputs:
         graph = nq.quantize_static(TwoOutputs().eval(), [images(size=6)], "qnnpack")
         assert graph["a"].out_qparams is not None and graph["b"].out_qparams is not None
         assert graph.verify(images(size=6))
+
+    @pytest.mark.parametrize("preset", ["int8", "qnnpack"])
+    def test_they_come_out_of_one_call(self, preset):
+        graph, x = nq.quantize_static(TwoOutputs().eval(), [images(size=6)], preset), images(size=6)
+        plan = make_plan(graph, [x.shape])
+        one_by_one = graph._run_nodes((x,)).values
+        outputs = plan.run((x,)), plan.trace((x,))["outputs"], one_by_one["outputs"]
+        for found, traced, expected in zip(*outputs, strict=True):
+            np.testing.assert_array_equal(found, expected)
+            np.testing.assert_array_equal(traced, expected)
+
+    @pytest.mark.parametrize(
+        "forward", [lambda net, x: (net.b(net.body(x)), x), lambda net, x: (lambda y: (y, y))(net.b(net.body(x)))]
+    )
+    def test_the_same_values_may_come_out_twice(self, forward):
+        class Same(TwoOutputs):
+            def forward(self, x):
+                return forward(self, x)
+
+        x = images(size=6)
+        graph = nq.quantize_static(Same().eval(), [x])
+        for found, expected in zip(graph(x), graph.simulation(x), strict=True):
+            np.testing.assert_array_equal(found, expected)
+
+    def test_one_output_may_be_read_on_the_way_to_another(self):
+        class Chain(TwoOutputs):
+            def forward(self, x):
+                y = self.b(self.body(x))
+                return y, y.mean((2, 3)) / 2.0, nn.relu(y)
+
+        x = images(size=6)
+        graph = nq.quantize_static(Chain().eval(), [x], "qnnpack")
+        for found, expected in zip(graph(x), graph.simulation(x), strict=True):
+            np.testing.assert_array_equal(found, expected)
+        assert graph.verify(x)
 
     def test_what_is_no_traced_array_is_refused(self):
         class Wrong(TwoOutputs):

@@ -32,14 +32,15 @@ class Plan:
     Attributes
     ----------
     values : dict of str to Value
-        What each input and node gives, by name.
+        What each input and node gives, by name; a tuple for a node that gives several outputs.
     steps : list of tuple
         (kind, numbers of the inputs, number of the output, constants of the kind...); the arrays of a call come first.
     """
 
     def __init__(self, steps, values, inputs, output):
         self.values, self.output = values, output
-        brought = [*range(inputs), output.number]
+        self._outputs = output if isinstance(output, tuple) else (output,)
+        brought = [*range(inputs), *(value.number for value in self._outputs)]
         inside = [value for value in steps.values if value.number not in brought]
         numbers = {number: i for i, number in enumerate([*brought, *(value.number for value in inside)])}
         self.steps = [
@@ -68,18 +69,26 @@ class Plan:
         return self._core.nbytes
 
     def run(self, arrays, out=None):
-        """Return the output for inputs of the plan's shapes; `out` has the layout in memory of the plan's output."""
-        y = self.output.new_array() if out is None else out
-        self._core.run(*arrays, y)
-        return self.output.seen_as_shape(y)
+        """Return the output for inputs of the plan's shapes, or a tuple of several.
+
+        `out`, for a plan with one output, has the layout in memory of that.
+        """
+        outputs = [value.new_array() for value in self._outputs] if out is None else [out]
+        self._core.run(*arrays, *outputs)
+        found = tuple(value.seen_as_shape(y) for value, y in zip(self._outputs, outputs, strict=True))
+        return found if isinstance(self.output, tuple) else found[0]
 
     def trace(self, arrays):
         """Run step by step and return what every input and node gives, by name, as `Graph.run` does."""
         copies = [value.new_array() for value in self._given_by_steps]
-        self._core.trace((*arrays, self.output.new_array()), tuple(copies))
+        self._core.trace((*arrays, *(value.new_array() for value in self._outputs)), tuple(copies))
         memory = dict(enumerate(arrays))
         memory |= {value.number: copy for value, copy in zip(self._given_by_steps, copies, strict=True)}
-        return {name: v.wrap(memory[v.number]) for name, v in self.values.items()}
+
+        def wrap(value):
+            return tuple(map(wrap, value)) if isinstance(value, tuple) else value.wrap(memory[value.number])
+
+        return {name: wrap(value) for name, value in self.values.items()}
 
 
 def make_plan(graph, shapes):
@@ -93,7 +102,10 @@ def make_plan(graph, shapes):
             return None
         values[node.name] = value
     output = values[graph.output]
-    return None if output.number < len(shapes) else Plan(steps, values, len(shapes), output)
+    numbers = [value.number for value in (output if isinstance(output, tuple) else (output,))]
+    if min(numbers) < len(shapes) or len(set(numbers)) < len(numbers):
+        return None  # an output is memory of the caller already
+    return Plan(steps, values, len(shapes), output)
 
 
 def lay_out(sizes, lifetimes):

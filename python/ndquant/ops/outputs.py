@@ -17,6 +17,10 @@ def _shape(node, shapes):
     return tuple(shapes)
 
 
+def _step(node, inputs, steps):
+    return tuple(value if value.qparams is None else steps.dequantize(value) for value in inputs)
+
+
 OUTPUTS = register(
-    name="outputs", forward=_forward, backward=_backward, shape=_shape, arity=None, keeps_output=True
+    name="outputs", forward=_forward, backward=_backward, shape=_shape, arity=None, keeps_output=True, step=_step
 )
