@@ -151,8 +151,15 @@ static void run_row(const chunk *c, const panel_of *p, size_t y)
     const size_t out_x = in_place ? call->out_x : nr * j->size;
     uint8_t *out = in_place ? row_out : c->staging;
     _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
+    const bool at_once = in_place && ndq_gemm_codes_at_once(j->kernel, &p->constants, call->product.output, p->columns);
     for (size_t t = 0; t < tiles; t++) {
         const size_t rows = least + (t < more);
+        if (at_once) {
+            j->kernel->code_tile[rows - 1](&c->runs, a, stride, p->weights, &p->constants, &j->stage, out, out_x);
+            a += rows * stride;
+            out += rows * out_x;
+            continue;
+        }
         p->tile[rows - 1](&c->runs, a, stride, p->weights, acc);
         if (p->w->any_zero_point)
             subtract_row_terms(c, p, a, stride, rows, acc);

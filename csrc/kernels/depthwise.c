@@ -115,6 +115,7 @@ static void run_rows(const chunk *c)
     ndq_gemm_columns constants;
     product.w = j->w;
     ndq_gemm_make_columns(&product, c->channel, &constants);
+    const bool at_once = in_place && ndq_gemm_codes_at_once(kernel, &constants, call->product.output, c->channels);
     size_t made = 0;
     for (size_t y = 0; y < c->rows; y++, row_out += call->out_y) {
         const uint8_t *a = c->band + y * j->blocks.y.jump * j->blocks.band_cols * j->pixel;
@@ -124,6 +125,12 @@ static void run_rows(const chunk *c)
         made = needed;
         for (size_t t = 0; t < tiles; t++) {
             const size_t rows = least + (t < more);
+            if (at_once) {
+                kernel->code_tile[rows - 1](&c->taps, a, stride, weights, &constants, &j->stage, out, out_x);
+                a += rows * stride;
+                out += rows * out_x;
+                continue;
+            }
             kernel->tile[rows - 1](&c->taps, a, stride, weights, acc);
             store(rows, c->channels, acc, &constants, &j->stage, out, out_x);
             a += rows * stride;

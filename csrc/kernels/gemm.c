@@ -292,7 +292,8 @@ void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_col
         }
     for (size_t j = 0; j < nr; j++)
         largest = c->scale[j] > largest ? c->scale[j] : largest;
-    c->shrinks = !w->float_bias && largest * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
+    c->shrinks = !w->float_bias && call->requantization != NDQ_ONNX &&
+                 largest * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
 }
 
 /* Rows [m, m + rows) of a block and their sums. */

@@ -40,7 +40,7 @@ typedef struct {
     int32_t add[NDQ_GEMM_MAX_NR];        /* bias[n] and, unless a is centred, -za * sum over k of (w[n, k] - zw[n]) */
     int32_t zero_point[NDQ_GEMM_MAX_NR]; /* zw[n], to be multiplied by the sum of the row of a; 0 if w is centred */
     float before[NDQ_GEMM_MAX_NR], scale[NDQ_GEMM_MAX_NR], after[NDQ_GEMM_MAX_NR];
-    bool shrinks; /* no sum gives steps of a code outside int32: they need no clamp before they are rounded */
+    bool shrinks; /* before and after are 0, and no sum gives steps outside int32: no clamp before they are rounded */
 } ndq_gemm_columns;
 
 /* Constants of the output stage, for one call. lo and hi are code bounds less the zero point. */
@@ -69,6 +69,10 @@ typedef void ndq_gemm_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stri
 /* Writes `columns` <= nr columns of `rows` finished tile rows to out, whose rows are `stride` bytes apart. */
 typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
                             const ndq_gemm_stage *stage, uint8_t *out, size_t stride);
+
+/* A tile and `store` in one, without the way of the sums through memory: see ndq_gemm_codes_at_once. */
+typedef void ndq_gemm_code_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
+                                const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride);
 
 typedef struct ndq_gemm_kernel {
     const char *name;
@@ -105,6 +109,7 @@ typedef struct ndq_gemm_kernel {
 
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
+    ndq_gemm_code_tile *code_tile[NDQ_GEMM_MAX_MR]; /* or NULL; of kernels with w_centred only */
     /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL if w is centred. */
     void (*subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c);
     ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];
@@ -232,6 +237,13 @@ static inline const uint8_t *ndq_gemm_panel(const ndq_packed *w, size_t panel, s
 static inline ndq_gemm_tile *const *ndq_gemm_tiles(const ndq_gemm_kernel *kernel, size_t columns)
 {
     return columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
+}
+
+/* Whether code_tile may make the outputs of a panel. Only kernels that centre weights have it, so there are no row terms. */
+static inline bool ndq_gemm_codes_at_once(const ndq_gemm_kernel *kernel, const ndq_gemm_columns *c, ndq_gemm_output output,
+                                          size_t columns)
+{
+    return kernel->code_tile[0] && output == NDQ_GEMM_CODES && columns == kernel->nr && c->shrinks;
 }
 
 /* What brings codes of activations to the sign that a kernel multiplies, unless it centres them. */

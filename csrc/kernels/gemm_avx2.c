@@ -67,15 +67,24 @@
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm256_store_si256((__m256i *)(acc + 16 * (row)), c0), _mm256_store_si256((__m256i *)(acc + 16 * (row) + 8), c1))
 
-/* The accumulators are named one by one: gcc keeps an array of them in memory. */
+/* Where a tile that ends in codes puts them. */
+typedef struct {
+    const ndq_gemm_columns *columns;
+    const ndq_gemm_stage *stage;
+    uint8_t *out;
+    size_t stride;
+} target;
+
+/* The accumulators are named one by one: gcc keeps an array of them in memory. They end in acc, or as codes if that is
+ * NULL. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
-     const void *panel, int32_t *acc)
+     const void *panel, int32_t *acc, const target *codes)
 {
     const uint8_t *b = panel;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m256i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
-    if (runs->continued) {
+    if (acc && runs->continued) {
         FETCH(0, c00, c01);
         if (rows > 1) FETCH(1, c10, c11);
         if (rows > 2) FETCH(2, c20, c21);
@@ -93,6 +102,16 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
             b += bytes ? 64 : 128;
         }
     }
+    if (!acc) {
+        const avx2_stage stage = avx2_make_stage(codes->stage);
+        const ndq_gemm_columns *c = codes->columns;
+        const size_t out_stride = codes->stride;
+        uint8_t *out = codes->out;
+        NDQ_CODE_ROWS(rows, 0, c00, c01, c10, c11);
+        if (rows > 2) NDQ_CODE_ROWS(rows, 2, c20, c21, c30, c31);
+        if (rows > 4) NDQ_CODE_ROWS(rows, 4, c40, c41, c50, c51);
+        return;
+    }
     SAVE(0, c00, c01);
     if (rows > 1) SAVE(1, c10, c11);
     if (rows > 2) SAVE(2, c20, c21);
@@ -105,13 +124,22 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
     static NDQ_TARGET_AVX2 void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,    \
                                               const void *panel, int32_t *acc)                               \
     {                                                                                                        \
-        tile(rows, wide, bytes, runs, a, stride, panel, acc);                                               \
+        tile(rows, wide, bytes, runs, a, stride, panel, acc, NULL);                                         \
+    }
+#define CODE_TILE(rows)                                                                                      \
+    static NDQ_TARGET_AVX2 void codes_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,     \
+                                             const void *panel, const ndq_gemm_columns *c,                   \
+                                             const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)   \
+    {                                                                                                        \
+        const target codes = {c, stage, out, out_stride};                                                    \
+        tile(rows, true, false, runs, a, stride, panel, NULL, &codes);                                       \
     }
 #define TILES(rows)                                                                                          \
     TILE(wide, rows, true, false)                                                                            \
     TILE(narrow, rows, false, false)                                                                         \
     TILE(wide_bytes, rows, true, true)                                                                       \
-    TILE(narrow_bytes, rows, false, true)
+    TILE(narrow_bytes, rows, false, true)                                                                    \
+    CODE_TILE(rows)
 TILES(1)
 TILES(2)
 TILES(3)
@@ -149,6 +177,7 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .pack = avx2_pack_transposed,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
+    .code_tile = {codes_1, codes_2, codes_3, codes_4, codes_5, codes_6},
 };
 
 /* For weights that would not stay in an L2 cache as int16, and are bytes once they are centred. */

@@ -82,12 +82,10 @@ static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 NAME(stage) NAME(ma
 
 /* Steps from the zero point, as int32, of 8 columns from `first` on. In max and min a NaN gives the bound. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
-NAME(steps)(const bool float_bias, const bool shrinks, const int32_t *acc, const ndq_gemm_columns *c, size_t first,
+NAME(steps)(const bool float_bias, const bool shrinks, __m256i acc, const ndq_gemm_columns *c, size_t first,
             const NAME(stage) *stage)
 {
-    const __m256i sum = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + first)),
-                                         _mm256_loadu_si256((const __m256i *)(c->add + first)));
-    __m256 y = _mm256_cvtepi32_ps(sum);
+    __m256 y = _mm256_cvtepi32_ps(_mm256_add_epi32(acc, _mm256_loadu_si256((const __m256i *)(c->add + first))));
     if (float_bias)
         y = _mm256_add_ps(y, _mm256_loadu_ps(c->before + first));
     y = _mm256_mul_ps(y, _mm256_loadu_ps(c->scale + first));
@@ -100,12 +98,21 @@ NAME(steps)(const bool float_bias, const bool shrinks, const int32_t *acc, const
 /* Codes of one row as int16, in the order in which packing works on 128 bits: columns 0-3, 8-11, 4-7, 12-15. What does not
  * fit saturates, and stays on its side of the bounds. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
-NAME(row_of_codes)(const bool float_bias, const bool shrinks, const int32_t *acc, const ndq_gemm_columns *c,
+NAME(row_of_codes)(const bool float_bias, const bool shrinks, __m256i acc0, __m256i acc1, const ndq_gemm_columns *c,
                    const NAME(stage) *stage)
 {
-    const __m256i steps = _mm256_packs_epi32(NAME(steps)(float_bias, shrinks, acc, c, 0, stage),
-                                             NAME(steps)(float_bias, shrinks, acc, c, 8, stage));
+    const __m256i steps = _mm256_packs_epi32(NAME(steps)(float_bias, shrinks, acc0, c, 0, stage),
+                                             NAME(steps)(float_bias, shrinks, acc1, c, 8, stage));
     return _mm256_adds_epi16(steps, stage->zero);
+}
+
+/* The codes of two such rows. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
+NAME(two_rows)(__m256i first, __m256i second, const NAME(stage) *stage)
+{
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), in_order);
+    return _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(codes, stage->lowest), stage->highest), stage->flip);
 }
 
 /* Two rows at a time, 16 bytes each; the second of an odd last row is nothing that is stored. */
@@ -115,14 +122,15 @@ NAME(code_rows_by_hand)(const bool float_bias, const bool shrinks, const bool wh
                         size_t stride)
 {
     const NAME(stage) stage = NAME(make_stage)(constants);
-    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     for (size_t row = 0; row < rows; row += 2, acc += 2 * NR, out += 2 * stride) {
+        const __m256i *sums = (const __m256i *)acc;
         const bool both = row + 1 < rows;
-        const __m256i first = NAME(row_of_codes)(float_bias, shrinks, acc, c, &stage);
-        const __m256i second = both ? NAME(row_of_codes)(float_bias, shrinks, acc + NR, c, &stage) : first;
-        __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(first, second), in_order);
-        codes = _mm256_min_epu8(_mm256_max_epu8(codes, stage.lowest), stage.highest);
-        codes = _mm256_xor_si256(codes, stage.flip);
+        const __m256i first = NAME(row_of_codes)(float_bias, shrinks, _mm256_loadu_si256(sums),
+                                                 _mm256_loadu_si256(sums + 1), c, &stage);
+        const __m256i second = both ? NAME(row_of_codes)(float_bias, shrinks, _mm256_loadu_si256(sums + 2),
+                                                         _mm256_loadu_si256(sums + 3), c, &stage)
+                                    : first;
+        const __m256i codes = NAME(two_rows)(first, second, &stage);
         if (whole) {
             _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(codes));
             if (both)
@@ -150,5 +158,16 @@ BY_HAND void NAME(store_codes_by_hand)(size_t rows, size_t columns, const int32_
     else
         NAME(code_rows_by_hand)(false, true, false, rows, columns, acc, c, stage, out, stride);
 }
+
+/* Rows `row` and the next, of `rows`, from accumulators to codes in a tile that ends in them. */
+#define NDQ_CODE_ROWS(rows, row, c00, c01, c10, c11)                                                         \
+    do {                                                                                                     \
+        const __m256i first_ = NAME(row_of_codes)(false, true, c00, c01, c, &stage);                         \
+        const __m256i second_ = NAME(row_of_codes)(false, true, c10, c11, c, &stage);                        \
+        const __m256i codes_ = NAME(two_rows)(first_, second_, &stage);                                      \
+        _mm_storeu_si128((__m128i *)(out + (row) * out_stride), _mm256_castsi256_si128(codes_));             \
+        if (rows > (row) + 1)                                                                                \
+            _mm_storeu_si128((__m128i *)(out + ((row) + 1) * out_stride), _mm256_extracti128_si256(codes_, 1)); \
+    } while (0)
 
 #undef BY_HAND
