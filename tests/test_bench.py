@@ -1,5 +1,8 @@
 """The benchmarks compare like with like: every candidate computes what ndquant computes."""
 
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -72,3 +75,10 @@ def test_residual_networks_run_as_one_call_and_train(rng):
     assert calls["float Module"]().shape == (2, 10)
     data = SimpleNamespace(x=rng.standard_normal((2, 3, 32, 32), dtype=np.float32), y=np.array([1, 2]))
     ndquant_cases.NDQUANT["qat_step"](data)()
+
+
+def test_a_comparison_elsewhere_finds_the_cases_by_name():
+    folder = Path(ndquant_cases.__file__).parent
+    code = "import ndquant_cases; print(*ndquant_cases.NDQUANT)"
+    found = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert found.stdout.split() == list(ndquant_cases.NDQUANT), found.stderr

@@ -1,4 +1,9 @@
-"""One short function per entry point of the C core: arrays in, arrays out."""
+"""One short function per entry point of the C core: arrays in, arrays out.
+
+They may be called from several Python threads at once: each call writes its own results and nothing else. Two calls at
+once must not write one `out`, nor may any write what another reads: as with NumPy's functions nothing prevents it, and
+what the array then holds is a mixture.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +28,8 @@ def quantize(x, qparams, out=None):
         gets the memory order of `x`.
     qparams : QParams
     out : ndarray, optional
-        Filled and returned: C-contiguous, of the shape of `x` and the dtype of ``qparams.spec``.
+        Filled and returned: C-contiguous, of the shape of `x` and the dtype of ``qparams.spec``. If several threads
+        write one `out` at a time, what it holds is a mixture.
 
     Returns
     -------

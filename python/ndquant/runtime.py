@@ -14,7 +14,8 @@ def set_num_threads(n):
     """Let one call use up to `n` threads, the caller among them.
 
     Results do not depend on it. The default is the number of CPUs that this process may use, or what the environment
-    variable ``NDQUANT_NUM_THREADS`` says.
+    variable ``NDQUANT_NUM_THREADS`` says. Calls from several Python threads are safe as long as no array is the `out`
+    of two of them.
 
     Parameters
     ----------

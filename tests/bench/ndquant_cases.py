@@ -13,7 +13,10 @@ import ndquant as nq
 from ndquant import nn
 from ndquant.functional import PackedWeight
 
-from . import networks
+try:
+    from . import networks
+except ImportError:  # a comparison imports this file by its name alone, from its folder
+    import networks
 
 _U8 = nq.QuantSpec(signed=False, symmetric=False)
 
