@@ -114,6 +114,7 @@ lint: $(VENV)/installed-test
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench.elementwise
 	$(BIN)/python -m tests.bench.gemm
+	$(BIN)/python -m tests.bench.models
 	$(BIN)/python -m tests.bench.training
 	$(BIN)/python -m tests.bench.residual
 

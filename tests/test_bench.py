@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.bench import elementwise, limits, ndquant_cases, residual, timing
+from tests.bench import elementwise, limits, models, ndquant_cases, residual, timing
 
 #: {operation: arrays that it fills}.
 OUTPUTS = {
@@ -82,3 +82,18 @@ def test_a_comparison_elsewhere_finds_the_cases_by_name():
     code = "import ndquant_cases; print(*ndquant_cases.NDQUANT)"
     found = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert found.stdout.split() == list(ndquant_cases.NDQUANT), found.stderr
+
+
+@pytest.mark.parametrize("name, batch", (("mlp", 2), ("resnet20", 1)))
+def test_networks_are_measured_against_the_peak(name, batch, capsys):
+    calls, work = models.network(name, batch, np.random.default_rng(0))
+    assert work == batch * {"mlp": 784 * 100 + 100 * 100 + 100 * 10, "resnet20": 40813184}[name]
+    record = models.report(name, calls, work, None, rounds=1)
+    assert record["ndquant"]["median_s"] > 0 and name in capsys.readouterr().out
+
+
+def test_convolutions_are_measured_against_the_peak(capsys):
+    calls, work = models.convolution((1, 3, 8, 4, 3, 2, 1), np.random.default_rng(0))
+    assert work == 4 * 4 * 4 * 27
+    record = models.report("conv", calls, work, (calls["ndquant"], work), rounds=1)
+    assert record["ndquant"]["share_of_peak"] > 0 and "%" in capsys.readouterr().out

@@ -8,6 +8,7 @@ biases.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
@@ -45,6 +46,11 @@ class Layer:
     to_codes: bool = True
     x_qparams: nq.QParams = field(init=False, default=None)
     out_qparams: nq.QParams = field(init=False, default=None)
+
+    @property
+    def packings(self):
+        """The packed forms of a convolution's weight."""
+        return [self.packed._of_conv(self.groups, merged=True)]
 
     @property
     def geometry(self):
@@ -154,6 +160,15 @@ def run_twin(layers, x):
     return x
 
 
+def _layers(chain):
+    """Yield the layers with weights of a chain."""
+    for layer in chain:
+        if isinstance(layer, Sum):
+            yield from _layers([*layer.body, *layer.skip])
+        elif isinstance(layer, Layer):
+            yield layer
+
+
 class Network:
     """A quantized network for images, or rows, of one shape."""
 
@@ -167,6 +182,18 @@ class Network:
         steps = Steps()
         y = append(self.layers, steps, steps.quantize(steps.new(shape), self.x_qparams))
         return Plan(steps, {"y": y}, 1, y)
+
+    def multiply_adds(self, shape):
+        """Return the multiply-adds of one example of this shape."""
+        steps = Steps()
+        append(self.layers, steps, steps.quantize(steps.new((1, *shape)), self.x_qparams))
+        weights = {id(layer.packed._packed): layer.w for layer in _layers(self.layers) if layer.w.ndim == 2}
+        weights |= {id(p): layer.w for layer in _layers(self.layers) if layer.w.ndim == 4 for p in layer.packings}
+        return sum(
+            prod(steps.values[y].shape) * next(weights[id(c)][0].size for c in constants if id(c) in weights)
+            for kind, _, y, *constants in steps.steps
+            if kind in ("linear", "conv2d")
+        )
 
     def twin(self, x):
         """Return the output of the NumPy twins for floats `x`."""
