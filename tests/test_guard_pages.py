@@ -12,6 +12,8 @@ import pytest
 
 import ndquant as nq
 from ndquant import _core, convolution, functional, integer
+from ndquant.graph.plan import Plan
+from ndquant.graph.steps import Steps
 
 from . import cases
 from .guard import guarded
@@ -206,7 +208,40 @@ def run(code):
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
 
 
-WORK = (exercise, exercise_staged, exercise_layers, exercise_convolutions, exercise_float_convolutions, exercise_codes)
+def exercise_plans(side, rng):
+    """Run every kind of step that reads or writes an array of the caller, on guarded arrays in either layout."""
+    qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
+    for channels, outputs, height, width, window, groups in CONVOLUTIONS:
+        weight = nq.PackedWeight(np.zeros((outputs, channels // groups, window, window), np.int8), qp)
+        ends = {
+            "quantize": lambda s, x: x,
+            "transpose": lambda s, x: s.channels_last(x),
+            "conv2d": lambda s, x, weight=weight, groups=groups: s.conv2d(x, weight, qp, padding=1, groups=groups),
+            "floats": lambda s, x, weight=weight, groups=groups: s.conv2d(x, weight, padding=1, groups=groups),
+            "add": lambda s, x: s.add(x, x, qp, "relu6"),
+            "pool": lambda s, x: s.max_pool2d(x, 2),
+            "mean": lambda s, x: s.adaptive_avg_pool2d(x, qp),
+            "resize": lambda s, x: s.resize_nearest(x, (3, 5)),
+            "clamp": lambda s, x: s.clamp(x, "relu"),
+            "softmax": lambda s, x: s.softmax(x, qp),
+        }
+        for end in ends.values():
+            steps = Steps()
+            value = steps.new((2, channels, height, width))
+            y = end(steps, steps.quantize(value, qp))
+            x = guarded(rng.standard_normal(value.shape, np.float32), side)
+            Plan(steps, {"y": y}, 1, y).run([x], guarded(np.zeros(y.memory_shape, y.dtype), side))
+
+
+WORK = (
+    exercise,
+    exercise_staged,
+    exercise_layers,
+    exercise_convolutions,
+    exercise_float_convolutions,
+    exercise_codes,
+    exercise_plans,
+)
 
 
 @pytest.mark.parametrize("side", ["begin", "end"])

@@ -2,8 +2,9 @@
 
 Only somebody who regenerates the file runs this, in an environment with onnx: python tests/golden/make_golden_conv.py
 
-Keys are "<case>/<name>": x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups, and y, of ConvInteger. Cases
-"requantized/..." also have bias, x_scale, w_scale, y_scale and y_zero_point, of QLinearConv; there w_zero_point is 0.
+Keys are "<case>/<name>": x, w, x_zero_point, w_zero_point, stride, padding, dilation, groups, and y, of ConvInteger.
+Cases "requantized/..." also have bias, x_scale, w_scale, y_scale and y_zero_point, of QLinearConv; there w_zero_point
+is 0.
 """
 
 from pathlib import Path
