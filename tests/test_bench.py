@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.bench import elementwise, limits, models, ndquant_cases, residual, timing
+from tests.bench import elementwise, gemm, limits, models, ndquant_cases, residual, timing
 
 #: {operation: arrays that it fills}.
 OUTPUTS = {
@@ -97,3 +97,12 @@ def test_convolutions_are_measured_against_the_peak(capsys):
     assert work == 4 * 4 * 4 * 27
     record = models.report("conv", calls, work, (calls["ndquant"], work), rounds=1)
     assert record["ndquant"]["share_of_peak"] > 0 and "%" in capsys.readouterr().out
+
+
+def test_products_are_shares_of_what_was_measured_beside_them():
+    layers = gemm.measure_layers([(3, 64, 16), (1, 64, 16)], 2, True, "layers")
+    assert [row["name"] for row in layers] == ["3 x 64 x 16", "1 x 64 x 16"]
+    assert all(0 < share < 1 for row in layers for share in row.get("share_of_peak", {}).values())
+    assert ("share_of_read" in layers[1]) == (limits.library() is not None) and "share_of_read" not in layers[0]
+    gemm.linear_forward((64, 100, 100), np.random.default_rng(0))["ours"]()
+    assert gemm.random_shapes(3, np.random.default_rng(0)) == gemm.random_shapes(3, np.random.default_rng(0))

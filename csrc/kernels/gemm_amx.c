@@ -123,8 +123,8 @@ SHAPE(both_wide, true, true)
 SHAPE(both_narrow, true, false)
 
 #define TILE(name, rows)                                                                                     \
-    static void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel, \
-                              int32_t *acc)                                                                  \
+    static void amx_##name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,              \
+                                    const void *panel, int32_t *acc)                                         \
     {                                                                                                        \
         if (configured_rows != (rows))                                                                       \
             configure(rows);                                                                                 \
@@ -142,8 +142,8 @@ SHAPE(both_narrow, true, false)
     EIGHT(DO, 25, 26, 27, 28, 29, 30, 31, 32)
 #define TILES(rows) TILE(wide, rows) TILE(narrow, rows)
 ALL_ROWS(TILES)
-#define WIDE(rows) wide_##rows,
-#define NARROW(rows) narrow_##rows,
+#define WIDE(rows) amx_wide_##rows,
+#define NARROW(rows) amx_narrow_##rows,
 
 /* [words / 16][2][16 words][16 columns] */
 static void pack(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,

@@ -27,15 +27,14 @@
                          : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0), [b1] "x"(w1));    \
     } while (0)
 
+/* The product in a fixed register: with one of its choice, gcc moves sums of five rows about. */
 #define NARROW_ROW(word, c0)                                                                                 \
-    do {                                                                                                     \
-        __m256i x_;                                                                                          \
-        __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
-                         "vpmaddwd %[b0], %[x], %[x]\n\t"                                                    \
-                         "vpaddd %[x], %[s0], %[s0]"                                                         \
-                         : [s0] "+x"(c0), [x] "=&x"(x_)                                                      \
-                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0));                  \
-    } while (0)
+    __asm__ volatile("vpbroadcastd %[a], %%ymm15\n\t"                                                        \
+                     "vpmaddwd %[b0], %%ymm15, %%ymm15\n\t"                                                  \
+                     "vpaddd %%ymm15, %[s0], %[s0]"                                                          \
+                     : [s0] "+x"(c0)                                                                         \
+                     : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0)                        \
+                     : "xmm15")
 
 #define ROW(word, c0, c1)                                                                                    \
     do {                                                                                                     \

@@ -1,34 +1,42 @@
-"""Matrix products, of codes and of float32, beside NumPy's float32 ones: ``python -m tests.bench.gemm [--rounds N]``.
+"""Matrix products, of codes and of float32, beside NumPy's float32 ones and other libraries that are installed.
+
+    python -m tests.bench.gemm [--rounds 51] [--shapes 100] [--alone] [--threads 1,2] [--json FILE]
 
 All candidates of a row take turns in slices of a millisecond, so that a busy machine slows them alike; times are
-medians in microseconds, and so are ratios, which are taken slice by slice. Outputs are preallocated. Weights of layers
-are packed once, as NumPy's are transposed once; float32 operands are packed at every call. The share is that of the
-multiply-adds that one core does in the same run with nothing else to do. Threads of NumPy's BLAS are set through
-threadpoolctl if it is installed, else by the environment.
+medians in microseconds, and so are ratios, which are taken slice by slice. Outputs are preallocated where the library
+takes any. Weights of layers are packed once, as NumPy's are transposed once; float32 operands are packed at every call.
+The share is that of the multiply-adds that one core does in the same run with nothing else to do; of a row vector,
+also that of reading the bytes of the weights. Threads of NumPy's BLAS are set through threadpoolctl if it is installed,
+else by the environment; the other libraries are timed on one thread.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
 import ndquant as nq
-from ndquant.functional import matmul_f32
+from ndquant.functional import matmul_f32, quantize_weight
 
-from . import limits
+from . import limits, others_products
 from .timing import empty, ratios, samples
 
 #: (M, K, N): rows, inputs, outputs.
-SQUARES = tuple((size, size, size) for size in (128, 256, 512, 1024))
-LAYERS = (*SQUARES, (32, 1024, 1024), (8, 1024, 1024), (1, 1024, 1024), (256, 784, 100), (64, 784, 100), (1, 784, 100))
+SQUARES = tuple((size, size, size) for size in (128, 256, 512, 1024, 2048))
+LISTED = (*SQUARES, (32, 1024, 1024), (1, 1024, 1024), (1, 4096, 4096))
+LAYERS = (*LISTED, (8, 1024, 1024), (256, 784, 100), (64, 784, 100), (1, 784, 100))
 #: Gradients of the layers of the MLP at batch 64: of the weight, (O, N, K), from a transposed view, and of the input.
 GRADIENTS = tuple((o, 64, k) for o, k in ((100, 784), (100, 100), (10, 100))) + ((64, 100, 100), (64, 10, 100))
+SMALLEST, LARGEST = (1, 16, 8), (512, 2048, 1024)  # of random shapes, which are uniform in their logarithms
 
 CODES = nq.QParams(np.float32(0.02), 7, nq.QuantSpec(signed=False, symmetric=False))
 OUT_CODES = nq.QParams(np.float32(0.5), 128, nq.QuantSpec(signed=False, symmetric=False))
+LARGE = 1e8  # multiply-adds: such rows take fewer rounds
 
 
 @contextlib.contextmanager
@@ -44,8 +52,8 @@ def threads(count):
         yield True
 
 
-def layer(shape, rng):
-    """Return the calls of a layer: NumPy float32, ours to uint8 codes, ours to float32."""
+def layer(shape, rng, alone=True):
+    """Return the calls of a layer: ours to uint8 codes, NumPy float32, ours to float32, and other libraries."""
     rows, inputs, outputs = shape
     w_qp = nq.QParams(np.full(outputs, 0.01, np.float32), 0, nq.QuantSpec(axis=0))
     codes = rng.integers(0, 256, (rows, inputs), np.uint8)
@@ -53,15 +61,16 @@ def layer(shape, rng):
     packed = nq.PackedWeight(weights, w_qp)
     x, w = codes.astype(np.float32), np.ascontiguousarray(weights.T.astype(np.float32))
     y, y_integer, q = (empty((rows, outputs), dtype) for dtype in (np.float32, np.float32, np.uint8))
-    return {
-        "numpy f32": partial(np.matmul, x, w, out=y),
+    calls = {
         "to codes": partial(nq.linear_integer, codes, CODES, packed, OUT_CODES, out=q),
+        "numpy f32": partial(np.matmul, x, w, out=y),
         "to f32": partial(nq.linear_integer, codes, CODES, packed, out=y_integer),
     }
+    return calls if alone else calls | others_products.candidates(codes, weights, CODES, OUT_CODES)
 
 
 def product(shape, rng, transposed=False):
-    """Return the calls of a float32 product: NumPy, ours, ours of codes, and NumPy with the pass that these need."""
+    """Return the calls of a float32 product: ours, NumPy, ours of codes, and NumPy with the pass that these need."""
     rows, inner, columns = shape
     a = rng.standard_normal((inner, rows) if transposed else (rows, inner), dtype=np.float32)
     a = a.T if transposed else a
@@ -69,50 +78,164 @@ def product(shape, rng, transposed=False):
     b, y, other = nq.dequantize(codes, CODES), empty((rows, columns), np.float32), empty((rows, columns), np.float32)
     real = np.empty_like(b)
     return {
-        "numpy f32": partial(np.matmul, a, b, out=y),
         "ours": partial(matmul_f32, a, b, out=other),
+        "numpy f32": partial(np.matmul, a, b, out=y),
         "of codes": partial(matmul_f32, a, codes, CODES, out=other),
         "numpy": lambda: np.matmul(a, nq.dequantize(codes, CODES, out=real), out=y),
     }
 
 
-def report(shape, calls, peak, rounds):
-    """Measure one shape and print its line: time, NumPy's time over it, and the share of the peak."""
-    times = samples([*calls.values(), *(peak[:1] if peak else ())], rounds)
-    microseconds, slower = np.median(times, axis=0) * 1e6, 1 / ratios(times, 0)
-    line = f"{' x '.join(map(str, shape)):>20} {microseconds[0]:10.1f}"
-    for i in range(1, len(calls)):
-        line += f" {microseconds[i]:10.1f} {slower[i]:6.2f}"
-        if peak:
-            line += f" {100 * np.median(times[:, -1] / times[:, i]) * np.prod(shape) / peak[1]:4.0f} %"
-    print(line)
+def linear_forward(shape, rng):
+    """Return the calls of a layer in training: quantize x, quantize and pack w, multiply to float32; and in float."""
+    rows, inputs, outputs = shape
+    x, w = (rng.standard_normal(s, dtype=np.float32) for s in ((rows, inputs), (outputs, inputs)))
+    q, spec = empty(x.shape, np.uint8), nq.QuantSpec(axis=0)
+    y, other = (empty((rows, outputs), np.float32) for _ in range(2))
+
+    def forward():
+        nq.quantize(x, CODES, out=q)
+        nq.linear_integer(q, CODES, quantize_weight(w, None, CODES.scale, spec)[1], out=y)
+
+    return {"ours": forward, "numpy f32": partial(np.matmul, x, w.T, out=other)}
 
 
-def table(title, kind, rows, rounds):
-    """Print a table; `rows` are (shape, calls)."""
-    peak = limits.multiply_adds(kind)
-    print(f"\n{title}" + ("" if peak else " (the peak of this core is not known)"))
-    for number, (shape, calls) in enumerate(rows):
-        if not number:
-            first, *others = calls
-            width = 13 if peak else 6
-            print(f"{'M x K x N':>20} {first:>10}" + "".join(f" {name:>10} {'':{width}}" for name in others))
-        report(shape, calls, peak, rounds if np.prod(shape, dtype=float) < 1e8 else max(rounds // 5, 5))
+def conv_forward(rng, batch=64, channels=16, size=32):
+    """Return the calls of a convolution of 3 x 3 in training, channels last; in float as a product of windows."""
+    x = rng.standard_normal((batch, size, size, channels), dtype=np.float32)
+    w = rng.standard_normal((channels, channels, 3, 3), dtype=np.float32)
+    w_qp = nq.choose_qparams(w, nq.QuantSpec(axis=0))
+    q, y = empty(x.shape, np.uint8), empty(x.shape, np.float32)
+    windows, columns = (
+        empty((batch * size * size, 9 * channels), np.float32),
+        empty((9 * channels, channels), np.float32),
+    )
+    out = empty((batch * size * size, channels), np.float32)
+
+    def forward():
+        nq.quantize(x, CODES, out=q)
+        weight = nq.PackedWeight(nq.quantize(w, w_qp), w_qp)
+        nq.conv2d_requantized(q.transpose(0, 3, 1, 2), CODES, weight, padding=1, out=y.transpose(0, 3, 1, 2))
+
+    return {"ours": forward, "numpy f32": partial(np.matmul, windows, columns, out=out)}
+
+
+def random_shapes(count, rng):
+    low, high = np.log(SMALLEST), np.log(LARGEST)
+    return [tuple(np.exp(rng.uniform(low, high)).round().astype(int).tolist()) for _ in range(count)]
+
+
+class Table:
+    """Rows measured beside a call that does nothing but multiply and add, so that each is a share of what it does."""
+
+    def __init__(self, title, kind, rounds):
+        self.title, self.rounds, self.rows = title, rounds, []
+        self.peak = limits.multiply_adds(kind)
+        print(f"\n{title}" + ("" if self.peak else " (the peak of this core is not known)"))
+
+    def measure(self, name, macs, calls, weight_bytes=None, show=True):
+        """Measure a row; the first call is the one that others are compared with."""
+        probes = [self.peak[0]] if self.peak else []
+        reads = limits.read(weight_bytes) if weight_bytes else None
+        probes += [reads] if reads else []
+        rounds = self.rounds if macs < LARGE else max(self.rounds // 5, 5)
+        times = samples([*calls.values(), *probes], rounds)
+        row = {
+            "name": name,
+            "seconds": dict(zip(calls, np.median(times, axis=0).tolist(), strict=False)),
+            "times_ours": dict(zip(calls, ratios(times, 0).tolist(), strict=False)),
+        }
+        if self.peak:
+            peak = times[:, len(calls) : len(calls) + 1] / times[:, : len(calls)] * macs / self.peak[1]
+            row["share_of_peak"] = dict(zip(calls, np.median(peak, axis=0).tolist(), strict=True))
+        if reads:
+            row["share_of_read"] = float(np.median(times[:, -1] / times[:, 0]))
+        self.rows.append(row)
+        if show:
+            self.show(row)
+        return row
+
+    def show(self, row):
+        ours = next(iter(row["seconds"]))
+        line = f"{row['name']:>20} {row['seconds'][ours] * 1e6:10.1f} us"
+        if "share_of_peak" in row:
+            line += f" {100 * row['share_of_peak'][ours]:4.0f} % of peak"
+        if "share_of_read" in row:
+            line += f" {100 * row['share_of_read']:4.0f} % of read"
+        print(line + "   " + "  ".join(f"{k} {v:.2f}" for k, v in row["times_ours"].items() if k != ours))
+
+
+def name_of(shape):
+    return " x ".join(map(str, shape))
+
+
+def measure_layers(shapes, rounds, alone, title):
+    table, rng = Table(f"{title}; times of others / to codes", "s8", rounds), np.random.default_rng(0)
+    for shape in shapes:
+        weight_bytes = shape[1] * shape[2] if shape[0] == 1 else None
+        table.measure(name_of(shape), np.prod(shape, dtype=float), layer(shape, rng, alone), weight_bytes)
+    return table.rows
+
+
+def measure_products(shapes, rounds, title):
+    table, rng = Table(f"{title}; times of others / ours", "f32", rounds), np.random.default_rng(0)
+    for shape in shapes:
+        calls = product(shape, rng, transposed=shape[1] == 64)
+        table.measure(name_of(shape), np.prod(shape, dtype=float), calls)
+    return table.rows
+
+
+def measure_training(rounds):
+    """The forward pass of quantized layers in training, batch 64."""
+    table = Table("forward in training, batch 64; NumPy's float32 product alone / ours", "s8", rounds)
+    rng = np.random.default_rng(0)
+    for shape in ((64, 784, 100), (64, 100, 100)):
+        table.measure(f"{shape[1]} -> {shape[2]}", np.prod(shape, dtype=float), linear_forward(shape, rng))
+    table.measure("conv 16 -> 16, 32^2", 64 * 32 * 32 * 9 * 16 * 16.0, conv_forward(rng))
+    return table.rows
+
+
+def measure_random(count, listed, rounds):
+    """Random shapes: their efficiency beside that of the listed shape nearest to each, and beside float."""
+    table, rng, relative = Table(f"{count} random shapes", "s8", rounds), np.random.default_rng(1), []
+    shares = {row["name"]: row["share_of_peak"]["to codes"] for row in listed if "share_of_peak" in row}
+    for shape in random_shapes(count, rng):
+        calls = layer(shape, rng)
+        row = table.measure(name_of(shape), np.prod(shape, dtype=float), calls, show=False)
+        near = min(LISTED, key=lambda other, s=shape: np.abs(np.log(other) - np.log(s)).sum())
+        if shares:
+            relative.append(row["share_of_peak"]["to codes"] / shares[name_of(near)])
+    faster = [row["times_ours"]["numpy f32"] for row in table.rows]
+    slowest = table.rows[int(np.argmin(faster))]
+    if relative:
+        print(f"median efficiency {100 * np.median(relative):.0f} % of that of the listed neighbour")
+    print(f"NumPy float32 / ours: median {np.median(faster):.2f}, least {min(faster):.2f} at {slowest['name']}")
+    return {"efficiency_of_neighbour": relative, "rows": table.rows}
 
 
 def main():
-    """Print the tables for one thread and for two."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=51)
-    rounds, rng = parser.parse_args().rounds, np.random.default_rng(0)
+    parser.add_argument("--shapes", type=int, default=100, help="how many random shapes")
+    parser.add_argument("--threads", default="1,2")
+    parser.add_argument("--alone", action="store_true", help="without other libraries")
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    rounds, result = options.rounds, {"cpu": limits.cpu_name()}
     nq.show_config()
-    for count in (1, 2):
+    for count in map(int, options.threads.split(",")):
         with threads(count) as told:
             note = f"{count} thread{'s' * (count > 1)}{'' if told else ' (ours; NumPy: as OPENBLAS_NUM_THREADS says)'}"
-            table(f"layers on codes, {note}", "s8", ((shape, layer(shape, rng)) for shape in LAYERS), rounds)
-            table(f"float32 products, {note}", "f32", ((shape, product(shape, rng)) for shape in SQUARES), rounds)
-            rows = ((shape, product(shape, rng, transposed=shape[1] == 64)) for shape in GRADIENTS)
-            table(f"gradients of the MLP, {note}", "f32", rows, rounds)
+            layers = measure_layers(LAYERS, rounds, options.alone or count > 1, f"layers on codes, {note}")
+            result[f"threads {count}"] = {
+                "layers": layers,
+                "random": measure_random(options.shapes if count == 1 else 0, layers, max(rounds // 5, 5)),
+                "float32": measure_products(SQUARES[:3], rounds, f"float32 products, {note}"),
+                "gradients": measure_products(GRADIENTS, rounds, f"gradients of the MLP, {note}"),
+                "training": measure_training(rounds),
+            }
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

@@ -82,6 +82,20 @@ def measure(rounds=21, levels=None):
     return result
 
 
+def read(count):
+    """Return a call that reads `count` bytes, again and again the same; None where there is no compiler."""
+    loops = library()
+    if not loops:
+        return None
+    x, y = empty(count // 256 * 64, np.int32), empty(64, np.int32)
+    arguments = ctypes.c_long(1), ctypes.c_long(x.size), *(ctypes.c_void_p(a.ctypes.data) for a in (x, y))
+
+    def call(keep=(x, y)):
+        loops.read_only(*arguments)
+
+    return call
+
+
 def multiply_adds(kind):
     """Return a call that does nothing but multiply and add, "f32" or "s8", and how many it does; None if unknown."""
     loops = library()
