@@ -47,8 +47,8 @@ build/stress: tests/c/stress.c $(CORE) $(HEADERS)
 	$(CC) -g $(STRESS) $(COMPACT) -static -o $@
 
 # The ROM of the computer that Bochs emulates holds 1.9 MB.
-COMPACT := -fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections -Wl,--gc-sections \
-	-falign-functions=1 -falign-loops=1 -falign-jumps=1
+COMPACT := -O2 -ftree-vectorize -fvect-cost-model=dynamic -fno-asynchronous-unwind-tables \
+	-ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-z,noseparate-code
 
 build/stress-tsan: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
