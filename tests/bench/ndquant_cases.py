@@ -6,17 +6,20 @@ that the case does not bring are allocated once, as those of the other libraries
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
-from tests.networks import ResNet
 
 import ndquant as nq
 from ndquant import nn
 from ndquant.functional import PackedWeight
 
-try:
-    from . import networks
-except ImportError:  # a comparison imports this file by its name alone, from its folder
-    import networks
+if not __package__:  # a comparison imports this file by its name alone, from its folder
+    sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.bench import networks
+from tests.networks import ResNet
 
 _U8 = nq.QuantSpec(signed=False, symmetric=False)
 
