@@ -13,7 +13,7 @@ NAMES = """
     HistogramObserver MinMaxObserver MovingAverageMinMaxObserver PackedWeight QConfig QParams QuantSpec
     QuantizationError QuantizationWarning Quantize RowObserver backend calibrate choose_qparams clip_errors conv2d
     conv2d_backward conv2d_integer conv2d_requantized conv_transpose2d_integer convert datasets dequantize evaluate
-    fake_quantize fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad fuse
+    fake_quantize fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad formats fuse
     get_num_threads linear linear_backward linear_integer load matmul_integer mse nn prepare prepare_qat
     quantization_error quantize quantize_static requantize sensitivity set_num_threads show_config sqnr
 """.split()
@@ -24,15 +24,17 @@ NN_NAMES = """
     adaptive_avg_pool2d avg_pool2d batches cross_entropy flatten hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
 """.split()
 
-EXPLAINED = [getattr(nq, n) for n in NAMES if n not in ("datasets", "nn")]
+MODULES = {"datasets", "formats", "nn"}
+EXPLAINED = [getattr(nq, n) for n in NAMES if n not in MODULES]
 EXPLAINED += [getattr(nn, n) for n in NN_NAMES] + [nq.datasets.digits, nq.datasets.mnist]
+EXPLAINED += [getattr(nq.formats, n) for n in nq.formats.__all__ if n not in ("FORMATS", "Explanation")]
 
 
 def test_the_public_names_are_these():
     assert sorted(nq.__all__) == sorted(NAMES)
     assert sorted(nn.__all__) == sorted(NN_NAMES)
     submodules = {name for name, value in vars(nq).items() if inspect.ismodule(value)}
-    assert {n for n in dir(nq) if not n.startswith("_")} - submodules == set(NAMES) - {"datasets", "nn"}
+    assert {n for n in dir(nq) if not n.startswith("_")} - submodules == set(NAMES) - MODULES
 
 
 @pytest.mark.parametrize("thing", EXPLAINED, ids=lambda thing: thing.__name__)

@@ -22,7 +22,7 @@ LAYERS = (
     ("qparams",),
     ("functional", "channels", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
     ("clip_search", "entropy"),
-    ("observers", "metrics"),
+    ("observers", "metrics", "formats"),
     ("quantizers", "ops"),
     ("graph",),
     ("nn",),

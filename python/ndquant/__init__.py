@@ -1,6 +1,6 @@
 """Quantization for NumPy, with a C core."""
 
-from . import datasets, nn
+from . import datasets, formats, nn
 from .convolution import conv2d_integer, conv2d_requantized, conv_transpose2d_integer
 from .errors import QuantizationError, QuantizationWarning
 from .functional import (
@@ -55,6 +55,7 @@ __all__ = [
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
     "fake_quantize_with_grad",
+    "formats",
     "fuse",
     "get_num_threads",
     "linear",
