@@ -10,11 +10,12 @@ from ndquant import nn
 from ndquant.graph.graph import Run
 from ndquant.graph.tracing import graph_for
 
-from .golden.layer_cases import CASES, name_of
-from .gradients import assert_gradients
+from .golden.layer_cases import CASES, EXPRESSIONS, name_of
+from .gradients import assert_gradients, by_ops
 
 F32 = np.float32
 GOLDEN = np.load(Path(__file__).parent / "golden" / "layers.npz")
+STEPS = ("stride", "padding", "dilation", "groups")
 
 
 class Case:
@@ -55,6 +56,40 @@ def test_outputs_and_gradients_are_those_of_pytorch(case):
         np.testing.assert_allclose(gradients[name], expected, rtol=1e-4, atol=1e-6, err_msg=name)
 
 
+@pytest.mark.parametrize("number", [i for i, (kind, *_) in enumerate(CASES) if kind in ("Conv2d", "Linear")])
+def test_functions_on_arrays_give_what_pytorch_gives(number):
+    case = Case(number)
+    steps = {name: case.arguments[name] for name in STEPS if name in case.arguments}
+    forward, backward = (
+        (nq.conv2d, nq.conv2d_backward) if CASES[number][0] == "Conv2d" else (nq.linear, nq.linear_backward)
+    )
+    state = case.group("state")
+    y, saved = forward(case.array("x"), state["weight"], state.get("bias"), **steps)
+    np.testing.assert_allclose(y, case.array("y"), rtol=1e-5, atol=1e-6)
+    dx, dw, db = backward(case.array("dy"), saved)
+    np.testing.assert_allclose(dx, case.array("dx"), rtol=1e-4, atol=1e-6)
+    for name, expected in case.group("grad").items():
+        np.testing.assert_allclose({"weight": dw, "bias": db}[name], expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", EXPRESSIONS)
+def test_expressions_in_forward_give_what_pytorch_gives(name):
+    expression, shapes = EXPRESSIONS[name]
+
+    class Net(nn.Module):
+        def forward(self, *x):
+            return expression(np, *x)
+
+    xs = [GOLDEN[f"{name}/x{number}"] for number in range(len(shapes))]
+    y = Net()(*xs)
+    assert y.dtype == F32
+    np.testing.assert_allclose(y, GOLDEN[f"{name}/y"], rtol=1e-5, atol=1e-6)
+    graph = Net().graph(*xs)
+    gradients = by_ops(graph, xs, GOLDEN[f"{name}/dy"])
+    for number, key in enumerate(graph.inputs):
+        np.testing.assert_allclose(gradients[key], GOLDEN[f"{name}/dx{number}"], rtol=1e-4, atol=1e-6)
+
+
 def test_buffers_change_as_in_pytorch(case):
     after = case.group("after")
     case.layer(case.array("x"))
@@ -74,7 +109,7 @@ def test_gradients_are_those_of_finite_differences(case):
 
 def test_channels_last_arrays_give_the_same_numbers_channels_last(case):
     x, dy = case.array("x"), case.array("dy")
-    if x.ndim != 4:
+    if x.ndim != 4 or case.array("y").ndim != 4:
         pytest.skip("only images have two layouts")
     results = []
     for order in (lambda a: a, lambda a: np.ascontiguousarray(a.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)):

@@ -60,7 +60,41 @@ NORMALIZATION = [
     ("BatchNorm1d", {"num_features": 4}, (3, 4, 5)),
 ]
 
-CASES = POINTWISE + POOLING + CONVOLUTION + NORMALIZATION
+FULLY_CONNECTED = [
+    ("Linear", {"in_features": 12, "out_features": 5}, (4, 12)),
+    ("Linear", {"in_features": 40, "out_features": 1, "bias": False}, (1, 40)),
+]
+
+RESHAPING = [
+    ("Flatten", {}, IMAGE),
+    ("Flatten", {"start_dim": 2, "end_dim": -1}, IMAGE),
+    ("Dropout", {"p": 0.0}, (5, 40)),
+]
+
+CASES = POINTWISE + POOLING + CONVOLUTION + NORMALIZATION + FULLY_CONNECTED + RESHAPING
+
+#: What `forward` may do with values: {name: (function of the inputs, their shapes)}. `f` is NumPy, or stands for it.
+EXPRESSIONS = {
+    "add": (lambda f, a, b: a + b, [(3, 4, 5), (3, 4, 5)]),
+    "add, broadcast": (lambda f, a, b: a + b, [(3, 4, 5, 2), (3, 4, 1, 1)]),
+    "subtract": (lambda f, a, b: a - b, [(3, 4, 5), (3, 4, 5)]),
+    "subtract, broadcast": (lambda f, a, b: a - b, [(3, 1, 5), (3, 4, 5)]),
+    "multiply": (lambda f, a, b: a * b, [(3, 4, 5), (3, 4, 5)]),
+    "multiply, broadcast": (lambda f, a, b: a * b, [(3, 4, 5, 2), (3, 4, 1, 1)]),
+    "divide": (lambda f, a, b: a / b, [(3, 4, 5), (3, 4, 5)]),
+    "divide, broadcast": (lambda f, a, b: a / b, [(3, 4, 5), (3, 1, 5)]),
+    "numbers": (lambda f, a: 2.5 / (1 - a * 0.5) - 3, [(3, 4)]),
+    "matmul": (lambda f, a, b: a @ b, [(3, 4, 5), (3, 5, 2)]),
+    "matmul of more axes": (lambda f, a, b: f.matmul(a, b), [(2, 3, 4, 5), (2, 1, 5, 6)]),
+    "concatenate": (lambda f, a, b: f.concatenate([a, b, a], 1), [(2, 3, 4, 5), (2, 1, 4, 5)]),
+    "concatenate the last axis": (lambda f, a, b: f.concatenate([a, b], -1), [(2, 3, 4), (2, 3, 1)]),
+    "slice": (lambda f, a: a[:, 1:3, ::2, -1], [(2, 4, 5, 6)]),
+    "pad": (lambda f, a: f.pad(a, ((0, 0), (0, 0), (1, 2), (0, 3))), [(2, 3, 4, 5)]),
+    "reshape": (lambda f, a: a.reshape(-1, 6, 10), [(2, 3, 4, 5)]),
+    "transpose": (lambda f, a: f.transpose(a, (0, 2, 3, 1)), [(2, 3, 4, 5)]),
+    "mean": (lambda f, a: a.mean((2, 3)), [(2, 3, 4, 5)]),
+    "mean of one axis": (lambda f, a: a.mean(1, keepdims=True), [(2, 3, 4, 5)]),
+}
 
 
 def name_of(number):
