@@ -5,7 +5,7 @@ import numpy as np
 import ndquant as nq
 from ndquant import nn
 
-PRESETS = ("int8", "int8_per_tensor", "int4", "int4_pact", "torch_default", "fbgemm", "qnnpack")
+PRESETS = ("int8", "int8_per_tensor", "int4", "int4_pact", "int4_lsq", "int2_lsq", "torch_default", "fbgemm", "qnnpack")
 
 
 def mlp(sizes=(6, 16, 12, 4), rng=0):

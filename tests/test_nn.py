@@ -82,6 +82,8 @@ class TestOptimizers:
             (lambda: nn.SGD([np.zeros(2)], lr=1), "parameters.*ndarray"),
             (lambda: nn.SGD([nn.Parameter(np.zeros(1))], lr=0), "lr"),
             (lambda: nn.Adam([nn.Parameter(np.zeros(1))], lr=float("nan")), "lr"),
+            (lambda: nn.Adam([{"params": [nn.Parameter(np.zeros(1))], "lr": -1}]), "lr"),
+            (lambda: nn.Adam([{"params": [nn.Parameter(np.zeros(1))], "rate": 1}]), "parameters: a group has.*rate"),
             (lambda: nn.SGD([nn.Parameter(np.zeros(1))], lr=1, momentum=1), "momentum"),
             (lambda: nn.Adam([nn.Parameter(np.zeros(1))], betas=(1, 0.9)), "betas"),
             (lambda: nn.Adam([nn.Parameter(np.zeros(1))], eps=0), "eps"),

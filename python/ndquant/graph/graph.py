@@ -283,6 +283,25 @@ class Graph:
         """Return the parameters, in the order of the nodes."""
         return [parameter for _, parameter in self.named_parameters()]
 
+    def parameter_groups(self, quantizer_lr):
+        """Return the parameters for an optimizer that trains those of quantizers at a learning rate of their own.
+
+        Parameters
+        ----------
+        quantizer_lr : float
+            Of scales, zero points, thresholds and ends of ranges that quantizers learn.
+
+        Returns
+        -------
+        list of dict
+            ``nn.Adam(graph.parameter_groups(quantizer_lr=1e-4), lr=1e-3)``.
+        """
+        learned = {id(array) for _, quantizer in self.quantizers() for array in quantizer.parameters().values()}
+        groups = {False: [], True: []}
+        for parameter in self.parameters():
+            groups[id(parameter) in learned].append(parameter)
+        return [{"params": groups[False]}, {"params": groups[True], "lr": quantizer_lr}]
+
     def state_dict(self):
         """Return {"node.name": copy of the array} of parameters and buffers."""
         return {name: array.data.copy() for name, array in self.named_arrays()}

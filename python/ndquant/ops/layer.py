@@ -102,7 +102,9 @@ def quantized_weight(quantizer, w, b, x_qparams, training):
     """Return the codes of a weight and its packed form, by the quantizer of a node."""
     if quantizer.in_one_call and w.ndim == 2:
         return quantize_weight(w, b, x_qparams.scale, quantizer.config.spec, quantizer.profile)
-    codes, w_qparams, bias = quantize_parameters(w, b, x_qparams, quantizer.qparams_for(w, training))
+    codes, w_qparams, bias = quantize_parameters(
+        quantizer.transformed(w), b, x_qparams, quantizer.qparams_for(w, training)
+    )
     return codes, PackedWeight(codes, w_qparams, bias)
 
 
@@ -181,7 +183,7 @@ class LayerForm:
             w_is_inside = quantizer.holds_all or quantizer.has_own_gradient
             return self.on_codes(x, w, b, w_codes, packed, node.attributes, activation, w_is_inside)
         w_qparams = quantizer.qparams_for(w, training)
-        y, saved = self._run_floats(node, x, fake_quantize(w, w_qparams), b, activation)
+        y, saved = self._run_floats(node, x, fake_quantize(quantizer.transformed(w), w_qparams), b, activation)
         saved.w_float, saved.w_qparams = w, w_qparams
         return y, saved
 
@@ -237,10 +239,10 @@ class LayerForm:
         (x_qparams,), quantizer = input_qparams, node.weight_quantizer
         if x_qparams is None or quantizer is None:
             return None
-        w_qparams = quantizer.qparams_for(node.weight)
+        w, w_qparams = quantizer.transformed(node.weight), quantizer.qparams_for(node.weight)
         if not (x_qparams.spec.is_byte_grid and w_qparams.spec.is_byte_grid):
-            return node.op.name, node.module.with_arrays(weight=fake_quantize(node.weight, w_qparams), bias=node.bias)
-        integers = quantize_parameters(node.weight, node.bias, x_qparams, w_qparams)
+            return node.op.name, node.module.with_arrays(weight=fake_quantize(w, w_qparams), bias=node.bias)
+        integers = quantize_parameters(w, node.bias, x_qparams, w_qparams)
         return self.integer_op, IntegerLayer(*integers, out_qparams)
 
     def integer_forward(self, node, inputs, run):

@@ -10,13 +10,14 @@ from ..layout import in_memory_order
 from ..observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, RowObserver
 from ..profiles import PROFILES
 from ..qparams import QParams
+from .config import WEIGHT_METHODS
 
 _OBSERVERS = {
     "minmax": MinMaxObserver,
     "moving_average": MovingAverageMinMaxObserver,
     "cross_entropy": RowObserver,
 } | dict.fromkeys(("percentile", "mse", "l2", "entropy"), HistogramObserver)
-_OBSERVERS |= dict.fromkeys(("sawb", "sawb+"), MinMaxObserver)
+_OBSERVERS |= dict.fromkeys(WEIGHT_METHODS, MinMaxObserver)
 
 
 class Quantizer:
@@ -50,8 +51,15 @@ class Quantizer:
     has_own_gradient = False
 
     def parameters(self):
-        """Return {name: `Parameter`} of what training learns of the quantizer."""
+        """Return {name: `Parameter` or `Buffer`} of what training learns of the quantizer."""
         return {}
+
+    def begin(self, x):
+        """Let what is learned begin at the values `x`."""
+
+    def transformed(self, weight):
+        """Return the values of a weight that are rounded to the grid."""
+        return weight
 
     def gradient(self, dy, x, qparams):
         """Return the gradient of the values `x` from that of their codes, and {name: gradient} of the parameters."""
@@ -114,6 +122,10 @@ class Quantizer:
         if self.is_weight and self.config.method != "moving_average":
             self.qparams_for(weight)
         return self.observer.range(self.config.spec, **self._method())
+
+    def recorded_grid(self):
+        """Return the scale and the zero point that were learned or given; None where a range says what they are."""
+        return None
 
     @property
     def has_seen_data(self):

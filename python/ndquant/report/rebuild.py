@@ -38,11 +38,17 @@ class Grid:
         return cls(scale, zero_point, spec.qmin, spec.qmax, spec.axis, qparams.profile)
 
     @classmethod
-    def from_range(cls, low, high, spec, profile):
-        """Return the grid that the range rule of `profile` gives."""
-        rule = spec.symmetric, profile, spec.zero_aligned
-        scale, zero_point = reference.choose_scale_zero_point(low, high, spec.qmin, spec.qmax, *rule)
-        return cls(np.asarray(scale), np.asarray(zero_point), spec.qmin, spec.qmax, spec.axis, profile)
+    def recorded(cls, quantizer, weight=None):
+        """Return the grid that a quantizer was given or learned, or the one that its profile makes of its range."""
+        spec, profile = quantizer.config.spec, quantizer.profile
+        found = quantizer.recorded_grid()
+        if found is None:
+            rule = spec.symmetric, profile, spec.zero_aligned
+            found = reference.choose_scale_zero_point(
+                *quantizer.recorded_range(weight), spec.qmin, spec.qmax, *rule
+            )
+        scale, zero_point = map(np.asarray, found)
+        return cls(scale, np.broadcast_to(zero_point, scale.shape), spec.qmin, spec.qmax, spec.axis, profile)
 
 
 @dataclass
@@ -93,10 +99,10 @@ def rebuilt(graph):
         if node.op.stores is None:
             continue
         if node.op.name == "quantize":
-            layers[node.name] = Layer(_edge_grid(simulation[node.name].quantizer))
+            layers[node.name] = Layer(Grid.recorded(simulation[node.name].quantizer))
             continue
         behind = None if node.module.out_qparams is None else quantizer_behind(simulation, node.name)
-        out = None if behind is None else _edge_grid(behind.quantizer)
+        out = None if behind is None else Grid.recorded(behind.quantizer)
         if isinstance(node.module, IntegerLayer):
             layers[node.name] = _rebuild_layer(graph, simulation[node.name], node, out, layers)
         elif isinstance(node.module, StoredTable):
@@ -116,21 +122,15 @@ def _table(graph, node, lowered, out, layers):
     return reference.quantize(y, out.scale, out.zero_point, out.qmin, out.qmax, None, out.profile)
 
 
-def _edge_grid(quantizer):
-    low, high = quantizer.recorded_range()
-    return Grid.from_range(low, high, quantizer.config.spec, quantizer.profile)
-
-
 def _rebuild_layer(graph, node, lowered, out, layers):
     quantizer, w = node.weight_quantizer, np.asarray(node.weight)
-    spec, profile = quantizer.config.spec, quantizer.profile
-    low, high = quantizer.recorded_range(w)
-    grid = Grid.from_range(low, high, spec, profile)
+    grid, profile = Grid.recorded(quantizer, w), quantizer.profile
     x_grid = input_grid(graph, lowered, layers)
     bias = node.bias
     if PROFILES[profile].bias == "int32":
         grid.scale = reference.raise_weight_scale(grid.scale, bias, x_grid.scale)
         bias = None if bias is None else reference.quantize_bias(bias, x_grid.scale, grid.scale)
+    w = quantizer.transformed(w)
     codes = reference.quantize(w, grid.scale, grid.zero_point, grid.qmin, grid.qmax, grid.axis, profile)
     return Layer(out, codes, grid, bias)
 

@@ -8,6 +8,7 @@ from ..errors import QuantizationError
 from ..graph import Graph, Module, find_region, fold_batchnorm, insert_quantizers
 from ..graph import fuse as fuse_graph
 from ..graph.module import set_modes
+from ..ops.norm import fold
 from ..quantizers import make_quantizer
 from .qconfig import find_config, quantizer_factory
 
@@ -43,6 +44,14 @@ def example_inputs(example):
     return example if isinstance(example, tuple) else (example,)
 
 
+def _begin_weights(graph):
+    """Let what is learned of weights begin now: its shape is then known, and a state can be loaded."""
+    for node in graph.nodes:
+        if node.weight_quantizer is not None:
+            weight = node.weight if node.norm is None else fold(node.weight, node.bias, node.norm).weight
+            node.weight_quantizer.begin(weight)
+
+
 def with_quantizers(model, example, qconfig, *, training, fuse):
     """Trace, fuse and place quantizers."""
     config = find_config(qconfig, training)
@@ -60,4 +69,6 @@ def with_quantizers(model, example, qconfig, *, training, fuse):
     graph = insert_quantizers(graph, config_of, make, outputs)
     for name, quantizer in graph.quantizers():
         quantizer.name = name
+    if training:
+        _begin_weights(graph)
     return graph.replace(graph.nodes, kind="qat" if training else "prepared")

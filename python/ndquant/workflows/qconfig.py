@@ -13,6 +13,7 @@ from ..nn import functional
 from ..profiles import PROFILES
 from ..qparams import QuantSpec
 from ..quantizers import Quantize
+from ..quantizers.config import WEIGHT_METHODS
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class QConfig:
     - ``int8_per_tensor``: as int8, with one scale for each weight array.
     - ``int4``: input 8 bits, hidden activations unsigned affine 4, weights symmetric 4 per channel, output float.
     - ``int4_pact``: as int4, with activations that learn their range by PACT, and weights by SAWB.
+    - ``int4_lsq``, ``int2_lsq``: as int4, in 4 or 2 bits; training learns the scales of activations and weights (LSQ).
     - ``torch_default``, ``fbgemm``, ``qnnpack``: PyTorch's configurations of these names, with its arithmetic.
 
     Examples
@@ -90,7 +92,7 @@ class QConfig:
             value = getattr(self, name)
             if isinstance(value, Quantize) and (value.spec.group_size is not None or value.spec.bits > 16):
                 raise ValueError(f"{name}: layers take a spec with bits up to 16 and group_size=None, not {value.spec}")
-            if isinstance(value, Quantize) and value.method.startswith("sawb") and name != "weight":
+            if isinstance(value, Quantize) and value.method in WEIGHT_METHODS and name != "weight":
                 raise ValueError(f"{name}: method {value.method!r} is for weights")
 
     @property
@@ -169,6 +171,21 @@ _PER_CHANNEL_S8 = QuantSpec(8, axis=0)
 _AFFINE_U4 = QuantSpec(4, signed=False, symmetric=False)
 _SAWB_S4 = QuantSpec(4, axis=0, narrow_range=True)
 
+
+def _learned_scales(bits):
+    """Return the configurations of LSQ, for `prepare` and for `prepare_qat`."""
+    weight, activation = QuantSpec(bits, axis=0), QuantSpec(bits, signed=False, symmetric=False)
+    return tuple(
+        QConfig(
+            Quantize(weight, "mse", learn="lsq"),
+            Quantize(activation, "mse", learn="lsq"),
+            input=Quantize(_AFFINE_U8, input_method),
+        )
+        for input_method in ("mse", "moving_average")
+    )
+
+
+
 #: name: (description, configuration of `prepare`, configuration of `prepare_qat`)
 PRESETS = {
     "int8": (
@@ -203,6 +220,8 @@ PRESETS = {
             input=Quantize(_AFFINE_U8, "moving_average"),
         ),
     ),
+    "int4_lsq": ("as int4, training learns the scales of activations and weights by LSQ", *_learned_scales(4)),
+    "int2_lsq": ("as int4_lsq with 2 bits", *_learned_scales(2)),
     "torch_default": (
         "PyTorch's default_qconfig, in prepare_qat its default_qat_qconfig: weights per tensor, activations 7 bits by "
         "min-max, output quantized, PyTorch's arithmetic",
