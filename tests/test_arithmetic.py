@@ -192,7 +192,7 @@ REFUSED = {
     "complex numbers": (lambda m, x: x * 1j, TypeError, "real numbers"),
     "text": (lambda m, x: np.add(x, "1"), TypeError, "real numbers"),
     "masked arrays": (lambda m, x: np.add(x, np.ma.masked_array(np.ones(4))), TypeError, "real numbers"),
-    "batch as a number": (lambda m, x: x * x.shape[0], TypeError, "real numbers|batch size"),
+    "batch as a number": (lambda m, x: x * x.shape[0], TypeError, "batch size is not a number"),
     "batch divided": (lambda m, x: x.reshape(x.shape[0] // 2, -1), TypeError, "batch size is not a number"),
     "loop over the batch": (lambda m, x: [r for r in range(len(x))], TypeError, "batch size is not a number"),
     "a parameter in a layer": (lambda m, x: nn.max_pool2d(m.scale.reshape(1, 1, 2, 2), 2), ValueError, "batch axis"),

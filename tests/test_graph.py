@@ -183,7 +183,10 @@ class TestWhatCannotBeTraced:
         ("forward", "message"),
         [
             (lambda self, x: self.first(x) if x.shape[0] > 1 else x, "the batch size is not a number"),
-            (lambda self, x: self.first(x) if x > 0 else x, "numpy.greater"),
+            (lambda self, x: self.first(x) if x > 0 else x, "numpy.greater .*branches on the data"),
+            (lambda self, x: self.first(x) if (x == 1).all() else x, "numpy.equal .*branches on the data"),
+            (lambda self, x: self.first(x) * float(x), "for one number"),
+            (lambda self, x: x[:, x], "only slices"),
             (lambda self, x: self.first(x) if x else x, "branches on the data"),
             (lambda self, x: self.first(np.sin(x)), "numpy.sin"),
             (lambda self, x: [row for row in x], "iterates"),
@@ -234,6 +237,10 @@ class TestState:
         assert not np.array_equal(a(x), b(x))
         b.load_state_dict(a.state_dict())
         np.testing.assert_array_equal(a(x), b(x))
+
+    def test_a_state_must_be_a_dict(self):
+        with pytest.raises(TypeError, match="a dict of arrays, not list"):
+            Net().load_state_dict([np.zeros(3)])
 
     def test_state_with_wrong_names_or_shapes_changes_nothing(self):
         model = mlp()

@@ -136,6 +136,10 @@ class TestByHand:
         ops = [node.op.name for node in nq.prepare(fused, x).nodes]
         assert ops.count("batch_norm") == 5 - 1 and ops.count("relu") == 5
 
+    def test_printing_a_fused_network_says_so(self):
+        model = small_resnet()
+        assert "fused: conv1+bn1" in repr(nq.fuse(model, [["conv1", "bn1"]])) and "fused" not in repr(model)
+
     def test_without_a_list_all_is_fused(self):
         graph = nq.fuse(small_resnet()).graph(images())
         assert {"batch_norm", "relu"} & {node.op.name for node in graph.nodes} == set()

@@ -76,7 +76,7 @@ class TestConvolutionNets:
 
     def test_what_stayed_float_says_why(self, report):
         assert report.stayed_float == {
-            "add": "its result is read as floats, or its profile has no integer form",
+            "add": "read as floats by layer2.0.conv1",
             "layer2.0.conv1": "kept by qconfig",
         }
         assert "float: kept by qconfig" in str(report)
@@ -130,8 +130,23 @@ class TestReasons:
         assert why_float(conv, x, nq.QConfig(weight, offset)) == {"0": "0 is no code (zero_aligned=False)"}
         divided = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1, rng=0), nn.Sigmoid())
         assert why_float(divided.eval(), x) == {
-            "0": "has no integer form", "2": "its result is read as floats, or its profile has no integer form"
+            "0": "has no integer form", "2": "its result leaves the network as floats"
         }
+
+
+    @pytest.mark.parametrize("profile", ["onnx", "textbook"])
+    def test_profiles_without_integer_forms_of_ops_without_weights(self, profile):
+        config = nq.QConfig(nq.Quantize(nq.QuantSpec(8)), nq.Quantize(nq.QuantSpec(8, False, False)), profile=profile)
+        reason = f"no integer form in profile {profile}"
+        assert why_float(small_resnet(), images(), config) == dict.fromkeys(
+            ("add", "add_1", "adaptive_avg_pool2d"), reason
+        )
+
+    def test_readers_are_found_behind_ops_that_only_move_values(self):
+        wide = nq.Quantize(nq.QuantSpec(12))
+        model = nn.Sequential(nn.Conv2d(3, 4, 1, rng=0), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 144, 2, rng=1))
+        found = why_float(model, images(), nq.QConfig(overridden().weight, wide))
+        assert found == dict.fromkeys(("0", "1", "3"), "codes of more than 8 bits")
 
 
 class TestSensitivity:

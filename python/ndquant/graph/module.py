@@ -215,6 +215,9 @@ class Module:
 
     def __repr__(self):
         children = [f"  {name}: " + repr(child).replace("\n", "\n  ") for name, child in self._modules.items()]
+        if self.fused_chains is not None:
+            fused = self.fused_chains if self.fused_chains == "all" else ", ".join(map("+".join, self.fused_chains))
+            children.append(f"  fused: {fused}")
         head = f"{type(self).__name__}({self.extra_repr()}"
         return head + ")" if not children else "\n".join([head, *children, ")"])
 
@@ -232,6 +235,8 @@ def set_modes(modes):
 
 def load_state(arrays, state):
     """Assign `state` to {name: Parameter or Buffer}; names and shapes are checked before anything is changed."""
+    if not hasattr(state, "keys"):
+        raise TypeError(f"load_state_dict: state must be a dict of arrays, not {type(state).__name__}")
     missing, extra = sorted(arrays.keys() - state.keys()), sorted(state.keys() - arrays.keys())
     if missing or extra:
         raise ValueError(f"load_state_dict: missing {missing or 'nothing'}, unexpected {extra or 'nothing'}")

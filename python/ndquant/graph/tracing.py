@@ -30,6 +30,9 @@ def caller_line():
     return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame else "unknown line"
 
 
+_COMPARISONS = {np.greater, np.greater_equal, np.less, np.less_equal, np.equal, np.not_equal}
+
+
 class BatchSize:
     """The length of the batch axis while tracing: known only when the graph runs, so it is good for reshape alone."""
 
@@ -96,6 +99,11 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     def __bool__(self):
         raise TypeError(f"{caller_line()}: forward branches on the data; a traced graph must be the same for all data")
 
+    def _refuse_as_number(self):
+        raise TypeError(f"{caller_line()}: forward takes a traced array for one number; it has no value yet")
+
+    __float__ = __int__ = __index__ = __complex__ = _refuse_as_number
+
     def __len__(self):
         return self._trace.batch._refuse()
 
@@ -110,7 +118,8 @@ class Traced(np.lib.mixins.NDArrayOperatorsMixin):
             found = record_ufunc(apply, ufunc, inputs)
             if found is not NotImplemented:
                 return found
-        raise TypeError(f"{caller_line()}: numpy.{ufunc.__name__} of a traced array is not supported")
+        why = " (what depends on a comparison branches on the data)" if ufunc in _COMPARISONS else ""
+        raise TypeError(f"{caller_line()}: numpy.{ufunc.__name__} of a traced array is not supported{why}")
 
     def __array_function__(self, function, types, args, kwargs):
         handler = FUNCTIONS.get(function)
@@ -199,6 +208,8 @@ class Trace:
 
     def constant(self, value):
         """Return the stand-in for a number or array in `forward`."""
+        if value is self.batch:
+            self.batch._refuse()
         array = np.asarray(value)
         if array.dtype.kind not in "fiu" or isinstance(value, np.ma.MaskedArray):
             raise TypeError(f"a traced array meets {type(value).__name__} of {array.dtype}; it takes real numbers")

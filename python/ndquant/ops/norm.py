@@ -68,7 +68,7 @@ def batch_norm(x, weight, bias, mean=None, var=None, eps=1e-5):
 def _moments(x):
     count = x.size // x.shape[1]
     if count < 2:
-        raise ValueError(f"batch_norm: a batch of shape {x.shape} has {count} values per channel; training needs 2")
+        raise ValueError(f"a batch of shape {x.shape} has {count} values per channel; training needs 2")
     sums, squares = channel_sums(x)
     mean = sums / count
     return mean, np.maximum(squares / count - mean * mean, 0)

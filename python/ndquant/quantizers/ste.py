@@ -91,8 +91,12 @@ class Quantizer:
         try:
             codes, self._qparams = self.observer.update_quantize(x, self.config.spec)
         except ValueError as error:
-            raise QuantizationError(f"{self.name}: {error}") from None
+            raise self._named(error) from None
         return codes, self._qparams
+
+    def _named(self, error):
+        """Return the error of an observer with the name of the edge, without the hint at an argument of observers."""
+        return QuantizationError(f"{self.name}: {str(error).removeprefix('x: ').split('; nonfinite=')[0]}")
 
     def _update(self, x):
         if self.config.range is not None:
@@ -100,7 +104,7 @@ class Quantizer:
         try:
             self.observer.update(x)
         except ValueError as error:
-            raise QuantizationError(f"{self.name}: {error}") from None
+            raise self._named(error) from None
         self._qparams = None
 
     def qparams_for(self, weight, training=False):

@@ -9,7 +9,7 @@ import numpy as np
 from ..metrics import sqnr
 from ..tables import html_table, text_table
 from ..workflows.prepare import example_inputs
-from ..workflows.ptq import calibrate, check_batches, prepare
+from ..workflows.ptq import calibrate, check_batches, prepare, saying_what_batches_are
 from .axes import new_axes
 
 
@@ -101,10 +101,11 @@ def sensitivity(model, batches, qconfig="int8"):
     ['0', '2']
     """
     check_batches(batches)
-    batches = [example_inputs(batch) for batch in batches]
+    given, batches = batches, [example_inputs(batch) for batch in batches]
     if not batches:
         raise ValueError("batches: at least one batch is needed, got none")
-    prepared = calibrate(prepare(model, batches[0], qconfig), batches)
+    with saying_what_batches_are(given):
+        prepared = calibrate(prepare(model, batches[0], qconfig), batches)
     parts = {node.name: _quantizers_of(prepared, node) for node in prepared.nodes}
     everything = [quantizer for _, quantizer in prepared.quantizers()]
     for quantizer in everything:

@@ -14,6 +14,7 @@ from ..graph.lower import edge_qparams
 from ..metrics import sqnr
 from ..ops import real
 from ..ops.integer_layer import IntegerLayer
+from ..qparams import QParams
 from ..tables import html_table, text_table
 from .axes import new_axes
 
@@ -229,7 +230,9 @@ def _why_float(graph, node):
         return reason
     if node.kept_float:
         return "kept by qconfig"
+    readers = list(_readers(graph, node.name))
     grids = [edge_qparams(graph, name) for name in node.inputs]
+    grids += [reader.out_qparams for reader in readers if reader is not None and reader.op.name == "quantize"]
     if graph.simulation is not None and graph.simulation[node.name].weight_quantizer is not None:
         grids.append(graph.simulation[node.name].weight_quantizer.config)
     specs = [grid.spec for grid in grids if grid is not None]
@@ -237,7 +240,28 @@ def _why_float(graph, node):
         return "0 is no code (zero_aligned=False)"
     if any(not spec.is_byte_grid for spec in specs):
         return "codes of more than 8 bits"
-    return "its result is read as floats, or its profile has no integer form"
+    if None in readers:
+        return "its result leaves the network as floats"
+    floats = [reader.name for reader in readers if reader.op.stores is None]
+    return f"read as floats by {', '.join(floats)}" if floats else _without_integer_form(grids)
+
+
+def _readers(graph, name):
+    """Yield the nodes that read a value, past those that only move it; None for whoever gets the output."""
+    if name == graph.output:
+        yield None
+    for reader in graph.consumers(name):
+        if reader.op.name == "outputs":
+            yield None
+        elif reader.keeps_codes:
+            yield from _readers(graph, reader.name)
+        else:
+            yield reader
+
+
+def _without_integer_form(grids):
+    profiles = sorted({grid.profile for grid in grids if isinstance(grid, QParams)})
+    return f"no integer form in profile {' or '.join(profiles)}"
 
 
 def _sqnr(floats, values, name):

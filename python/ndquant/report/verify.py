@@ -76,9 +76,10 @@ class Verification:
         """Return the finding in one line."""
         if self.differences:
             return f"{len(self.differences)} differences, the first in {self.differences[0]}"
+        layers = f"{self.layers} layer{'s' if self.layers != 1 else ''}"
         sides = "simulation, integers and NumPy" if self.has_simulation else "integers and NumPy"
         return (
-            f"{sides} agree: 0 of {self.values} values of {self.layers} layers differ "
+            f"{sides} agree: 0 of {self.values} values of {layers} differ "
             f"({self.textbook} of {self.codes} codes differ from the float64 formula)"
         )
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
+import numpy as np
+
 from ..errors import QuantizationError
 from ..graph import Graph, lower
 from ..progress import progress_bar
@@ -79,7 +83,8 @@ def calibrate(prepared, batches, *, progress=False):
         if len(inputs) != len(prepared.inputs):
             wanted = f"the network takes {len(prepared.inputs)}; labels are not wanted"
             raise ValueError(f"batches: item {count} holds {len(inputs)} arrays, {wanted}")
-        prepared.run(*inputs)
+        with saying_what_batches_are(batches):
+            prepared.run(*inputs)
         count += 1
     if not count:
         raise ValueError("batches: calibration needs at least one batch, got none")
@@ -155,7 +160,8 @@ def quantize_static(model, batches, qconfig="int8", *, progress=False):
     first = next(remaining, None)
     if first is None:
         raise ValueError("batches: calibration needs at least one batch, got none")
-    prepared = prepare(model, first, qconfig)
+    with saying_what_batches_are(batches):
+        prepared = prepare(model, first, qconfig)
     return convert(calibrate(prepared, _chain(first, remaining), progress=progress))
 
 
@@ -168,6 +174,17 @@ def check_batches(batches):
     """Raise unless `batches` can be iterated and is no text."""
     if isinstance(batches, str | bytes) or not hasattr(batches, "__iter__"):
         raise TypeError(f"batches must be an iterable of arrays, not {type(batches).__name__}")
+
+
+@contextmanager
+def saying_what_batches_are(batches):
+    """Add to an error that one array was given, whose rows were taken for batches, if that is so."""
+    try:
+        yield
+    except ValueError as error:
+        if not isinstance(batches, np.ndarray):
+            raise
+        raise type(error)(f"{error}; batches is one array, whose rows are taken for batches: give [x]") from None
 
 
 def check_kind(graph, kind, caller, maker):
