@@ -19,9 +19,10 @@ NAMES = """
 """.split()
 
 NN_NAMES = """
-    Adam AdaptiveAvgPool2d AvgPool2d BatchNorm1d BatchNorm2d Buffer Conv2d DeQuantStub Dropout Flatten Hardswish
-    Identity LeakyReLU Linear MaxPool2d Module Parameter QuantStub ReLU ReLU6 SGD Sequential Sigmoid Tanh
-    adaptive_avg_pool2d avg_pool2d batches cross_entropy flatten hardswish leaky_relu max_pool2d relu relu6 sigmoid tanh
+    Adam AdaptiveAvgPool2d AvgPool2d BatchNorm1d BatchNorm2d Buffer Conv1d Conv2d ConvTranspose2d DeQuantStub Dropout
+    Embedding Flatten GELU GRU Hardswish Identity LSTM LayerNorm LeakyReLU Linear MaxPool2d Module MultiheadAttention
+    Parameter QuantStub ReLU ReLU6 SGD Sequential Sigmoid Softmax Tanh adaptive_avg_pool2d avg_pool2d batches
+    cross_entropy flatten gelu hardswish leaky_relu max_pool2d relu relu6 sigmoid softmax tanh
 """.split()
 
 MODULES = {"datasets", "formats", "nn"}

@@ -83,3 +83,47 @@ class Buffer(_Array):
     def __init__(self, data):
         data = np.asarray(data)
         self.data = np.array(data, np.int64 if data.dtype.kind in "iu" else np.float32, order="C")
+
+
+class ParameterView(Parameter):
+    """Part of another parameter, or the same elements in another shape, for an op that wants them so.
+
+    Parameters
+    ----------
+    base : Parameter
+    index : tuple
+        A basic index of its array, such as ``(slice(0, 4),)``.
+    """
+
+    __slots__ = ("base", "index")
+
+    def __init__(self, base, index):
+        self.base, self.index = base, index
+
+    @property
+    def data(self):
+        """The part of the array."""
+        return self.base.data[self.index]
+
+    @data.setter
+    def data(self, value):
+        whole = self.base.data.astype(value.dtype)
+        whole[self.index] = value
+        self.base.data = whole
+
+    @property
+    def grad(self):
+        """The part of the gradient; setting it leaves the other parts as they are, at first 0."""
+        return None if self.base.grad is None else self.base.grad[self.index]
+
+    @grad.setter
+    def grad(self, value):
+        if value is None:
+            self.base.grad = None
+            return
+        if self.base.grad is None:
+            self.base.grad = np.zeros_like(self.base.data)
+        self.base.grad[self.index] = value
+
+    def __reduce__(self):
+        return ParameterView, (self.base, self.index)

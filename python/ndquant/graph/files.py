@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import QuantizationError
-from ..ops import OPS
+from ..ops import OPS, Indices
 from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredTable
 from ..ops.record import infer_shape
 from ..qparams import QParams, QuantSpec
@@ -37,13 +37,21 @@ def save(graph, path):
         "format": FORMAT,
         "version": VERSION,
         "kind": graph.kind,
-        "inputs": {name: list(shape) for name, shape in graph.inputs.items()},
+        "inputs": {name: _input_header(shape) for name, shape in graph.inputs.items()},
         "output": graph.output,
         "nodes": [_node_header(node, arrays) for node in graph.nodes],
     }
     text = json.dumps(header, separators=(",", ":"), allow_nan=False)
     arrays["header"] = np.frombuffer(text.encode(), np.uint8)
     _write(Path(path), arrays)
+
+
+def _input_header(shape):
+    return {"integers": list(shape)} if isinstance(shape, Indices) else list(shape)
+
+
+def _input_shape(header):
+    return Indices(_shape(header["integers"])) if isinstance(header, dict) else _shape(header)
 
 
 def _write(path, arrays):
@@ -177,7 +185,7 @@ def _graph(arrays):
         raise ValueError(f"its version is {header['version']!r}, this library reads {VERSION}")
     if header["kind"] not in ("float", "integer"):
         raise ValueError(f"its kind is {header['kind']!r}")
-    inputs = {str(name): _shape(shape) for name, shape in header["inputs"].items()}
+    inputs = {str(name): _input_shape(shape) for name, shape in header["inputs"].items()}
     nodes = [_node(node, header["kind"], arrays) for node in header["nodes"]]
     if arrays:
         raise ValueError(f"array {next(iter(arrays))!r} belongs to no node")

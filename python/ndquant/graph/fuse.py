@@ -60,6 +60,8 @@ def _absorbs(graph, layer, node):
         return False
     if node.op.name == "batch_norm" and (layer.norm is not None or node.running_mean is None):
         return False
+    if node.op.name == "batch_norm" and layer.op.name == "linear" and len(layer.shape) > 1:
+        return False  # its channels are on axis 1, the features of the layer on the last
     return len(graph.consumers(last.name)) == 1 and graph.output != last.name
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..errors import QuantizationError
-from ..ops import Op, full, real
+from ..ops import Indices, Op, full, real
 from ..ops.record import infer_shape, shape_text
 from ..tables import html_table, text_table
-from .inputs import as_inputs
+from .inputs import as_inputs, input_shape
 from .module import Module, Parameter, load_state
 from .plan import Plans
 
@@ -216,6 +216,8 @@ class Graph:
         if len(arrays) != len(self.inputs):
             raise TypeError(f"the graph takes {len(self.inputs)} inputs, {len(arrays)} were given")
         for array, (name, shape) in zip(arrays, self.inputs.items(), strict=True):
+            if type(input_shape(array)) is not type(shape):
+                raise TypeError(f"{name}: expected an array of {_kind(shape)}, not {array.dtype}")
             if array.shape[1:] != shape:
                 raise ValueError(f"{name}: expected shape {_text(shape)}, not {array.shape}")
         return arrays
@@ -443,7 +445,13 @@ def _gradient_of(dy, y):
     return dy
 
 
+def _kind(shape):
+    return "integers" if isinstance(shape, Indices) else "floats"
+
+
 def _text(shape):
+    if shape and isinstance(shape[0], tuple):
+        return ", ".join(map(_text, shape))
     return shape_text(full(shape))
 
 

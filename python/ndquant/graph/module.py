@@ -53,6 +53,9 @@ class Module:
         self.__dict__.update(names, training=True, _graphs={}, _last_graph=None, _flags=(None, ()))
         return self
 
+    #: Modules that compute with arrays of this one, by what follows its name in theirs; see `View`.
+    views = {}
+
     #: Which nodes `ndquant.fuse` makes one: "all" that fit, or lists of names; None: it was not asked to.
     fused_chains = None
 
@@ -180,12 +183,17 @@ class Module:
 
         return graph_for(self, inputs)
 
-    def __call__(self, *inputs):
-        """Run the graph of ``forward`` on arrays of floats; inside another ``forward``, record this module's nodes."""
+    def __call__(self, *inputs, **options):
+        """Run the graph of ``forward`` on arrays; inside another ``forward``, record this module's nodes.
+
+        There, `options` go to its ``forward``.
+        """
         from .tracing import Traced
 
         if any(isinstance(x, Traced) for x in inputs):
-            return self.forward(*inputs)
+            return self.forward(*inputs, **options)
+        if options:
+            raise TypeError(f"{type(self).__name__} takes {', '.join(options)} inside the forward of a network only")
         inputs = as_inputs(inputs)
         self.__dict__["_last_graph"] = graph = self.graph(*inputs)
         return graph.forward(*inputs)
@@ -224,6 +232,27 @@ class Module:
     def extra_repr(self):
         """Return what repr shows between the parentheses."""
         return ""
+
+
+class View(Module):
+    """Arrays of another module under the names that an op wants: what the nodes of one part of that module hold.
+
+    Parameters
+    ----------
+    owner : type
+        The class of that module, which keeps this one in its `views`.
+    **parameters : Parameter or None
+    """
+
+    def __init__(self, owner, **parameters):
+        self.owner = owner
+        for name, parameter in parameters.items():
+            setattr(self, name, parameter)
+
+
+def is_of_class(module, kind):
+    """Whether a node's module is a layer of this class or part of one."""
+    return isinstance(module, kind) or isinstance(module, View) and issubclass(module.owner, kind)
 
 
 def set_modes(modes):

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..ops import OPS, Fixed, full
+from ..ops import OPS, Fixed, Indices, full
 from ..ops.record import BATCH, infer_shape, shape_text
 from .fuse import fuse
 from .graph import Graph, Node
-from .inputs import as_inputs
+from .inputs import as_inputs, input_shape
 from .module import Buffer, Module, Parameter, tracing
 from .protocols import FUNCTIONS, basic_index, record_ufunc
 
@@ -54,10 +54,13 @@ class BatchSize:
 class Traced(np.lib.mixins.NDArrayOperatorsMixin):
     """Stand-in for an array while `forward` is traced."""
 
-    dtype = np.dtype(np.float32)
-
     def __init__(self, trace, name, shape):
         self._trace, self._name, self._shape = trace, name, shape
+
+    @property
+    def dtype(self):
+        """int64 for an input of integers, else float32."""
+        return np.dtype(np.int64 if isinstance(self._shape, Indices) else np.float32)
 
     @property
     def shape(self):
@@ -173,6 +176,9 @@ class Trace:
         self.taken = set()
         self.leaves = {}
         self.module_names = {id(module): name for name, module in root.named_modules()}
+        for prefix, module in root.named_modules():
+            names = {key: ".".join(part for part in (prefix, key) if part) for key in module.views}
+            self.module_names |= {id(view): names[key] for key, view in module.views.items()}
 
     def unique(self, base):
         """Return `base`, with a number behind it if it is taken."""
@@ -192,6 +198,11 @@ class Trace:
             )
         name = (self.module_names.get(id(module)) if module is not None else None) or op.name
         return self._append(name, op, inputs, module, op.attributes(**attributes))
+
+    def parts(self, value):
+        """Return a stand-in for each part of a value that is a tuple."""
+        part, shapes = OPS["part"], value._shape
+        return tuple(self._append("part", part, [value], None, {"index": i}) for i in range(len(shapes)))
 
     def _append(self, name, op, inputs, module, attributes):
         node = Node(self.unique(name), op, tuple(x._name for x in inputs), attributes, module)
@@ -237,6 +248,11 @@ def apply(op, *inputs, module=None, attributes=None):
         return trace.record(OPS[op], inputs, module, attributes or {})
 
 
+def parts(value):
+    """Return a stand-in for each part of the value of a node that gives a tuple."""
+    return value._trace.parts(value)
+
+
 def _constant(trace, op, value):
     if not OPS[op].takes_fixed:
         raise TypeError(f"{op} takes a traced array here, not {type(value).__name__}")
@@ -245,8 +261,8 @@ def _constant(trace, op, value):
 
 def graph_for(module, inputs):
     """Return the graph of `module` for inputs like these, traced at the first call for each kind of input."""
-    shapes = tuple(x.shape[1:] for x in as_inputs(inputs))
-    key = (module._training_flags(), shapes)
+    shapes = tuple(map(input_shape, as_inputs(inputs)))
+    key = (module._training_flags(), shapes, tuple(map(type, shapes)))
     version, graph = module._graphs.get(key, (None, None))
     if version != Module.structure_version:
         graph = trace(module, shapes)
@@ -261,7 +277,7 @@ def trace(module, shapes):
     recorder = Trace(module)
     names = ["input"] if len(shapes) == 1 else [f"input_{i}" for i in range(len(shapes))]
     inputs = [Traced(recorder, recorder.unique(name), shape) for name, shape in zip(names, shapes, strict=True)]
-    output = _run_forward(recorder, module, inputs)
+    output = _flat(_run_forward(recorder, module, inputs))
     for part in output if isinstance(output, tuple) and output else (output,):
         if not isinstance(part, Traced) or isinstance(part._shape, Fixed):
             got = "a parameter" if isinstance(part, Traced) else type(part).__name__
@@ -278,6 +294,14 @@ def _run_forward(recorder, module, inputs):
         return module.forward(*inputs)
     finally:
         tracing.trace = before
+
+
+def _flat(output):
+    """Return outputs in tuples within tuples as one tuple."""
+    if not isinstance(output, tuple):
+        return output
+    parts = (_flat(part) for part in output)
+    return tuple(x for part in parts for x in (part if isinstance(part, tuple) else (part,)))
 
 
 def _needed(nodes, output):

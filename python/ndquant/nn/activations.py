@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from ..graph.module import Module
 from ..graph.tracing import apply
+from ..ops.gelu import gelu_attributes
+from .functional import softmax
 
 
 class _Activation(Module):
@@ -138,3 +140,58 @@ class LeakyReLU(Module):
     def extra_repr(self):
         """Return the slope."""
         return f"negative_slope={self.negative_slope}"
+
+
+class GELU(Module):
+    """Gaussian error linear unit as a layer; see `gelu`.
+
+    Parameters
+    ----------
+    approximate : {"none", "tanh"}, default "none"
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import nn
+    >>> nn.GELU()(np.array([[-1.0, 2.0]])).round(4)
+    array([[-0.1587,  1.9545]], dtype=float32)
+    """
+
+    def __init__(self, approximate="none"):
+        self.approximate = gelu_attributes(approximate)["approximate"]
+
+    def forward(self, x):
+        """Record the activation."""
+        return apply("gelu", x, module=self, attributes={"approximate": self.approximate})
+
+    def extra_repr(self):
+        """Return the form."""
+        return f"approximate={self.approximate!r}"
+
+
+class Softmax(Module):
+    """Probabilities along an axis as a layer; see `softmax`.
+
+    Parameters
+    ----------
+    dim : int, default -1
+        The axis, not that of the batch.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import nn
+    >>> nn.Softmax(dim=1)(np.array([[0.0, 0.0]]))
+    array([[0.5, 0.5]], dtype=float32)
+    """
+
+    def __init__(self, dim=-1):
+        self.dim = dim
+
+    def forward(self, x):
+        """Record the probabilities."""
+        return softmax(x, self.dim)
+
+    def extra_repr(self):
+        """Return the axis."""
+        return f"dim={self.dim}"

@@ -158,6 +158,57 @@ def hardswish(x):
     return call("hardswish", x)
 
 
+def gelu(x, approximate="none"):
+    """Gaussian error linear unit, ``x * P(X <= x)`` of the normal distribution (https://arxiv.org/abs/1606.08415).
+
+    Parameters
+    ----------
+    x : ndarray of float, any shape
+    approximate : {"none", "tanh"}, default "none"
+        "tanh": by ``(1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2`` for the probability.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import nn
+    >>> nn.gelu(np.array([-1.0, 0.0, 2.0])).round(4)
+    array([-0.1587,  0.    ,  1.9545])
+    """
+    return call("gelu", x, approximate=approximate)
+
+
+def softmax(x, dim=-1):
+    """Exponentials divided by their sum along an axis.
+
+    Parameters
+    ----------
+    x : ndarray of float, two axes at least
+    dim : int, default -1
+        The axis, not that of the batch.
+
+    Returns
+    -------
+    ndarray
+        The shape and dtype of `x`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import nn
+    >>> nn.softmax(np.array([[0.0, np.log(3.0)]]))
+    array([[0.25, 0.75]])
+    """
+    rank = x.ndim if isinstance(x, Traced) else np.ndim(x)
+    if not -rank <= dim < rank or dim % rank == 0:
+        raise ValueError(f"dim must be an axis of {rank} other than that of the batch, not {dim}")
+    return call("softmax", x, axis=dim % rank)
+
+
 def max_pool2d(x, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False):
     """Largest value of each window; NaN wins, padding never does.
 

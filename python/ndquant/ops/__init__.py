@@ -1,6 +1,24 @@
 """Op records, a file per family. Importing this package fills `OPS`."""
 
-from . import arithmetic, conv, leaf, linear, norm, outputs, pointwise, pool, quantization, shape, stubs  # noqa: F401
-from .record import OPS, Codes, Fixed, Op, full, real
+from . import (  # noqa: F401
+    arithmetic,
+    attention,
+    conv,
+    conv_transpose,
+    embedding,
+    layer_norm,
+    leaf,
+    linear,
+    norm,
+    outputs,
+    pointwise,
+    pool,
+    quantization,
+    recurrent,
+    shape,
+    softmax,
+    stubs,
+)
+from .record import OPS, Codes, Fixed, Indices, Op, full, real
 
-__all__ = ["OPS", "Codes", "Fixed", "Op", "full", "real"]
+__all__ = ["OPS", "Codes", "Fixed", "Indices", "Op", "full", "real"]

@@ -115,11 +115,12 @@ def output_shape(name, shape, w, b, attributes):
         raise ValueError(f"{name}: {error}") from None
 
 
-def _steps(attributes):
+def steps_of(attributes):
+    """Return stride, padding, dilation and groups."""
     return tuple(attributes[name] for name in ("stride", "padding", "dilation", "groups"))
 
 
-def _functions(*arrays):
+def functions_for(*arrays):
     """Return the convolution and its gradients for these arrays; for dtypes wider than float32, the definition."""
     if np.result_type(*arrays).itemsize <= np.dtype(np.float32).itemsize:
         return conv2d_f32, conv2d_f32_input_grad, conv2d_f32_weight_grad
@@ -127,13 +128,13 @@ def _functions(*arrays):
 
 
 def _convolve(x, w, b, attributes):
-    forward, _, _ = _functions(x, w)
-    y = forward(x, w, b, *_steps(attributes)).astype(np.result_type(x, w), copy=False)
+    forward, _, _ = functions_for(x, w)
+    y = forward(x, w, b, *steps_of(attributes)).astype(np.result_type(x, w), copy=False)
     return y, LayerSaved(x, w, b is not None, attributes=attributes)
 
 
 def _convolve_codes(x, w, b, w_codes, packed, attributes, activation=None, w_is_inside=False):
-    y = conv2d_requantized(x.codes, x.qparams, packed, None, *_steps(attributes), activation=activation)
+    y = conv2d_requantized(x.codes, x.qparams, packed, None, *steps_of(attributes), activation=activation)
     w_codes = Codes(w_codes, packed.w_qparams)
     return y, LayerSaved(None, w, b is not None, activation, y, x, w_codes, packed, w_is_inside, attributes)
 
@@ -167,8 +168,8 @@ def conv2d_backward(dy, saved, *, need_dx=True):
     dy = activation_backward(dy, saved.y, saved.activation)
     db = channel_sums(dy)[0].astype(dy.dtype) if saved.has_bias else None
     x, w = (saved.x, saved.w) if saved.packed is None else (saved.x_codes.dequantize(), saved.w_codes.dequantize())
-    _, input_grad, weight_grad = _functions(dy, x, w)
-    steps = _steps(saved.attributes)
+    _, input_grad, weight_grad = functions_for(dy, x, w)
+    steps = steps_of(saved.attributes)
     dw = weight_grad(dy, x, w.shape[2:], *steps).astype(saved.w.dtype, copy=False)
     dx = input_grad(dy, w, x.shape[2:], *steps).astype(dy.dtype, copy=False) if need_dx else None
     if saved.packed is not None:
@@ -180,7 +181,7 @@ def conv2d_backward(dy, saved, *, need_dx=True):
 
 
 def _on_integers(x, packed, out_qparams, attributes, activation):
-    return conv2d_requantized(x.codes, x.qparams, packed, out_qparams, *_steps(attributes), activation=activation)
+    return conv2d_requantized(x.codes, x.qparams, packed, out_qparams, *steps_of(attributes), activation=activation)
 
 
 def _shape(node, shapes):

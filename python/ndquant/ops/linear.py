@@ -5,6 +5,8 @@ Shape letters: N examples, K input features, O output features.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from ..functional import (
@@ -70,14 +72,15 @@ def linear(x, w, b=None, x_qparams=None, w_qparams=None):
     check_operands(x, w, b)
     check_layer_qparams("linear", x_qparams, w_qparams, rank=2)
     if x_qparams is None:
-        y = _product(x, w.T)
+        y = product(x, w.T)
         return (y if b is None else np.add(y, b, out=y)), LayerSaved(x, w, b is not None)
     y, saved = linear_on_codes(Codes(quantize(x, x_qparams), x_qparams), w, b, w_qparams)
     saved.x = x
     return y, saved
 
 
-def _product(a, b):
+def product(a, b):
+    """Return ``a @ b``; of float32 by `matmul_f32`, whose bits depend neither on the processor nor on other rows."""
     return matmul_f32(a, b) if a.dtype == b.dtype == np.float32 else a @ b
 
 
@@ -122,7 +125,7 @@ def linear_backward(dy, saved, *, need_dx=True):
     dy = activation_backward(dy, saved.y, saved.activation)
     db = np.add.reduce(dy, axis=0) if saved.has_bias else None
     if saved.packed is None:
-        return _product(dy, saved.w) if need_dx else None, _product(dy.T, saved.x), db
+        return product(dy, saved.w) if need_dx else None, product(dy.T, saved.x), db
     dw = matmul_f32(dy.T, saved.x_codes.codes, saved.x_codes.qparams)
     if not saved.w_is_inside:
         fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
@@ -146,20 +149,37 @@ def _shape(node, shapes):
     out_features, in_features = array_of(node, "weight", 2).shape
     if node.bias is not None and node.bias.shape != (out_features,):
         raise ValueError(f"{node.name}: bias must have shape {(out_features,)}, not {node.bias.shape}")
-    if len(shape) != 1 or shape[0] != in_features:
+    if not shape or shape[-1] != in_features:
         raise ValueError(f"{node.name}: takes (batch, {in_features}), not (batch, {', '.join(map(str, shape))})")
-    return (out_features,)
+    return (*shape[:-1], out_features)
 
 
 def _on_floats(x, w, b, attributes):
-    return linear(x, w, b)
+    y, saved = linear(_rows(x), w, b)
+    return y.reshape(*x.shape[:-1], len(w)), saved
+
+
+def _rows(x):
+    """Return an array of several axes as a matrix: a layer treats every row along the last axis by itself."""
+    return x if x.ndim == 2 else x.reshape(prod(x.shape[:-1]), x.shape[-1])
+
+
+def _on_codes(x, w, b, w_codes, packed, attributes, activation, w_is_inside):
+    y, saved = _multiply(x.like(_rows(x.codes)), w, b, w_codes, packed, attributes, activation, w_is_inside)
+    return y.reshape(*x.shape[:-1], len(w)), saved
+
+
+def _gradients(dy, saved, *, need_dx=True):
+    saved.y = saved.y if saved.y is None else _rows(saved.y)
+    dx, dw, db = linear_backward(_rows(dy), saved, need_dx=need_dx)
+    return (dx if dx is None else dx.reshape(*dy.shape[:-1], dx.shape[-1])), dw, db
 
 
 def _on_integers(x, packed, out_qparams, attributes, activation):
     return linear_integer(x.codes, x.qparams, packed, out_qparams, activation)
 
 
-FORM = LayerForm(_on_floats, _multiply, linear_backward, _on_integers, "linear_integer")
+FORM = LayerForm(_on_floats, _on_codes, _gradients, _on_integers, "linear_integer")
 
 LINEAR = register(
     name="linear",

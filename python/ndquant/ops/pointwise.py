@@ -7,6 +7,7 @@ import numpy as np
 from .. import integer
 from ..functional import quantize, relu_backward
 from ..layout import in_memory_order
+from .gelu import gelu, gelu_attributes, gelu_backward
 from .integer_layer import StoredTable, have_integer_form
 from .record import Codes, always, finite, no_attributes, register, same_shape
 
@@ -195,6 +196,7 @@ _register_unary("leaky_relu", leaky_relu, leaky_relu_backward, attributes=_leaky
 _register_unary("sigmoid", sigmoid, sigmoid_backward, keeps_output=True)
 _register_unary("tanh", tanh, tanh_backward, keeps_output=True)
 _register_unary("hardswish", hardswish, hardswish_backward)
+_register_unary("gelu", gelu, gelu_backward, attributes=gelu_attributes)
 
 
 def dropout_attributes(p=0.5):

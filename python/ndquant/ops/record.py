@@ -52,6 +52,22 @@ class Fixed(tuple):
     __slots__ = ()
 
 
+class Indices(tuple):
+    """The shape of an input of integers (tokens, lengths, masks) without the batch axis; few ops read such."""
+
+    __slots__ = ()
+
+
+class Parts(dict):
+    """The gradients of some parts of a value that is a tuple, by number; those of several readers add up."""
+
+    def __add__(self, other):
+        joined = Parts(self)
+        for number, d in other.items():
+            joined[number] = joined[number] + d if number in joined else d
+        return joined
+
+
 #: Stands for the length of the batch axis in the shapes that `full` gives.
 BATCH = "batch"
 
@@ -134,6 +150,8 @@ class Op:
         Names of the arrays that a node's module may hold, as files store them.
     takes_fixed : bool
         Whether the op understands values without a batch axis.
+    takes_indices : bool
+        Whether the op reads integers; what of its inputs may be such is for its shape rule to say.
     is_view : bool
         Whether the result may share memory with the first input.
     keeps_output : bool
@@ -171,6 +189,7 @@ class Op:
     parameters: tuple = ()
     buffers: tuple = ()
     takes_fixed: bool = False
+    takes_indices: bool = False
     is_view: bool = False
     keeps_output: bool = False
     takes_codes: bool = False
@@ -204,6 +223,10 @@ def infer_shape(node, shapes):
     fixed = next((shape for shape in shapes if isinstance(shape, Fixed)), None)
     if fixed is not None and not op.takes_fixed:
         raise ValueError(f"{op.name}: takes values with a batch axis, not a parameter or constant of shape {fixed}")
+    if not op.takes_indices and any(isinstance(shape, Indices) for shape in shapes):
+        raise TypeError(f"{node.name}: expected an array of floats, not of integers")
+    if op.name != "part" and any(isinstance(n, tuple) for shape in shapes for n in shape[:1]):
+        raise ValueError(f"{node.name}: reads a value of several parts; it takes one of them")
     shape = op.shape(node, shapes)
     return shape if isinstance(shape, Fixed) else tuple(shape)
 

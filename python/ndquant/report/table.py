@@ -22,7 +22,7 @@ _HEAD = ("layer", "runs in", "weight", "in", "out", "parameters", "bytes", "SQNR
 _HEAD += ("headroom",)
 
 #: Ops that compute nothing: they move values, or turn floats into codes and back.
-_NO_ROW = {"quantize", "dequantize", "dequant_stub", "constant", "outputs"}
+_NO_ROW = {"quantize", "dequantize", "dequant_stub", "constant", "outputs", "part", "stack_states"}
 
 
 @dataclass(frozen=True)
@@ -265,7 +265,10 @@ def _without_integer_form(grids):
 
 
 def _sqnr(floats, values, name):
-    return None if name not in floats or name not in values else sqnr(real(floats[name]), real(values[name]))
+    if name not in floats or name not in values:
+        return None
+    sides = (side[name] for side in (floats, values))
+    return sqnr(*(real(y[0] if isinstance(y, tuple) else y) for y in sides))
 
 
 def _clipped(y, qparams):

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from ..errors import QuantizationError
 from ..graph.insert_quantizers import has_integer_form
+from ..graph.module import is_of_class
 from ..graph.protocols import FUNCTIONS, UFUNCS
 from ..nn import functional
 from ..profiles import PROFILES
@@ -136,7 +137,7 @@ def _matches(overrides, node, names):
     """Return the keys that match a node: exact names, patterns, and classes or functions."""
     texts = [key for key in overrides if isinstance(key, str)]
     patterns = [key for key in texts if key not in names and fnmatchcase(node.name, key)]
-    classes = [key for key in overrides if isinstance(key, type) and isinstance(node.module, key)]
+    classes = [key for key in overrides if isinstance(key, type) and is_of_class(node.module, key)]
     functions = [key for key in overrides if not isinstance(key, str | type) and _op_of(key) == node.op.name]
     return [key for key in texts if key == node.name], patterns, classes + functions
 
