@@ -17,7 +17,7 @@ def printed(tmp_path_factory):
     """Exit status and output of `python -m ndquant --save DIR` on the digits, and the folder."""
     folder = tmp_path_factory.mktemp("models")
     command = [sys.executable, "-m", "ndquant", "--save", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     return done, folder
 
 
