@@ -37,6 +37,11 @@ BODIES = {
     "add relu6": (lambda n, x: nn.relu6(n.a(x) + n.b(x)), None, ["add_integer"]),
     "one operand twice": (lambda n, x: (lambda y: y + y)(n.a(x)), None, ["add_integer"]),
     "multiply": (lambda n, x: nn.relu(n.a(x) * nn.sigmoid(n.b(x))), None, ["lookup", "multiply_integer"]),
+    "multiply, broadcast": (
+        lambda n, x: n.a(x) * nn.sigmoid(n.b(x).mean((2, 3), keepdims=True)), None,
+        ["mean_integer", "lookup", "multiply_integer"],
+    ),
+    "add, both broadcast": (lambda n, x: nn.relu(n.a(x)[:, :1] + n.b(x)[..., 2:3]), None, ["add_integer"]),
     "concatenate": (
         lambda n, x: np.concatenate([n.a(x), x, nn.relu(n.b(x))], axis=1), linear(11 * 36), ["concatenate_integer"]
     ),
@@ -153,11 +158,6 @@ class TestStaysFloat:
         prepared = nq.prepare(net("add"), images(), config)
         assert prepared["add"].inputs == ("a", "b")
         assert "add.quantizer" in prepared
-
-    def test_operands_that_broadcast(self):
-        model = Net(lambda n, x: n.a(x) * n.b(x).mean((2, 3), keepdims=True))
-        graph, x = nq.quantize_static(model, [images()]), images()
-        assert "multiply" in ops(graph) and graph.verify(x)
 
     def test_parameters_in_forward(self):
         model = Net(lambda n, x: n.a(x) + n.b.bias.reshape(4, 1, 1))

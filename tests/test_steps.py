@@ -99,6 +99,25 @@ def test_two_values(backend, name, activation, layouts, shape):
     assert_same(run(build, x, y), expected)
 
 
+@pytest.mark.parametrize("lasts", ((False, False), (False, True), (True, False)))
+@pytest.mark.parametrize(
+    "shapes", (((2, 5, 3, 4), (2, 5, 1, 1)), ((2, 1, 3, 4), (2, 5, 3, 1)), ((3, 4, 1), (3, 1, 7)), ((0, 4), (0, 1)))
+)
+def test_two_values_are_repeated_to_one_shape(backend, shapes, lasts):
+    x, y = (floats(shape, i) for i, shape in enumerate(shapes))
+
+    def build(steps, a, b):
+        a, b = (steps.quantize(v, qp) for v, qp in ((a, IN), (b, OTHER)))
+        if x.ndim == 4:
+            a, b = (laid_out(steps, v, last) for v, last in zip((a, b), lasts, strict=True))
+        a, b = steps.broadcast(a, b)
+        assert a.shape == b.shape == np.broadcast_shapes(*shapes)
+        return steps.add(a, b, OUT)
+
+    operands = np.broadcast_arrays(nq.quantize(x, IN), nq.quantize(y, OTHER))
+    assert_same(run(build, x, y), integer.add(operands[0], IN, operands[1], OTHER, OUT))
+
+
 def test_two_values_of_different_shapes_are_refused():
     steps = Steps()
     a, b = (steps.quantize(steps.new(shape), IN) for shape in ((2, 3), (3, 2)))

@@ -163,6 +163,19 @@ class Steps:
         """Multiply codes of one shape."""
         return self._combine("multiply", a, b, out_qparams, activation)
 
+    def broadcast(self, a, b):
+        """Return both with their codes repeated along axes of length 1, so that they have one shape.
+
+        None in the place of one that takes too many axes.
+        """
+        shape = np.broadcast_shapes(a.shape, b.shape)
+        like = a if a.shape == shape else b
+        return [x if x.shape == shape else self._repeat(x, shape, like.channels_last) for x in (a, b)]
+
+    def _repeat(self, x, shape, channels_last):
+        whole, y = x.seen_as_shape(np.empty(x.nbytes, np.uint8)), self.new(shape, x.qparams, channels_last)
+        return self._place(x, whole, np.broadcast_to(whole, shape), y, y.seen_as_shape(np.empty(y.nbytes, np.uint8)))
+
     def _combine(self, kind, a, b, out_qparams, activation):
         if a.shape != b.shape:
             raise ValueError(f"{kind}: expected operands of one shape, got {a.shape} and {b.shape}")

@@ -20,7 +20,6 @@ from .record import (
     full,
     no_attributes,
     register,
-    same_shape,
     shape_text,
     whole_numbers,
     without_batch,
@@ -90,33 +89,32 @@ def _register_elementwise(name, function, *gradients):
         arity=2,
         takes_fixed=True,
         lower=lower_to(f"{name}_integer") if has_integers else None,
-        no_integers=_operands_differ,
+        no_integers=_has_fixed_operand,
         absorbs=("relu", "relu6") if has_integers else (),
     )
 
 
-def _operands_differ(node, shapes):
-    if any(isinstance(shape, Fixed) for shape in shapes):
-        return "an operand is a parameter or constant"
-    return None if shapes[0] == shapes[1] else "its operands differ in shape"
+def _has_fixed_operand(node, shapes):
+    return "an operand is a parameter or constant" if any(isinstance(shape, Fixed) for shape in shapes) else None
 
 
 def _register_integer(name, function):
     def forward(node, inputs, run):
         a, b = inputs
         qparams, activation = node.out_qparams, node.attributes.get("activation")
-        return Codes(function(a.codes, a.qparams, b.codes, b.qparams, qparams, activation), qparams), None
+        codes = (a.codes, b.codes) if a.shape == b.shape else np.broadcast_arrays(a.codes, b.codes)
+        return Codes(function(codes[0], a.qparams, codes[1], b.qparams, qparams, activation), qparams), None
 
     def step(node, inputs, steps):
-        append = steps.add if name == "add" else steps.multiply
-        return append(*inputs, node.out_qparams, node.attributes.get("activation"))
+        append, operands = steps.add if name == "add" else steps.multiply, steps.broadcast(*inputs)
+        return None if None in operands else append(*operands, node.out_qparams, node.attributes.get("activation"))
 
     register(
         name=f"{name}_integer",
         forward=forward,
         backward=None,
         stores=StoredGrid,
-        shape=same_shape,
+        shape=_elementwise_shape,
         attributes=fused_attributes,
         arity=2,
         takes_codes=True,
