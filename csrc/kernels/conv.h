@@ -32,11 +32,14 @@ typedef struct {
     const int32_t *zero_point; /* O of them, or NULL: all 0 */
 } ndq_conv_source;
 
-/* Packed weights, `parts` of them with O / parts outputs each: one for each group, or a single one if depthwise. */
+/* Packed weights, `parts` of them with O / parts outputs each: one for each group, or a single one if depthwise. `lower`
+ * has the codes of a depthwise window one row lower, for the second of two rows of outputs: see depthwise.c. It is NULL
+ * where that would have more pairs of rows. */
 typedef struct {
     size_t O, C, KH, KW, groups;
     bool merged, depthwise;
     size_t parts;
+    ndq_packed *lower;
     ndq_packed *part[];
 } ndq_conv_weights;
 

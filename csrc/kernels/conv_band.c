@@ -123,8 +123,11 @@ void ndq_conv_gather(const uint8_t *in, ptrdiff_t in_c, ptrdiff_t in_x, size_t c
         return;
     }
     for (size_t x = 0; x < count; x++, in += in_x, out += out_x)
-        for (size_t c = 0; c < channels; c++)
-            out[c] = in[(ptrdiff_t)c * in_c];
+        if (in_c == 1)
+            memcpy(out, in, channels);
+        else
+            for (size_t c = 0; c < channels; c++)
+                out[c] = in[(ptrdiff_t)c * in_c];
 }
 
 void ndq_conv_scatter(const void *in, size_t stride, size_t channels, size_t count, size_t size, uint8_t *out,

@@ -26,21 +26,34 @@ static uint8_t *channels_last(const ndq_conv_source *s)
     return codes;
 }
 
-/* Codes as depthwise tiles read them: (O, KH / 2, KW, 2), the last row of an odd KH beside zero points. */
-static uint8_t *rows_in_pairs(const ndq_conv_source *s)
+/* Codes as depthwise tiles read them: (O, KH / 2, KW, 2), the first of an odd number of rows beside zero points if the
+ * window is `lowered`, else the last. */
+static uint8_t *rows_in_pairs(const ndq_conv_source *s, bool lowered)
 {
     const size_t KH = ndq_round_up(s->KH, 2);
     uint8_t *codes = new_codes(s->O * KH, s->KW), *out = codes;
     for (size_t o = 0; codes && o < s->O; o++) {
         const uint8_t *in = codes_of(s, o), zero = (uint8_t)(s->zero_point ? s->zero_point[o] : 0);
-        for (size_t ky = 0; ky < KH; ky += 2)
-            for (size_t kx = 0; kx < s->KW; kx++) {
-                const uint8_t *first = in + (ptrdiff_t)ky * s->stride_y + (ptrdiff_t)kx * s->stride_x;
-                *out++ = *first;
-                *out++ = ky + 1 < s->KH ? first[s->stride_y] : zero;
-            }
+        for (size_t pair = 0; pair < KH; pair += 2)
+            for (size_t kx = 0; kx < s->KW; kx++)
+                for (size_t row = pair; row < pair + 2; row++) {
+                    const size_t ky = row - lowered; /* above the window it is larger than any */
+                    *out++ = ky < s->KH ? in[(ptrdiff_t)ky * s->stride_y + (ptrdiff_t)kx * s->stride_x] : zero;
+                }
     }
     return codes;
+}
+
+/* Packs the same weights one row lower. Only their panels are used. */
+static bool pack_lower(ndq_conv_weights *w, const ndq_gemm_kernel *kernel, const ndq_conv_source *s)
+{
+    const size_t K = ndq_round_up(s->KH, 2) * s->KW;
+    uint8_t *codes = rows_in_pairs(s, true);
+    const ndq_weights matrix = {.N = s->O, .K = K, .runs = 1, .codes = codes, .stride_n = (ptrdiff_t)K, .stride_k = 1,
+                                .is_signed = s->is_signed, .zero_point = s->zero_point};
+    w->lower = codes ? ndq_gemm_pack(kernel, &matrix, false) : NULL;
+    ndq_free(codes);
+    return w->lower;
 }
 
 static bool pack_parts(ndq_conv_weights *w, const ndq_gemm_kernel *kernel, const ndq_conv_source *s,
@@ -89,13 +102,14 @@ ndq_conv_weights *ndq_conv_pack(const ndq_gemm_kernel *gemm, const ndq_gemm_kern
     const bool is_depthwise = s->C == 1 && s->groups > 1;
     const size_t parts = is_depthwise ? 1 : s->groups;
     ndq_conv_weights *w = ndq_alloc(sizeof(*w) + parts * sizeof(w->part[0]));
-    uint8_t *codes = !w ? NULL : is_depthwise ? rows_in_pairs(s) : channels_last(s);
+    uint8_t *codes = !w ? NULL : is_depthwise ? rows_in_pairs(s, false) : channels_last(s);
     if (w)
         *w = (ndq_conv_weights){.O = s->O, .C = s->C, .KH = s->KH, .KW = s->KW, .groups = s->groups,
                                 .merged = s->merged && s->groups == 1, .depthwise = is_depthwise, .parts = parts};
     for (size_t part = 0; w && part < parts; part++)
         w->part[part] = NULL;
-    if (!codes || !pack_alike(w, is_depthwise ? depthwise : gemm, s, codes, with_float_bias)) {
+    if (!codes || !pack_alike(w, is_depthwise ? depthwise : gemm, s, codes, with_float_bias) ||
+        (is_depthwise && s->KH % 2 && s->KH > 1 && !pack_lower(w, depthwise, s))) {
         ndq_conv_free(w);
         w = NULL;
     }
@@ -107,5 +121,7 @@ void ndq_conv_free(ndq_conv_weights *w)
 {
     for (size_t part = 0; w && part < w->parts; part++)
         ndq_gemm_free(w->part[part]);
+    if (w)
+        ndq_gemm_free(w->lower);
     ndq_free(w);
 }

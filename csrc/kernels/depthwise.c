@@ -1,6 +1,10 @@
 /* Depthwise convolution: each output sees one channel. Its kernel takes nr channels at a time and two taps of a
  * column of the window at once, so the band of one panel holds pairs of codes: of a row of the image, and of the
- * row `dilation` below. A window is then half as many taps, twice as far apart, as the axis below says. */
+ * row `dilation` below. A window is then half as many taps, twice as far apart, as the axis below says.
+ *
+ * A window with an odd number of rows has room for one more in its pairs. Where rows are next to each other, the window
+ * of the row of outputs below sees the same pairs, its weights moved down by one row: so two rows of outputs, `lines` of
+ * them, begin at each row of the band, which has one for every two rows of the image. */
 #include "conv_band.h"
 
 #include "../threads.h"
@@ -12,7 +16,8 @@ typedef struct {
     const ndq_gemm_kernel *kernel;
     const ndq_packed *w;
     ndq_gemm_stage stage;
-    ndq_conv_axis y; /* of pairs of rows */
+    ndq_conv_axis y; /* of pairs of rows, and of as many outputs as begin at different ones */
+    size_t lines;    /* rows of outputs that begin at each row of the band */
     ndq_conv_blocks blocks;
     size_t pixel, size; /* bytes of a pixel of the band, and of an output */
     size_t repeat;      /* outputs for each channel of the image */
@@ -20,7 +25,8 @@ typedef struct {
     int no_memory; /* set by any thread */
 } job;
 
-/* One chunk: outputs [y, y + rows) x [x, x + cols) of image n, `channels` of them from `channel` on; and its memory. */
+/* One chunk: outputs [y, y + rows) x [x, x + cols) of image n, `channels` of them from `channel` on; and its memory. y
+ * and rows count rows of the band at which outputs begin. */
 typedef struct {
     const job *j;
     size_t n, y, x, rows, cols, channel, channels;
@@ -95,49 +101,74 @@ static void make_taps(const job *j, ptrdiff_t *offset, ndq_gemm_runs *taps)
     *taps = (ndq_gemm_runs){.runs = count, .words = 1, .offset = offset};
 }
 
-/* All rows of a chunk, in tiles of about equal size. Each row of the band is made when it is first read, as it then still is
- * in L1. */
+/* What the outputs of a chunk have in common. */
+typedef struct {
+    const chunk *c;
+    const void *weights[2]; /* of the first and of the second row of outputs that begin at one row of the band */
+    ndq_gemm_columns columns;
+    bool at_once, in_place; /* in_place: the channels of an output are next to each other */
+    size_t stride, out_x;   /* from one output to the next: of the band, and of what is written */
+} panel_of;
+
+static void make_panel(const chunk *c, panel_of *p)
+{
+    const job *j = c->j;
+    const size_t nr = j->kernel->nr;
+    ndq_gemm_call product = j->call->product;
+    product.w = j->w;
+    p->c = c;
+    p->weights[0] = ndq_gemm_panel(j->w, c->channel / nr, 0);
+    p->weights[1] = j->lines > 1 ? ndq_gemm_panel(j->call->w->lower, c->channel / nr, 0) : NULL;
+    ndq_gemm_make_columns(&product, c->channel, &p->columns);
+    p->at_once = ndq_gemm_row_at_once(j->kernel, &p->columns, product.output);
+    p->in_place = j->call->out_c == j->size;
+    p->stride = j->blocks.x.jump * j->pixel;
+    p->out_x = p->in_place ? j->call->out_x : nr * j->size;
+}
+
+/* One row of outputs, in tiles of about equal size. */
+static void run_line(const panel_of *p, const uint8_t *a, const void *weights, uint8_t *out)
+{
+    const chunk *c = p->c;
+    const job *j = c->j;
+    const ndq_gemm_kernel *kernel = j->kernel;
+    ndq_gemm_store *store = kernel->store[j->call->product.output];
+    _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
+    if (p->at_once) {
+        kernel->code_row(c->cols, &c->taps, a, p->stride, weights, c->channels, &p->columns, &j->stage, out, p->out_x);
+        return;
+    }
+    for (size_t cols = c->cols, tiles = ndq_ceil_div(cols, kernel->mr); tiles > 0; tiles--) {
+        const size_t rows = ndq_ceil_div(cols, tiles);
+        kernel->tile[rows - 1](&c->taps, a, p->stride, weights, acc);
+        store(rows, c->channels, acc, &p->columns, &j->stage, out, p->out_x);
+        cols -= rows;
+        a += rows * p->stride;
+        out += rows * p->out_x;
+    }
+}
+
+/* All rows of a chunk. Each row of the band is made when it is first read, as it then still is in L1. */
 static void run_rows(const chunk *c)
 {
     const job *j = c->j;
     const ndq_conv_call *call = j->call;
-    const ndq_gemm_kernel *kernel = j->kernel;
-    const size_t stride = j->blocks.x.jump * j->pixel, nr = kernel->nr;
-    const size_t tiles = ndq_ceil_div(c->cols, kernel->mr), least = c->cols / tiles, more = c->cols % tiles;
-    const void *weights = ndq_gemm_panel(j->w, c->channel / nr, 0);
-    ndq_gemm_store *store = kernel->store[call->product.output];
-    const bool in_place = call->out_c == j->size;
-    const size_t out_x = in_place ? call->out_x : nr * j->size;
-    uint8_t *row_out = (uint8_t *)call->out + c->n * call->out_n + c->channel * call->out_c + c->y * call->out_y +
-                       c->x * call->out_x;
-    _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
-    ndq_gemm_call product = call->product;
-    ndq_gemm_columns constants;
-    product.w = j->w;
-    ndq_gemm_make_columns(&product, c->channel, &constants);
-    const bool at_once = in_place && ndq_gemm_codes_at_once(kernel, &constants, call->product.output, c->channels);
-    size_t made = 0;
-    for (size_t y = 0; y < c->rows; y++, row_out += call->out_y) {
+    panel_of p;
+    make_panel(c, &p);
+    uint8_t *out = (uint8_t *)call->out + c->n * call->out_n + c->channel * call->out_c + c->x * call->out_x +
+                   c->y * j->lines * call->out_y;
+    size_t made = 0, left = call->y.out - c->y * j->lines;
+    for (size_t y = 0; y < c->rows; y++) {
         const uint8_t *a = c->band + y * j->blocks.y.jump * j->blocks.band_cols * j->pixel;
-        uint8_t *out = in_place ? row_out : c->staging;
         const size_t needed = ndq_conv_rows_read(&j->blocks, &j->y, j->blocks.apart ? c->rows : y + 1);
         make_band(c, made, needed);
         made = needed;
-        for (size_t t = 0; t < tiles; t++) {
-            const size_t rows = least + (t < more);
-            if (at_once) {
-                kernel->code_tile[rows - 1](&c->taps, a, stride, weights, &constants, &j->stage, out, out_x);
-                a += rows * stride;
-                out += rows * out_x;
-                continue;
-            }
-            kernel->tile[rows - 1](&c->taps, a, stride, weights, acc);
-            store(rows, c->channels, acc, &constants, &j->stage, out, out_x);
-            a += rows * stride;
-            out += rows * out_x;
+        for (size_t line = 0; line < j->lines && left > 0; line++, left--, out += call->out_y) {
+            run_line(&p, a, p.weights[line], p.in_place ? out : c->staging);
+            if (!p.in_place)
+                ndq_conv_scatter(c->staging, j->kernel->nr, c->channels, c->cols, j->size, out, call->out_c,
+                                 call->out_x);
         }
-        if (!in_place)
-            ndq_conv_scatter(c->staging, nr, c->channels, c->cols, j->size, row_out, call->out_c, call->out_x);
     }
 }
 
@@ -152,7 +183,7 @@ static chunk find_chunk(const job *j, size_t index)
         .n = block / b->col_blocks / b->row_blocks,
         .y = y,
         .x = x,
-        .rows = ndq_min_size(b->rows, call->y.out - y),
+        .rows = ndq_min_size(b->rows, j->y.out - y),
         .cols = ndq_min_size(b->cols, call->x.out - x),
         .channel = channel,
         .channels = ndq_min_size(j->kernel->nr, j->w->N - channel),
@@ -185,6 +216,18 @@ static void run_chunk(void *ctx, size_t index)
     run_rows(&c);
 }
 
+static void pair_rows(job *j)
+{
+    const ndq_conv_axis *y = &j->call->y;
+    const bool is_shared = j->call->w->lower && y->stride == 1 && y->dilation == 1;
+    j->lines = is_shared ? 2 : 1;
+    j->y = *y;
+    j->y.out = ndq_ceil_div(y->out, j->lines);
+    j->y.stride *= j->lines;
+    j->y.taps = ndq_ceil_div(y->taps, 2);
+    j->y.dilation *= 2;
+}
+
 ndq_status ndq_conv_depthwise(const ndq_conv_call *call)
 {
     ndq_gemm_call product = call->product;
@@ -193,17 +236,15 @@ ndq_status ndq_conv_depthwise(const ndq_conv_call *call)
              .kernel = product.w->kernel,
              .w = product.w,
              .stage = ndq_gemm_make_stage(&product),
-             .y = call->y,
              .size = ndq_gemm_output_bytes(product.output),
              .repeat = call->w->O / call->w->groups};
     j.pixel = j.kernel->nr * 2 * ndq_gemm_code_bytes(j.kernel);
     j.panels = ndq_ceil_div(j.w->N, j.kernel->nr);
-    j.y.taps = ndq_ceil_div(call->y.taps, 2);
-    j.y.dilation *= 2;
+    pair_rows(&j);
     j.blocks = ndq_conv_cut(&j.y, &call->x, NDQ_BAND_BYTES / j.pixel, 2 * j.kernel->mr);
     const size_t threads = ndq_gemm_threads(ndq_conv_macs(call), j.kernel->parallel_macs);
     if (threads > 1)
-        ndq_conv_cut_rows(&j.blocks, &j.y, ndq_ceil_div(call->N * call->y.out * j.blocks.col_blocks * j.panels,
+        ndq_conv_cut_rows(&j.blocks, &j.y, ndq_ceil_div(call->N * j.y.out * j.blocks.col_blocks * j.panels,
                                                         CHUNKS_PER_THREAD * threads));
     size_t band;
     if (__builtin_mul_overflow(j.blocks.band_rows, j.blocks.band_cols, &band) || band > SIZE_MAX / 4 / j.pixel)

@@ -1,4 +1,8 @@
-/* Depthwise tile for AVX2, 16 channels wide. */
+/* Depthwise tile for AVX2, 32 channels wide.
+ *
+ * Everything works within the 128 bits in which AVX2 unpacks and packs: vector i of the four that make a pixel of the
+ * band has channels 4 i .. 4 i + 3 in its lower half and those 16 further in its upper half. Unpacking gives this order,
+ * and packing the outputs takes it back, so that nothing is permuted. */
 #include "gemm.h"
 
 #ifdef NDQ_X86
@@ -6,42 +10,202 @@
 
 #define NAME(x) avx2_##x
 #define TARGET NDQ_TARGET_AVX2
-#define NR 16
-#include "gemm_avx2.inc.h"
+#define NR 32
+#include "gemm_plain.inc.h"
 
-#define VECTOR __m256i
-#define ZERO _mm256_setzero_si256()
-#define LOAD(p) _mm256_loadu_si256((const __m256i *)(p))
-#define STORE(p, v) _mm256_storeu_si256((__m256i *)(p), v)
-#define SET_S16 _mm256_set1_epi16
-#define MADD _mm256_madd_epi16
-#define ADD _mm256_add_epi32
-#define SUBTRACT _mm256_sub_epi16
-/* Both halves of a register get all bytes, and a shuffle in each leaves every other one: as it stays within 128 bits it takes
- * less than half of the time of a conversion. Signed bytes are moved by 128 and back. */
-#define WIDEN(pairs) _mm256_sub_epi16(_mm256_shuffle_epi8(pairs, apart_), _mm256_set1_epi16(is_signed ? 128 : 0))
-#define BYTES(p)                                                                                             \
-    _mm256_xor_si256(_mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)(p))),                     \
-                     _mm256_set1_epi8(is_signed ? -128 : 0))
-#define PAIRS(a, b, low, high)                                                                               \
-    do {                                                                                                     \
-        const __m256i apart_ = _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 4, -1, 5, -1, 6, -1, 7, -1, 8, -1, 9, -1, \
-                                                10, -1, 11, -1, 12, -1, 13, -1, 14, -1, 15, -1);             \
-        const __m256i a_ = BYTES(a), b_ = BYTES(b);                                                          \
-        low = WIDEN(_mm256_unpacklo_epi8(a_, b_));                                                           \
-        high = WIDEN(_mm256_unpackhi_epi8(a_, b_));                                                          \
-    } while (0)
+enum { VECTORS = 4, MOST = 6, PIXEL = 2 * NR * sizeof(int16_t) }; /* of a pixel; pixels of a tile; bytes */
+
+static NDQ_TARGET_AVX2 void expand_pairs(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b,
+                                         ptrdiff_t b_stride, bool is_signed, int32_t zero, void *pixels)
+{
+    const __m256i flip = _mm256_set1_epi8(is_signed ? -128 : 0), none = _mm256_setzero_si256();
+    const __m256i z = _mm256_set1_epi16((int16_t)(zero + (is_signed ? 128 : 0)));
+    __m256i *out = pixels;
+    for (size_t i = 0; i < count; i++, a += a_stride, b += b_stride, out += VECTORS) {
+        const __m256i upper = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)a), flip);
+        const __m256i lower = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)b), flip);
+        const __m256i low = _mm256_unpacklo_epi8(upper, lower), high = _mm256_unpackhi_epi8(upper, lower);
+        _mm256_store_si256(out, _mm256_sub_epi16(_mm256_unpacklo_epi8(low, none), z));
+        _mm256_store_si256(out + 1, _mm256_sub_epi16(_mm256_unpackhi_epi8(low, none), z));
+        _mm256_store_si256(out + 2, _mm256_sub_epi16(_mm256_unpacklo_epi8(high, none), z));
+        _mm256_store_si256(out + 3, _mm256_sub_epi16(_mm256_unpackhi_epi8(high, none), z));
+    }
+}
+
+/* The weights in the same order. */
+static void pack_pairs(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
+                       ndq_gemm_word *panel)
+{
+    (void)words;
+    ndq_gemm_word *out = panel + first * NR;
+    for (size_t i = 0; i < count; i++, out += NR)
+        for (size_t n = 0; n < NR; n++)
+            out[n % 16 / 4 * 8 + n / 16 * 4 + n % 4] = rows[n * stride + i];
+}
+
 /* asm as in gemm_avx2.c: gcc would keep some of the accumulators in memory. */
 #define ROW(row, low, high)                                                                                  \
     do {                                                                                                     \
-        const VECTOR *x_ = (const VECTOR *)(x + (row) * stride);                                             \
-        VECTOR y_;                                                                                           \
+        const __m256i *x_ = (const __m256i *)(x + (row) * stride);                                           \
+        __m256i y_;                                                                                          \
         __asm__ volatile("vpmaddwd %[a], %[b0], %[y]\n\tvpaddd %[y], %[s0], %[s0]\n\t"                       \
                          "vpmaddwd %[b], %[b1], %[y]\n\tvpaddd %[y], %[s1], %[s1]"                           \
                          : [s0] "+x"(low), [s1] "+x"(high), [y] "=&x"(y_)                                    \
                          : [a] "m"(x_[0]), [b] "m"(x_[1]), [b0] "x"(w0), [b1] "x"(w1));                      \
     } while (0)
-#include "depthwise_x86.inc.h"
 
-const ndq_gemm_kernel ndq_depthwise_avx2 = KERNEL(avx2, 7e5, avx2_store_codes_by_hand);
+/* Sums of two vectors of up to 6 pixels, which begin as `low` and `high`. The accumulators are named one by one: gcc
+ * keeps an array of them in memory. */
+#define SUMS(rows, low, high)                                                                                \
+    __m256i l0 = low, h0 = high, l1 = l0, h1 = h0, l2 = l0, h2 = h0;                                         \
+    __m256i l3 = l0, h3 = h0, l4 = l0, h4 = h0, l5 = l0, h5 = h0;                                            \
+    for (size_t tap = 0; tap < taps->runs; tap++, w += VECTORS) {                                            \
+        const uint8_t *x = a + taps->offset[tap];                                                            \
+        const __m256i w0 = _mm256_load_si256(w), w1 = _mm256_load_si256(w + 1);                              \
+        ROW(0, l0, h0);                                                                                      \
+        if (rows > 1) ROW(1, l1, h1);                                                                        \
+        if (rows > 2) ROW(2, l2, h2);                                                                        \
+        if (rows > 3) ROW(3, l3, h3);                                                                        \
+        if (rows > 4) ROW(4, l4, h4);                                                                        \
+        if (rows > 5) ROW(5, l5, h5);                                                                        \
+    }
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void save(__m256i sums, int32_t *acc)
+{
+    _mm_store_si128((__m128i *)acc, _mm256_castsi256_si128(sums));
+    _mm_store_si128((__m128i *)(acc + 16), _mm256_extracti128_si256(sums, 1));
+}
+
+#define SAVE(row, low, high) (save(low, acc + NR * (row)), save(high, acc + NR * (row) + 4))
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+half_tile(const int rows, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const __m256i *w, int32_t *acc)
+{
+    SUMS(rows, _mm256_setzero_si256(), _mm256_setzero_si256())
+    SAVE(0, l0, h0);
+    if (rows > 1) SAVE(1, l1, h1);
+    if (rows > 2) SAVE(2, l2, h2);
+    if (rows > 3) SAVE(3, l3, h3);
+    if (rows > 4) SAVE(4, l4, h4);
+    if (rows > 5) SAVE(5, l5, h5);
+}
+
+/* Constants of channels in the order of the accumulators, and of all channels. */
+typedef struct {
+    __m256i add[VECTORS];
+    __m256 scale[VECTORS], inv;
+    __m256i zero, lowest, highest, flip;
+} constants;
+
+static NDQ_TARGET_AVX2 void make_constants(const ndq_gemm_columns *c, const ndq_gemm_stage *stage, constants *k)
+{
+    for (int i = 0; i < VECTORS; i++) {
+        k->add[i] = _mm256_loadu2_m128i((const __m128i *)(c->add + 4 * i + 16), (const __m128i *)(c->add + 4 * i));
+        k->scale[i] = _mm256_loadu2_m128(c->scale + 4 * i + 16, c->scale + 4 * i);
+    }
+    k->inv = _mm256_set1_ps(stage->inv);
+    k->zero = _mm256_set1_epi16(stage->moved_zero);
+    k->lowest = _mm256_set1_epi8((char)stage->lowest);
+    k->highest = _mm256_set1_epi8((char)stage->highest);
+    k->flip = _mm256_set1_epi8((char)stage->flip);
+}
+
+/* 16 channels of one pixel, as int16 that saturate and so stay on their side of the bounds. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i codes_of(__m256i low, __m256i high, int i,
+                                                                               const constants *k)
+{
+    const __m256 y0 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(low), k->scale[i]), k->inv);
+    const __m256 y1 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(high), k->scale[i + 1]), k->inv);
+    return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(y0), _mm256_cvtps_epi32(y1)), k->zero);
+}
+
+/* Vectors i and i + 1 of all pixels: there are no registers for the sums of all four. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+half_codes(const int rows, const int i, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const __m256i *w,
+           const constants *k, __m256i *codes)
+{
+    SUMS(rows, k->add[i], k->add[i + 1])
+    codes[0] = codes_of(l0, h0, i, k);
+    if (rows > 1) codes[1] = codes_of(l1, h1, i, k);
+    if (rows > 2) codes[2] = codes_of(l2, h2, i, k);
+    if (rows > 3) codes[3] = codes_of(l3, h3, i, k);
+    if (rows > 4) codes[4] = codes_of(l4, h4, i, k);
+    if (rows > 5) codes[5] = codes_of(l5, h5, i, k);
+}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void store_pixel(__m256i codes, size_t columns,
+                                                                               uint8_t *out)
+{
+    if (columns == NR) {
+        _mm256_storeu_si256((__m256i *)out, codes);
+    } else if (columns == NR / 2) {
+        _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(codes));
+    } else {
+        uint8_t bytes[NR];
+        _mm256_storeu_si256((__m256i *)bytes, codes);
+        memcpy(out, bytes, columns);
+    }
+}
+
+#define TILE(rows)                                                                                           \
+    static NDQ_TARGET_AVX2 void tile_##rows(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride,      \
+                                            const void *panel, int32_t *acc)                                 \
+    {                                                                                                        \
+        half_tile(rows, taps, a, stride, panel, acc);                                                        \
+        half_tile(rows, taps, a + PIXEL / 2, stride, (const __m256i *)panel + 2, acc + 8);                   \
+    }                                                                                                        \
+    static NDQ_TARGET_AVX2 void codes_##rows(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride,     \
+                                             const void *panel, size_t columns, const constants *k, uint8_t *out, \
+                                             size_t out_stride)                                              \
+    {                                                                                                        \
+        __m256i low[rows], high[rows];                                                                       \
+        half_codes(rows, 0, taps, a, stride, panel, k, low);                                                 \
+        half_codes(rows, 2, taps, a + PIXEL / 2, stride, (const __m256i *)panel + 2, k, high);               \
+        for (size_t row = 0; row < (rows); row++) {                                                          \
+            const __m256i codes = _mm256_max_epu8(_mm256_packus_epi16(low[row], high[row]), k->lowest);      \
+            store_pixel(_mm256_xor_si256(_mm256_min_epu8(codes, k->highest), k->flip), columns,              \
+                        out + row * out_stride);                                                             \
+        }                                                                                                    \
+    }
+TILE(1)
+TILE(2)
+TILE(3)
+TILE(4)
+TILE(5)
+TILE(6)
+
+static NDQ_TARGET_AVX2 void code_row(size_t count, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride,
+                                     const void *panel, size_t columns, const ndq_gemm_columns *c,
+                                     const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
+{
+    void (*const tile[])(const ndq_gemm_runs *, const uint8_t *, size_t, const void *, size_t, const constants *,
+                         uint8_t *, size_t) = {codes_1, codes_2, codes_3, codes_4, codes_5, codes_6};
+    constants k;
+    make_constants(c, stage, &k);
+    for (size_t tiles = ndq_ceil_div(count, MOST); tiles > 0; tiles--) {
+        const size_t rows = ndq_ceil_div(count, tiles);
+        tile[rows - 1](taps, a, stride, panel, columns, &k, out, out_stride);
+        count -= rows;
+        a += rows * stride;
+        out += rows * out_stride;
+    }
+}
+
+const ndq_gemm_kernel ndq_depthwise_avx2 = {
+    .name = "avx2_depthwise",
+    .mr = MOST,
+    .nr = NR,
+    .codes_per_word = 2,
+    .a_centred = true,
+    .w_centred = true,
+    .k_step = 2,
+    .parallel_macs = 9e5,
+    .expand_pairs = expand_pairs,
+    .expand_w = avx2_expand_s16,
+    .sums = avx2_sums,
+    .pack = pack_pairs,
+    .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
+    .code_row = code_row,
+    .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes},
+};
 #endif

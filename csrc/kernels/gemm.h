@@ -74,6 +74,11 @@ typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, con
 typedef void ndq_gemm_code_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
                                 const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride);
 
+/* The same for `count` outputs of a depthwise kernel, and any number of columns: see ndq_gemm_row_at_once. */
+typedef void ndq_gemm_code_row(size_t count, const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
+                               size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
+                               size_t out_stride);
+
 typedef struct ndq_gemm_kernel {
     const char *name;
     size_t mr, nr;
@@ -110,6 +115,7 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
     ndq_gemm_code_tile *code_tile[NDQ_GEMM_MAX_MR]; /* or NULL; of kernels with w_centred only */
+    ndq_gemm_code_row *code_row; /* or NULL; of depthwise kernels only */
     /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL if w is centred. */
     void (*subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c);
     ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];
@@ -244,6 +250,13 @@ static inline bool ndq_gemm_codes_at_once(const ndq_gemm_kernel *kernel, const n
                                           size_t columns)
 {
     return kernel->code_tile[0] && output == NDQ_GEMM_CODES && columns == kernel->nr && c->shrinks;
+}
+
+/* Whether code_row may make the outputs of a panel. */
+static inline bool ndq_gemm_row_at_once(const ndq_gemm_kernel *kernel, const ndq_gemm_columns *c,
+                                        ndq_gemm_output output)
+{
+    return kernel->code_row && output == NDQ_GEMM_CODES && c->shrinks;
 }
 
 /* What brings codes of activations to the sign that a kernel multiplies, unless it centres them. */
