@@ -173,6 +173,13 @@ def simple_quantizer(x, bits, low, high):
     return np.rint((np.clip(x, low, high) - np.float32(low)) / step) * step + np.float32(low)
 
 
+def zero_aligned_quantizer(x, bits, low, high):
+    """The second of the two formulas that it names, with a zero point that is a code."""
+    step = np.float32((high - low) / (2**bits - 1))
+    zero_point = np.rint(-low / step)
+    return (np.clip(np.rint(x / step) + zero_point, 0, 2**bits - 1) - zero_point) * step
+
+
 class TestGivenRanges:
     def net(self):
         model = nn.Sequential(nn.Conv2d(3, 1, 3))
@@ -180,24 +187,27 @@ class TestGivenRanges:
         model[0].bias = [0.0]
         return model
 
-    def config(self, zero_aligned=False, **changes):
-        spec = nq.QuantSpec(4, signed=False, symmetric=False, zero_aligned=zero_aligned)
-        given = nq.Quantize(spec, learn="pact", range=(-2.5, 2.5))
+    def config(self, zero_aligned=False, bits=4, learn="pact", **changes):
+        spec = nq.QuantSpec(bits, signed=False, symmetric=False, zero_aligned=zero_aligned)
+        given = nq.Quantize(spec, learn=learn, range=(-2.5, 2.5))
         return nq.QConfig(given, given, **changes)
 
+    @pytest.mark.parametrize("bits", [2, 3, 4, 8])
+    @pytest.mark.parametrize("zero_aligned", [False, True])
+    @pytest.mark.parametrize("learn", ["pact", None])
     @pytest.mark.parametrize("convert", [False, True])
-    def test_what_the_tutorial_works_out_by_hand(self, convert):
-        model, x = self.net(), images(1, 32)
-        qat = nq.prepare_qat(model, x, self.config()).eval()
+    def test_what_the_tutorial_works_out_by_hand(self, convert, learn, zero_aligned, bits):
+        model, x, formula = self.net(), images(1, 32), zero_aligned_quantizer if zero_aligned else simple_quantizer
+        qat = nq.prepare_qat(model, x, self.config(zero_aligned, bits, learn)).eval()
         expected = nn.Sequential(nn.Conv2d(3, 1, 3))
-        expected[0].weight, expected[0].bias = simple_quantizer(model[0].weight, 4, -2.5, 2.5), [0.0]
-        quantized_x = simple_quantizer(x, 4, -2.5, 2.5)
+        expected[0].weight, expected[0].bias = formula(model[0].weight, bits, -2.5, 2.5), [0.0]
+        quantized_x = formula(x, bits, -2.5, 2.5)
         values = qat.run(x).values
         np.testing.assert_array_equal(values["input.quantizer"].dequantize(), quantized_x)
         w_qparams = qat["0"].weight_quantizer.qparams_for(model[0].weight)
         np.testing.assert_array_equal(nq.fake_quantize(model[0].weight, w_qparams), expected[0].weight)
         found = nq.convert(qat)(x) if convert else qat(x)
-        np.testing.assert_allclose(found, expected(quantized_x), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found, expected(quantized_x), rtol=1e-5, atol=1e-5 * np.abs(found).max())
 
     def test_with_zero_aligned_the_layer_runs_on_integers(self):
         model, x = self.net(), images(1, 32)

@@ -142,6 +142,13 @@ class TestReasons:
             ("add", "add_1", "adaptive_avg_pool2d"), reason
         )
 
+    def test_a_weight_on_a_grid_without_integers_has_its_bits_and_error(self):
+        offset = nq.Quantize(nq.QuantSpec(4, False, False, zero_aligned=False), range=(-2.5, 2.5))
+        graph = nq.quantize_static(nn.Sequential(nn.Conv2d(3, 4, 1, rng=0)), [images()], nq.QConfig(offset, offset))
+        (row,) = graph.report(images()).rows
+        assert row.weight_bits == 4 and row.bytes == 4 * row.parameters
+        assert row.weight_sqnr == nq.sqnr(graph.simulation["0"].weight, graph["0"].weight)
+
     def test_readers_are_found_behind_ops_that_only_move_values(self):
         wide = nq.Quantize(nq.QuantSpec(12))
         model = nn.Sequential(nn.Conv2d(3, 4, 1, rng=0), nn.Tanh(), nn.Flatten(), nn.Linear(4 * 144, 2, rng=1))

@@ -199,8 +199,7 @@ def _weights(graph, node):
     layer = node.module
     if not isinstance(layer, IntegerLayer):
         count = sum(parameter.data.size for _, parameter in graph._node_parameters(node))
-        fields = ("weight_bits", "weight_sqnr", "headroom")
-        return {"parameters": count, "bytes": 4 * count, **dict.fromkeys(fields)}
+        return {"parameters": count, "bytes": 4 * count, "headroom": None, **_fake_quantized(graph, node)}
     spec, biases = layer.w_qparams.spec, 0 if layer.bias is None else layer.bias.size
     original = graph.simulation[node.name].weight if graph.simulation is not None else None
     return {
@@ -210,6 +209,14 @@ def _weights(graph, node):
         "weight_sqnr": None if original is None else sqnr(original, dequantize(layer.weight, layer.w_qparams)),
         "headroom": _headroom(layer, edge_qparams(graph, node.inputs[0])),
     }
+
+
+def _fake_quantized(graph, node):
+    """Return bits and error of a weight that is float, but lies on the grid of codes that have no integer form."""
+    origin = None if graph.simulation is None else graph.simulation.find(node.name)
+    if origin is None or origin.weight_quantizer is None:
+        return {"weight_bits": None, "weight_sqnr": None}
+    return {"weight_bits": origin.weight_quantizer.config.spec.bits, "weight_sqnr": sqnr(origin.weight, node.weight)}
 
 
 def _headroom(layer, x_qparams):
