@@ -218,6 +218,17 @@ class TestBadInput:
         with pytest.raises(nq.QuantizationError, match=r"b\.weight: .*NaN"):
             nq.prepare_qat(model, x)(x)
 
+    @pytest.mark.parametrize("array", ["weight", "bias"])
+    @pytest.mark.parametrize("layer", [lambda: nn.Linear(3, 4), lambda: nn.Conv2d(3, 4, 1)])
+    def test_nan_in_the_last_layer_names_the_layer_once(self, layer, array):
+        model = nn.Sequential(nn.Identity(), layer())
+        x = np.ones((2, 3, 5, 5)[: model[1].weight.ndim], np.float32)
+        setattr(model[1], array, np.full_like(getattr(model[1], array), np.nan))
+        with pytest.raises(nq.QuantizationError, match=r"^1[.:](?!.*1\.).*(NaN|finite)"):
+            nq.quantize_static(model, [x])
+        with pytest.raises(nq.QuantizationError, match=r"^1[.:](?!.*1\.).*(NaN|finite)"):
+            nq.prepare_qat(model, x)(x)
+
     def test_converting_twice(self):
         graph = nq.quantize_static(Branches(), [images(size=6)])
         with pytest.raises(nq.QuantizationError, match="expected a graph of prepare or prepare_qat, not .*'integer'"):

@@ -341,6 +341,12 @@ class TestIntegers:
         assert not np.array_equal(graph(x), y)
 
 
+def test_evaluate_needs_labels():
+    for item in (inputs(), (inputs(),)):
+        with pytest.raises(ValueError, match=r"item 0 must be \(x, labels\)"):
+            nq.evaluate(mlp(), [item])
+
+
 def test_evaluate_counts_right_answers_and_restores_the_mode():
     model = mlp()
     x = inputs()

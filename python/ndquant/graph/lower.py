@@ -7,6 +7,7 @@ import numpy as np
 from ..errors import QuantizationError
 from ..ops import OPS
 from ..ops.integer_layer import IntegerLayer, StoredGrid
+from ..ops.record import in_layer
 from ..profiles import PROFILES
 from .fold_batchnorm import fold_batchnorm
 from .graph import Node
@@ -49,8 +50,8 @@ def _lower_node(graph, node, nodes, edges):
     if node.op.lower is not None and any(q is not None for q in qparams):
         try:
             lowered = node.op.lower(node, qparams, _output_qparams(graph, node))
-        except QuantizationError as error:
-            raise QuantizationError(f"{node.name}: {error}") from None
+        except ValueError as error:
+            raise in_layer(node, error) from None
     if lowered is not None:
         op, module = lowered
         node = node.copy(op=OPS[op], module=module)

@@ -22,7 +22,7 @@ from ..qparams import QParams
 from .integer_layer import IntegerLayer
 from .norm import FoldedNorm, LiveNorm, fold, is_live
 from .pointwise import relu6_backward
-from .record import Codes, real
+from .record import Codes, in_layer, real
 
 
 def quantize_parameters(w, b, x_qparams, w_qparams):
@@ -98,8 +98,15 @@ def check_layer_qparams(op, x_qparams, w_qparams, rank):
             raise ValueError(f"{op}: {name} must have spec.axis in {axes}, not {qparams.spec.axis}")
 
 
-def quantized_weight(quantizer, w, b, x_qparams, training):
+def quantized_weight(node, w, b, x_qparams, training):
     """Return the codes of a weight and its packed form, by the quantizer of a node."""
+    try:
+        return _quantized_weight(node.weight_quantizer, w, b, x_qparams, training)
+    except ValueError as error:
+        raise in_layer(node, error) from None
+
+
+def _quantized_weight(quantizer, w, b, x_qparams, training):
     if quantizer.in_one_call and w.ndim == 2:
         return quantize_weight(w, b, x_qparams.scale, quantizer.config.spec, quantizer.profile)
     codes, w_qparams, bias = quantize_parameters(
@@ -179,7 +186,7 @@ class LayerForm:
         if not isinstance(x, Codes) or quantizer is None or quantizer.passes:
             return self._run_floats(node, x, w, b, activation)
         if x.qparams.spec.is_byte_grid and quantizer.config.spec.is_byte_grid:
-            w_codes, packed = quantized_weight(quantizer, w, b, x.qparams, training)
+            w_codes, packed = quantized_weight(node, w, b, x.qparams, training)
             w_is_inside = quantizer.holds_all or quantizer.has_own_gradient
             return self.on_codes(x, w, b, w_codes, packed, node.attributes, activation, w_is_inside)
         w_qparams = quantizer.qparams_for(w, training)

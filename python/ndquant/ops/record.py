@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..errors import QuantizationError
 from ..functional import dequantize
 from ..layout import in_memory_order
 
@@ -119,6 +120,12 @@ def never(node):
 def fits_any(node, shapes):
     """Return None: no reason against integers, whatever the shapes."""
     return None
+
+
+def in_layer(node, error):
+    """Return an error about what a node stores, with the name of the node in front if it is not there yet."""
+    text = str(error)
+    return QuantizationError(text if text.startswith(f"{node.name}.") else f"{node.name}: {text}")
 
 
 def always(node):

@@ -37,9 +37,16 @@ def evaluate(model, batches, *, progress=False):
     """
     right = total = 0
     with in_mode(model, training=False):
-        for x, labels in progress_bar(batches, progress):
+        for number, item in enumerate(progress_bar(batches, progress)):
+            x, labels = _pair(item, number)
             right += int(np.sum(model(*example_inputs(x)).argmax(axis=1) == labels))
             total += len(labels)
     if not total:
         raise ValueError("batches: no examples to evaluate")
     return right / total
+
+
+def _pair(item, number):
+    if not isinstance(item, tuple | list) or len(item) != 2:
+        raise ValueError(f"batches: item {number} must be (x, labels), not {type(item).__name__}")
+    return item
