@@ -1,5 +1,8 @@
 """From a float network to integers: after training, and in training."""
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -339,6 +342,36 @@ class TestIntegers:
             graph["4"].weight[0, 0] = 1
         graph["4"].bias = np.zeros(4, np.int32)
         assert not np.array_equal(graph(x), y)
+
+
+class TestProgress:
+    @pytest.fixture
+    def shown(self, monkeypatch):
+        """What tqdm was given: (total, how many items went through) of each bar."""
+        bars = []
+
+        def tqdm(iterable, total=None):
+            total = len(iterable) if total is None and hasattr(iterable, "__len__") else total
+            bars.append([total, 0])
+            for item in iterable:
+                bars[-1][1] += 1
+                yield item
+
+        monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace())
+        monkeypatch.setitem(sys.modules, "tqdm.auto", SimpleNamespace(tqdm=tqdm))
+        return bars
+
+    def test_calibration_and_evaluation_show_it(self, shown):
+        batches, labels = [inputs(), inputs(rng=1)], np.zeros(64, int)
+        int8 = nq.quantize_static(mlp(), batches, progress=True)
+        nq.calibrate(nq.prepare(mlp(), inputs()), iter(batches), progress=True)
+        nq.evaluate(int8, [(x, labels) for x in batches], progress=True)
+        assert shown == [[2, 2], [None, 2], [2, 2]]
+
+    def test_without_tqdm_the_error_says_how_to_get_it(self, monkeypatch):
+        monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+        with pytest.raises(ImportError, match="pip install tqdm"):
+            nq.quantize_static(mlp(), [inputs()], progress=True)
 
 
 def test_evaluate_needs_labels():

@@ -162,7 +162,8 @@ def quantize_static(model, batches, qconfig="int8", *, progress=False):
         raise ValueError("batches: calibration needs at least one batch, got none")
     with saying_what_batches_are(batches):
         prepared = prepare(model, first, qconfig)
-    return convert(calibrate(prepared, _chain(first, remaining), progress=progress))
+    data = batches if isinstance(batches, list | tuple) else _chain(first, remaining)
+    return convert(calibrate(prepared, data, progress=progress))
 
 
 def _chain(first, rest):
