@@ -84,6 +84,14 @@ typedef struct {
     const double *centre, *scale, *slope, *shift;
 } ndq_channels_f64;
 
+/* Sums of a row of codes without its zero point: what the row and the columns mean. */
+typedef struct {
+    float own_scale;
+    int32_t zero;
+    const float *scale, *bias;
+    const int32_t *column_sum;
+} ndq_sums_row;
+
 /* Contracts. Elementwise kernels work on n elements, the first of which is element `position` of an array, so that
  * threads may split anywhere; pointers are to the first of the n. An output may be an input of the same element size.
  * No argument is NULL.
@@ -119,6 +127,10 @@ typedef struct {
  *   sum_run                  the same for n elements of one channel
  *   scale_channels           y[i] = (x[i] - centre) * scale + shift
  *   mix_channels             dx[i] = (dy[i] * scale + (x[i] - centre) * slope) + shift
+ *   scale_sums               y[i] = float(sum[i] - zero * column_sum[i]) * (own_scale * scale[i]) + bias[i]; y may be sum
+ *   lstm_cell                i, f, o = sigmoid, g = tanh of gx + gh, H of each in the order i, f, g, o;
+ *                            c = f * c + i * g; h = o * tanh(c)
+ *   gru_cell                 r, z = sigmoid of gx + gh, n = tanh(gx + r * gh), in this order; h = (h - n) * z + n
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
  *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
@@ -176,6 +188,11 @@ enum { NDQ_BLOCK = 4096 };
     X(largest_##s, (size_t n, uint8_t flip, const uint8_t *x, uint8_t *most))                                \
     X(total_##s, (size_t n, uint8_t flip, const uint8_t *x, uint32_t *sum))
 
+#define NDQ_SLOTS_OF_CELLS(X, s)                                                                             \
+    X(scale_sums_##s, (const ndq_sums_row *row, size_t n, const int32_t *sum, float *y))                     \
+    X(lstm_cell_##s, (size_t H, const float *gx, const float *gh, float *c, float *h))                       \
+    X(gru_cell_##s, (size_t H, const float *gx, const float *gh, float *h))
+
 #define NDQ_ELEMENTWISE_SLOTS(X)                                                                             \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, f32)                                                         \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, divide_f32)                                                  \
@@ -193,6 +210,7 @@ enum { NDQ_BLOCK = 4096 };
     NDQ_SLOTS_OF_TYPE(X, float, f32)                                                                         \
     NDQ_SLOTS_OF_TYPE(X, double, f64)                                                                        \
     NDQ_SLOTS_OF_BYTES(X, u8)                                                                                \
+    NDQ_SLOTS_OF_CELLS(X, f32)                                                                               \
     X(widen_f16, (size_t n, const uint16_t *from, float *to))                                                \
     X(narrow_f16, (size_t n, const float *from, uint16_t *to))                                               \
     X(clip_error_f64, (const ndq_levels *levels, double p, size_t n, const double *x, const double *weight,   \

@@ -61,6 +61,7 @@ typedef enum {
     NDQ_OK = 0,
     NDQ_NO_MEMORY,
     NDQ_OVERFLOW, /* an int32 sum could pass 2^31 - 1 */
+    NDQ_NOT_FINITE, /* NaN or infinity where a range is chosen */
 } ndq_status;
 
 #endif

@@ -36,6 +36,9 @@ LONG = np.full((1, 140_000), -128, np.int8)
 BIAS = np.arange(3, dtype=np.int32)
 WEIGHT = nq.PackedWeight(W, W_QP, BIAS)
 PACKED = WEIGHT._packed
+ROWS = _core.pack_matrix(W, W_QP, np.zeros(3, np.float32))
+CELLS = _core.pack_matrix(np.ones((12, 3), np.int8), nq.QParams(0.1, 0, nq.QuantSpec()), np.zeros(12, np.float32))
+GATES, STATES = X[:, :24].reshape(3, 2, 12), (np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32))
 SUMS, RESULT = np.zeros((3, 3), np.int32), np.zeros((3, 3), np.float32)
 
 #: Sizes and signs as the core takes them: qmin, qmax, bits, symmetric, rule.
@@ -123,6 +126,9 @@ GOOD = {
     "pack_matrix zero points": lambda: _core.pack_matrix(W, QP, np.zeros(3, np.float32)),
     "pack_matrix strided": lambda: _core.pack_matrix(W[:, ::2], W_QP, np.zeros(6, np.int64)[::2]),
     "PackedMatrix": lambda: (PACKED.shape, PACKED.kernel, PACKED.nbytes),
+    "linear_rows": lambda: _core.linear_rows(X, ROWS, None),
+    "linear_rows out": lambda: _core.linear_rows(HALF, ROWS, RESULT),
+    "recurrence": lambda: _core.recurrence(GATES, CELLS, *STATES, [3, 1], True),
     "linear_integer": lambda: nq.linear_integer(Q, QP, WEIGHT),
     "linear_integer out": lambda: nq.linear_integer(Q, QP, WEIGHT, None, "relu", RESULT),
     "linear_integer codes": lambda: nq.linear_integer(Q[0], QP, WEIGHT, U_QP),
@@ -279,6 +285,16 @@ BAD = {
     "pack_matrix bias": lambda: _core.pack_matrix(W, W_QP, BIAS[:2]),
     "pack_matrix bias dtype": lambda: _core.pack_matrix(W, W_QP, "abc"),
     "pack_matrix bias range": lambda: _core.pack_matrix(W, W_QP, np.full(3, 2**40)),
+    "linear_rows x": lambda: _core.linear_rows(X[:, 1:], ROWS, None),
+    "linear_rows finite": lambda: _core.linear_rows(X * np.float32(np.inf), ROWS, None),
+    "linear_rows packed": lambda: _core.linear_rows(X, PACKED, None),
+    "linear_rows out": lambda: _core.linear_rows(X, ROWS, SUMS),
+    "recurrence gx": lambda: _core.recurrence(GATES[0], CELLS, *STATES, None, False),
+    "recurrence packed": lambda: _core.recurrence(X, ROWS, *STATES, None, False),
+    "recurrence h": lambda: _core.recurrence(GATES, CELLS, X, STATES[1], None, False),
+    "recurrence c": lambda: _core.recurrence(GATES, CELLS, STATES[0], STATES[0], None, False),
+    "recurrence lengths": lambda: _core.recurrence(GATES, CELLS, *STATES, [1], False),
+    "recurrence finite": lambda: _core.recurrence(GATES, CELLS, STATES[0] + np.float32(np.nan), STATES[1], None, False),
     "linear_integer xq": lambda: _core.linear_integer(X, QP, PACKED, None, False, False, None),
     "linear_integer inputs": lambda: _core.linear_integer(Q[:, 1:], QP, PACKED, None, False, False, None),
     "linear_integer per channel": lambda: _core.linear_integer(Q, QP3, PACKED, None, False, False, None),

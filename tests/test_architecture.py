@@ -23,6 +23,7 @@ LAYERS = (
     ("functional", "channels", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
     ("clip_search", "entropy"),
     ("observers", "metrics", "formats"),
+    ("dynamic",),
     ("quantizers", "ops"),
     ("graph",),
     ("nn",),

@@ -181,6 +181,19 @@ def exercise_layers(side, rng):
             _core.quantize_weight(real, b, 0.1, *grid, per_channel)
 
 
+def exercise_dynamic(side, rng):
+    """Call layers that quantize rows, on guarded floats."""
+    for n in SIZES:
+        spec = nq.QParams(0.1, 0, nq.QuantSpec())
+        packed = _core.pack_matrix(rng.integers(-128, 128, (3 * n, n), np.int8), spec, np.zeros(3 * n, np.float32))
+        cells = _core.pack_matrix(rng.integers(-128, 128, (4 * n, n), np.int8), spec, np.zeros(4 * n, np.float32))
+        x, h, c = (guarded(rng.standard_normal((2, n)).astype(np.float32), side) for _ in range(3))
+        _core.linear_rows(x, packed, guarded(np.zeros((2, 3 * n), np.float32), side))
+        for weight, gates, states in ((packed, 3, (h, None)), (cells, 4, (h, c))):
+            gx = guarded(rng.standard_normal((2, 2, gates * n)).astype(np.float32), side)
+            _core.recurrence(gx, weight, *states, np.array([1, 2]), False)
+
+
 def exercise_codes(side, rng):
     """Call what lies between products on guarded codes."""
     qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
@@ -240,6 +253,7 @@ WORK = (
     exercise_convolutions,
     exercise_float_convolutions,
     exercise_codes,
+    exercise_dynamic,
     exercise_plans,
 )
 

@@ -35,6 +35,9 @@ int ndq_check_status(ndq_status status)
     case NDQ_OVERFLOW:
         PyErr_SetString(PyExc_OverflowError, "a sum could pass the range of int32");
         return -1;
+    case NDQ_NOT_FINITE:
+        PyErr_SetString(PyExc_ValueError, "a range was asked of data with NaN or infinity");
+        return -1;
     }
     PyErr_SetString(PyExc_SystemError, "unknown status of the core");
     return -1;

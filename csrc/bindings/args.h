@@ -167,6 +167,9 @@ int ndq_check_overflow(const ndq_packed *w, const char *name, size_t first, bool
  * float32 bias, or NULL; bindings/gemm.c. */
 PyObject *ndq_packed_object(PyObject *module, ndq_packed *packed, const ndq_params_object *params, PyArrayObject *bias);
 
+/* What a PackedMatrix holds, which lives as long as that; NULL with an exception for anything else. */
+const ndq_packed *ndq_packed_of(PyObject *module, PyObject *object);
+
 /* Scales must be one number. */
 int ndq_check_per_tensor(const ndq_params_object *params, const char *name);
 

@@ -98,6 +98,12 @@ static packed_object *as_packed(PyObject *module, PyObject *object)
     return NULL;
 }
 
+const ndq_packed *ndq_packed_of(PyObject *module, PyObject *object)
+{
+    packed_object *packed = as_packed(module, object);
+    return packed ? packed->packed : NULL;
+}
+
 int ndq_take_zero_points(const ndq_params *params, size_t N, PyArrayObject **zero)
 {
     const npy_intp n = (npy_intp)N;

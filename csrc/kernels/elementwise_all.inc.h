@@ -41,6 +41,7 @@
 #include "observe.inc.h"
 #include "update.inc.h"
 #include "channels.inc.h"
+#include "cells.inc.h"
 #undef NDQ_RULE
 #undef NDQ_SUFFIX
 

@@ -24,7 +24,17 @@ from .qparams import QParams, QuantSpec
 from .quantizers import Quantize
 from .report import clip_errors, sensitivity
 from .runtime import backend, get_num_threads, set_num_threads, show_config
-from .workflows import QConfig, calibrate, convert, evaluate, fuse, prepare, prepare_qat, quantize_static
+from .workflows import (
+    QConfig,
+    calibrate,
+    convert,
+    evaluate,
+    fuse,
+    prepare,
+    prepare_qat,
+    quantize_dynamic,
+    quantize_static,
+)
 
 __all__ = [
     "HistogramObserver",
@@ -69,6 +79,7 @@ __all__ = [
     "prepare_qat",
     "quantization_error",
     "quantize",
+    "quantize_dynamic",
     "quantize_static",
     "requantize",
     "sensitivity",

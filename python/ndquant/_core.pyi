@@ -184,6 +184,16 @@ def linear_integer(
     out: NDArray[Any] | None,
     /,
 ) -> NDArray[Any]: ...
+def linear_rows(x: ArrayLike, packed: PackedMatrix, out: NDArray[Any] | None, /) -> NDArray[Any]: ...
+def recurrence(
+    gx: ArrayLike,
+    packed: PackedMatrix,
+    h: NDArray[Any],
+    c: NDArray[Any] | None,
+    lengths: ArrayLike | None,
+    reverse: bool,
+    /,
+) -> NDArray[Any]: ...
 def matmul_integer(
     a: NDArray[Any],
     b: NDArray[Any],

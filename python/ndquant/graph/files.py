@@ -15,8 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..dynamic import RowWeight
 from ..errors import QuantizationError
 from ..ops import OPS, Indices
+from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredTable
 from ..ops.record import infer_shape
 from ..qparams import QParams, QuantSpec
@@ -80,6 +82,8 @@ def _node_header(node, arrays):
         header["out_qparams"] = _qparams_header(node.out_qparams)
         if isinstance(node.module, StoredTable):
             _store(arrays, node.name, table=node.table)
+    elif isinstance(node.module, DynamicLayer):
+        header["weights"] = {name: _row_weight_header(node, name, arrays) for name in node.module.weights}
     elif isinstance(node.module, IntegerLayer):
         layer = node.module
         codes = _pack_codes(layer.weight, layer.w_qparams.spec)
@@ -95,6 +99,14 @@ def _node_header(node, arrays):
     elif isinstance(node.module, Module):
         _store(arrays, node.name, **{name: getattr(node, name) for name in (*node.op.parameters, *node.op.buffers)})
     return header
+
+
+def _row_weight_header(node, name, arrays):
+    weight = node.module.weights[name]
+    header = _qparams_header(weight.qparams)
+    stored = {name: weight.codes, f"{name}_scale": header.pop("scale"), DynamicLayer.BIASES[name]: weight.bias}
+    _store(arrays, node.name, **stored)
+    return {key: header[key] for key in ("spec", "profile", "dtype")}
 
 
 def _store(arrays, node, **values):
@@ -232,6 +244,8 @@ def _module(header, name, op, arrays):
     stores = OPS[op].stores
     if stores is IntegerLayer:
         return _integer_layer(header, name, arrays, rank=4 if op == "conv2d_integer" else 2)
+    if stores is DynamicLayer:
+        return DynamicLayer(**{key: _row_weight(part, key, name, arrays) for key, part in header["weights"].items()})
     if stores is StoredTable:
         qparams = _byte_grid(header["out_qparams"], name)
         return StoredTable(_checked_table(arrays.pop(f"{name}/table"), qparams, name), qparams)
@@ -288,6 +302,21 @@ def _integer_layer(header, name, arrays, rank):
     return IntegerLayer(codes, w_qparams, bias, out_qparams)
 
 
+def _row_weight(header, key, name, arrays):
+    if key not in DynamicLayer.BIASES:
+        raise ValueError(f"{name}: an unknown weight {key!r}")
+    codes, scale = arrays.pop(f"{name}/{key}"), arrays.pop(f"{name}/{key}_scale")
+    qparams = _qparams({**header, "scale": scale, "zero_point": np.zeros(scale.shape, np.int32)}, name)
+    spec = qparams.spec
+    if not (spec.is_byte_grid and spec.symmetric and spec.signed and spec.axis == 0):
+        raise ValueError(f"{name}: weights of {spec}, which dynamic layers do not take")
+    codes = _unpack_codes(codes, spec, codes.shape)
+    if codes.ndim != 2 or scale.shape != codes.shape[:1]:
+        raise ValueError(f"{name}: {scale.shape} scales of a weight of shape {codes.shape}")
+    bias = arrays.pop(f"{name}/{DynamicLayer.BIASES[key]}", None)
+    return RowWeight(codes, qparams, None if bias is None else _checked_bias(bias, np.float32, len(codes)))
+
+
 def _byte_grid(header, name):
     """Return `QParams` of the codes that an integer op gives: per tensor, of at most 8 bits."""
     qparams = _qparams(header, name)
@@ -307,7 +336,10 @@ def _qparams(header, name):
 def _check_edges(graph, node):
     """Integer ops must be fed codes, and their integers must fit the kernel: nothing is left to the first run."""
     grids = [edge_qparams(graph, name) for name in node.inputs]
-    if node.op.stores is not None and node.op.name != "quantize":
+    if isinstance(node.module, DynamicLayer):
+        for weight in node.module.weights.values():
+            weight.packed  # noqa: B018 - packing checks the integers
+    if node.op.stores not in (None, DynamicLayer) and node.op.name != "quantize":
         if any(grid is None or not grid.spec.is_byte_grid for grid in grids):
             raise ValueError(f"node {node.name!r} reads floats where it takes codes")
         if isinstance(node.module, IntegerLayer):

@@ -15,7 +15,7 @@ from .graph import Node
 
 def lower(graph):
     """Return the integer graph of a calibrated or trained `graph`, which becomes its ``simulation``."""
-    simulation = fold_batchnorm(_without_dropout(graph.copy().eval()))
+    simulation = fold_batchnorm(without_dropout(graph.copy().eval()))
     for _, quantizer in simulation.quantizers():
         quantizer.freeze()
     nodes, edges = [], {}
@@ -28,7 +28,7 @@ def lower(graph):
     return simulation.replace(nodes, output=output, kind="integer", simulation=simulation)
 
 
-def _without_dropout(graph):
+def without_dropout(graph):
     """Return the graph without the nodes that only do something in training."""
     renamed, nodes = {}, []
     for node in graph.nodes:

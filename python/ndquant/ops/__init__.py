@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     attention,
     conv,
     conv_transpose,
+    dynamic,
     embedding,
     layer_norm,
     leaf,

@@ -213,35 +213,32 @@ def _parameter_gradients(saved, d_gx, d_gh, has_bias):
 
 
 def _shape(node, shapes):
-    cell, attributes = CELLS[node.op.name], node.attributes
-    hidden = _check_parameters(node, cell, shapes[0])
+    w_ih, w_hh = array_of(node, "weight_ih", 2), array_of(node, "weight_hh", 2)
+    for name in ("bias_ih", "bias_hh"):
+        bias = getattr(node, name)
+        if bias is not None and bias.shape != (len(w_hh),):
+            raise ValueError(f"{node.name}: {name} must have shape {(len(w_hh),)}, not {bias.shape}")
+    return recurrent_shape(node, shapes, CELLS[node.op.name], w_ih, w_hh)
+
+
+def recurrent_shape(node, shapes, cell, w_ih, w_hh):
+    """Return the shapes of the parts of a node's value; raise where weights or inputs do not fit."""
+    attributes, (gates, hidden), shape = node.attributes, w_hh.shape, shapes[0]
+    if gates != cell.gates * hidden or len(w_ih) != gates:
+        raise ValueError(f"{node.name}: weights of shape {w_ih.shape} and {w_hh.shape} are none of {node.op.name}")
+    if len(shape) != 2 or shape[1] != w_ih.shape[1]:
+        raise ValueError(f"{node.name}: takes 3 axes, the last of {w_ih.shape[1]}, not (batch, {str(shape)[1:-1]})")
     wanted = 1 + (0 if attributes["state"] is None else cell.states) + attributes["lengths"]
     if len(shapes) != wanted:
         raise ValueError(f"{node.name}: reads {len(shapes)} values where its attributes say {wanted}")
     floats = shapes[:-1] if attributes["lengths"] else shapes
-    if any(isinstance(shape, Indices) for shape in floats) or (attributes["lengths"] and shapes[-1] != Indices(())):
+    if any(isinstance(s, Indices) for s in floats) or (attributes["lengths"] and shapes[-1] != Indices(())):
         raise TypeError(f"{node.name}: takes floats, and lengths as integers of shape (N,)")
-    for shape in floats[1:]:
-        if len(shape) != 2 or shape[1] != hidden:
-            raise ValueError(f"{node.name}: initial states must have 3 axes, the last of {hidden}, not {shape}")
-    first = shapes[0][0]
-    state = (1, hidden) if attributes["batch_first"] else (first, hidden)
-    return ((first, hidden), *[state] * cell.states)
-
-
-def _check_parameters(node, cell, shape):
-    """Return the number of hidden features."""
-    w_ih, w_hh = array_of(node, "weight_ih", 2), array_of(node, "weight_hh", 2)
-    gates, hidden = w_hh.shape
-    if gates != cell.gates * hidden or len(w_ih) != gates:
-        raise ValueError(f"{node.name}: weights of shape {w_ih.shape} and {w_hh.shape} are none of {node.op.name}")
-    for name in ("bias_ih", "bias_hh"):
-        bias = getattr(node, name)
-        if bias is not None and bias.shape != (gates,):
-            raise ValueError(f"{node.name}: {name} must have shape {(gates,)}, not {bias.shape}")
-    if len(shape) != 2 or shape[1] != w_ih.shape[1]:
-        raise ValueError(f"{node.name}: takes 3 axes, the last of {w_ih.shape[1]}, not (batch, {str(shape)[1:-1]})")
-    return hidden
+    for given in floats[1:]:
+        if len(given) != 2 or given[1] != hidden:
+            raise ValueError(f"{node.name}: initial states must have 3 axes, the last of {hidden}, not {given}")
+    state = (1, hidden) if attributes["batch_first"] else (shape[0], hidden)
+    return ((shape[0], hidden), *[state] * cell.states)
 
 
 for _name in CELLS:

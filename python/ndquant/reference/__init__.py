@@ -5,6 +5,7 @@ from .clipping import clip_error, cross_entropy, entropy_divergence, histogram
 from .codes import add_codes, avg_pool_codes, layer_norm_codes, max_pool_codes, multiply_codes, softmax_codes
 from .conv import conv2d_s32, conv_transpose2d_s32
 from .conv_float import conv2d_float, conv2d_float_input_grad, conv2d_float_weight_grad
+from .dynamic import linear_rows, recurrence, sigmoid, tanh
 from .elementwise import (
     dequantize,
     fake_quantize,
@@ -51,19 +52,23 @@ __all__ = [
     "layer_norm_codes",
     "linear_codes",
     "linear_f32",
+    "linear_rows",
     "matmul_f32",
     "max_pool_codes",
-    "mix_channels",
     "minmax",
+    "mix_channels",
     "multiply_codes",
     "product_scale",
     "quantization_error",
     "quantize",
     "quantize_bias",
     "raise_weight_scale",
+    "recurrence",
     "relu_backward",
     "scale_channels",
     "sgd_step",
+    "sigmoid",
     "softmax_codes",
     "sum_in_blocks",
+    "tanh",
 ]

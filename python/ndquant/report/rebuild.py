@@ -10,11 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from .. import reference
+from ..dynamic import WEIGHT
 from ..graph.graph import Run
 from ..graph.lower import quantizer_behind
 from ..integer import even_windows, pool_windows
 from ..ops import Fixed
+from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, StoredTable
+from ..ops.recurrent import time_first
 from ..profiles import PROFILES
 from ..reference.activation import BOUNDS
 
@@ -60,6 +63,7 @@ class Layer:
     weight_grid: Grid | None = None
     bias: np.ndarray | None = None
     table: np.ndarray | None = None
+    rows: dict | None = None  # of a dynamic layer: {name of a weight: (codes, scales, bias)}
 
     def stored_arrays(self):
         """Return {what: array} of everything that a file would hold."""
@@ -70,6 +74,9 @@ class Layer:
             arrays["weight zero points"] = self.weight_grid.zero_point
         if self.bias is not None:
             arrays["biases"] = self.bias
+        for name, parts in (self.rows or {}).items():
+            whats = ("codes", "scales", "bias")
+            arrays |= {f"{name} {what}": part for what, part in zip(whats, parts, strict=True) if part is not None}
         if self.table is not None:
             arrays["table"] = self.table
         if self.out is not None:
@@ -86,6 +93,9 @@ def stored(graph):
             m = node.module
             out = None if m.out_qparams is None else Grid.of(m.out_qparams)
             layers[node.name] = Layer(out, m.weight, Grid.of(m.w_qparams), m.bias)
+        elif isinstance(node.module, DynamicLayer):
+            rows = {name: (w.codes, np.asarray(w.qparams.scale), w.bias) for name, w in node.module.weights.items()}
+            layers[node.name] = Layer(None, rows=rows)
         elif node.op.stores is not None:
             table = node.table if isinstance(node.module, StoredTable) else None
             layers[node.name] = Layer(Grid.of(node.out_qparams), table=table)
@@ -101,6 +111,9 @@ def rebuilt(graph):
         if node.op.name == "quantize":
             layers[node.name] = Layer(Grid.recorded(simulation[node.name].quantizer))
             continue
+        if isinstance(node.module, DynamicLayer):
+            layers[node.name] = Layer(None, rows=_rebuild_rows(simulation[node.name], node))
+            continue
         behind = None if node.module.out_qparams is None else quantizer_behind(simulation, node.name)
         out = None if behind is None else Grid.recorded(behind.quantizer)
         if isinstance(node.module, IntegerLayer):
@@ -110,6 +123,17 @@ def rebuilt(graph):
         else:
             layers[node.name] = Layer(out)
     return layers
+
+
+def _rebuild_rows(node, lowered):
+    """Quantize the float weights of a dynamic layer by the largest magnitude of each output."""
+    rows = {}
+    for name in lowered.module.weights:
+        w, bias = np.asarray(getattr(node, name)), getattr(node, DynamicLayer.BIASES[name])
+        ends = w.min(axis=1, initial=0), w.max(axis=1, initial=0)
+        scale, _ = reference.choose_scale_zero_point(*ends, WEIGHT.qmin, WEIGHT.qmax, symmetric=True)
+        rows[name] = reference.quantize(w, scale, 0, WEIGHT.qmin, WEIGHT.qmax, 0), scale, bias
+    return rows
 
 
 def _table(graph, node, lowered, out, layers):
@@ -264,7 +288,30 @@ def _real(graph, node, layers, x, number=0):
     return reference.dequantize(x, g.scale, g.zero_point, g.axis, np.float32)
 
 
+def _linear_dynamic(graph, node, layers, x):
+    y = reference.linear_rows(x.reshape(-1, x.shape[-1]), *layers[node.name].rows["weight"])
+    low, high = BOUNDS[node.attributes.get("activation")]
+    return np.clip(y, low, high).reshape(*x.shape[:-1], -1)
+
+
+def _recurrent_dynamic(graph, node, layers, x, *more):
+    rows, a = layers[node.name].rows, node.attributes
+    x = time_first(x, a)
+    codes = rows["weight_hh"][0]
+    count = 2 if node.op.name == "lstm_dynamic" else 1
+    states = [np.zeros((x.shape[1], codes.shape[1]), np.float32)] * count
+    if a["state"] is not None:
+        states = [time_first(s, a)[a["state"]] for s in more[:count]]
+    gx = reference.linear_rows(x.reshape(-1, x.shape[-1]), *rows["weight_ih"]).reshape(*x.shape[:2], -1)
+    lengths = more[-1] if a["lengths"] else None
+    y, states = reference.recurrence(gx, *rows["weight_hh"], tuple(states), lengths, a["reverse"])
+    return tuple(time_first(part, a) for part in (y, *(state[None] for state in states)))
+
+
 _STEPS = {
+    "linear_dynamic": _linear_dynamic,
+    "lstm_dynamic": _recurrent_dynamic,
+    "gru_dynamic": _recurrent_dynamic,
     "quantize": _quantize,
     "linear_integer": _layer_integer,
     "conv2d_integer": _layer_integer,

@@ -13,6 +13,7 @@ from ..graph.insert_quantizers import why_float
 from ..graph.lower import edge_qparams
 from ..metrics import sqnr
 from ..ops import real
+from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer
 from ..qparams import QParams
 from ..tables import html_table, text_table
@@ -180,13 +181,14 @@ def float_values(simulation, inputs):
 
 
 def _row(graph, node, values, floats, simulated):
+    is_dynamic = isinstance(node.module, DynamicLayer)
     is_integer, out = node.op.stores is not None, getattr(node.module, "out_qparams", None)
     in_qparams = edge_qparams(graph, node.inputs[0]) if node.inputs else None
     weights = _weights(graph, node)
     return Row(
         layer=node.name,
         kernel="integers" if is_integer else f"float: {_why_float(graph, node)}",
-        in_bits=None if in_qparams is None else in_qparams.spec.bits,
+        in_bits=8 if is_dynamic else None if in_qparams is None else in_qparams.spec.bits,
         out_bits=None if out is None else out.spec.bits,
         output_sqnr=_sqnr(floats, values, node.name),
         clipped=None if out is None or node.name not in simulated else _clipped(real(simulated[node.name]), out),
@@ -197,6 +199,8 @@ def _row(graph, node, values, floats, simulated):
 def _weights(graph, node):
     """Return the fields of a row that are about weights."""
     layer = node.module
+    if isinstance(layer, DynamicLayer):
+        return _row_weights(graph, node)
     if not isinstance(layer, IntegerLayer):
         count = sum(parameter.data.size for _, parameter in graph._node_parameters(node))
         return {"parameters": count, "bytes": 4 * count, "headroom": None, **_fake_quantized(graph, node)}
@@ -219,6 +223,28 @@ def _fake_quantized(graph, node):
     return {"weight_bits": origin.weight_quantizer.config.spec.bits, "weight_sqnr": sqnr(origin.weight, node.weight)}
 
 
+def _row_weights(graph, node):
+    """Return these fields of a layer that quantizes its input as it comes: of all its weights together."""
+    weights, floats = node.module.weights, graph.simulation and graph.simulation[node.name]
+    count = sum(w.codes.size for w in weights.values())
+    others = sum(4 * a.size for w in weights.values() for a in (w.bias, w.qparams.scale) if a is not None)
+    errors = [
+        sqnr(getattr(floats, name), dequantize(w.codes, w.qparams)) for name, w in weights.items() if floats is not None
+    ]
+    largest = max(int(np.abs(w.codes.astype(np.int64)).sum(axis=1).max(initial=0)) for w in weights.values())
+    return {
+        "weight_bits": 8,
+        "parameters": count + sum(w.bias.size for w in weights.values() if w.bias is not None),
+        "bytes": count + others,
+        "weight_sqnr": min(errors, default=None),
+        "headroom": _bits_below_the_end(255 * largest),
+    }
+
+
+def _bits_below_the_end(largest):
+    return 31.0 if largest == 0 else log2((2**31 - 1) / largest)
+
+
 def _headroom(layer, x_qparams):
     """Return the bits between the largest sum that the codes allow and 2^31 - 1."""
     zero_point = int(x_qparams.zero_point)
@@ -227,8 +253,7 @@ def _headroom(layer, x_qparams):
     sums = np.abs(weights - np.reshape(layer.w_qparams.zero_point, (-1, 1))).sum(axis=1) * reach
     if layer.bias is not None and layer.bias.dtype.kind == "i":
         sums = sums + np.abs(layer.bias.astype(np.int64))
-    largest = int(sums.max(initial=0))
-    return 31.0 if largest == 0 else log2((2**31 - 1) / largest)
+    return _bits_below_the_end(int(sums.max(initial=0)))
 
 
 def _why_float(graph, node):

@@ -127,16 +127,16 @@ def verify(graph, batch):
     simulated = graph.simulation.run(*x).values if has_simulation else None
     values = codes = textbook = 0
     for name, layer in ours.items():
-        sides = {"converted": _plain(run.values[name]), "NumPy": twin[name]}
-        if has_simulation:
+        sides = {"converted": _plain(run.values[name]), "NumPy": _plain(twin[name])}
+        if has_simulation and layer.rows is None:  # a dynamic layer has one form only
             sides["simulated"] = _plain(simulated[_simulated_name(graph, name)])
         differences += _compare_outputs(name, sides)
-        values += twin[name].size
+        values += sides["converted"].size
         if layer.out is not None and layer.weight is not None:
             codes += twin[name].size
             node = graph[name]
             textbook += int(np.sum(twin[name] != textbook_codes(graph, node, truth, twin[node.inputs[0]])))
-    layers = sum(layer.weight is not None for layer in ours.values())
+    layers = sum(layer.weight is not None or layer.rows is not None for layer in ours.values())
     return Verification(tuple(differences), layers, values, codes, textbook, has_simulation)
 
 
@@ -147,6 +147,9 @@ def _simulated_name(graph, name):
 
 
 def _plain(value):
+    """Return the codes or floats of a value, those of several parts in a row."""
+    if isinstance(value, tuple):
+        return np.concatenate([part.ravel() for part in value])
     return value.codes if isinstance(value, Codes) else value
 
 

@@ -1,0 +1,37 @@
+/* Layers whose inputs are floats and whose weights are codes: each row is quantized by its own range when it comes, so that
+ * what it gives does not depend on the rows beside it. */
+#ifndef NDQ_DYNAMIC_H
+#define NDQ_DYNAMIC_H
+
+#include "../backend.h"
+
+/* y[m, n] = float(sum over k of (q[m, k] - z[m]) * w[n, k]) * (s[m] * scale[n]) + bias[n], in which q are the codes u8 of
+ * row m, by the rule `default`, of the range of that row and 0. The weights have a float bias. */
+typedef struct {
+    const ndq_kernels *kernels;
+    const ndq_packed *w;
+    size_t M;
+    const float *x; /* (M, K) */
+    float *y;       /* (M, N) */
+} ndq_rows_call;
+
+/* NDQ_OK, NDQ_NO_MEMORY, or NDQ_NOT_FINITE: then *bad_row is a row of x that holds NaN or infinity. */
+ndq_status ndq_linear_rows(const ndq_rows_call *call, size_t *bad_row);
+
+/* A layer of LSTM or GRU over T steps of N sequences, of which the product with the input is made: gx (T, N, G) with its
+ * bias. h and c (N, H) are the states before, and then after; c is NULL for GRU. y is (T, N, H). Sequence n has
+ * lengths[n] steps, from the first on; outputs behind these are 0. */
+typedef struct {
+    const ndq_kernels *kernels;
+    const ndq_packed *w; /* (G, H) */
+    size_t T, N;
+    bool reverse;
+    const float *gx;
+    const int64_t *lengths; /* NULL: all T */
+    float *y, *h, *c;
+} ndq_recurrence;
+
+/* As ndq_linear_rows; *bad_row is the sequence. */
+ndq_status ndq_run_recurrence(const ndq_recurrence *call, size_t *bad_row);
+
+#endif

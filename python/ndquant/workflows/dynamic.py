@@ -1,0 +1,138 @@
+"""Dynamic quantization: weights become codes at once, inputs of layers when they come."""
+
+from __future__ import annotations
+
+import copy
+from fnmatch import fnmatchcase
+
+from ..errors import QuantizationError
+from ..graph import Graph, Module
+from ..graph.lower_dynamic import lower_dynamic
+from ..graph.module import is_of_class
+from ..nn import GRU, LSTM, Linear, MultiheadAttention
+from ..ops.dynamic import DYNAMIC
+from .prepare import example_inputs
+
+#: The layers that are quantized where none are named.
+LAYERS = (Linear, LSTM, GRU, MultiheadAttention)
+
+
+def quantize_dynamic(model, layers=LAYERS):
+    """Quantize the weights of a trained model, and the inputs of its layers at each call.
+
+    Weights become int8, per output; each row that enters a product becomes uint8 by its own range, so that what it
+    gives does not depend on the rows beside it, bit for bit. Sums are exact; biases, gates, states and softmax are
+    float32. No data are needed beforehand.
+
+    Parameters
+    ----------
+    model : Module or Graph
+        A float network; it stays as it is.
+    layers : iterable of type or str, optional
+        Which layers: classes, names or patterns of names; by default Linear, LSTM, GRU and MultiheadAttention. Layers
+        of other classes stay float.
+
+    Returns
+    -------
+    DynamicModel or Graph
+        A Graph, of kind "integer", of a Graph.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `layers` holds something else; when the model is first called also if a name matches no layer.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant import nn
+    >>> model = nn.Sequential(nn.Linear(4, 8, rng=0), nn.ReLU(), nn.Linear(8, 2, rng=1))
+    >>> x = np.random.default_rng(0).standard_normal((32, 4))
+    >>> dyn = nq.quantize_dynamic(model)
+    >>> bool((dyn(x)[3:4] == dyn(x[3:4])).all())
+    True
+    >>> bool(dyn.verify(x))
+    True
+    """
+    layers = _checked(layers)
+    if isinstance(model, Graph):
+        if model.kind != "float":
+            raise QuantizationError(f"model: expected a float network, not a graph of kind {model.kind!r}")
+        return _lower(model.copy().eval(), layers, None)
+    if not isinstance(model, Module) or isinstance(model, DynamicModel):
+        raise TypeError(f"model must be a float Module or a Graph, not {type(model).__name__}")
+    return DynamicModel(model, layers)
+
+
+def _checked(layers):
+    layers = (layers,) if isinstance(layers, str | type) else tuple(layers)
+    for layer in layers:
+        if not isinstance(layer, str) and layer not in LAYERS:
+            known = ", ".join(kind.__name__ for kind in LAYERS)
+            raise ValueError(f"layers: {layer!r} is neither a name nor one of {known}")
+    return layers
+
+
+def _lower(graph, layers, made):
+    names = {node.name for node in graph.nodes if node.op.name in DYNAMIC}
+    texts = [layer for layer in layers if isinstance(layer, str)]
+    for text in texts:
+        if not any(fnmatchcase(name, text) for name in names):
+            raise ValueError(f"layers: {text!r} matches no layer; the layers are {', '.join(sorted(names))}")
+    kinds = tuple(layer for layer in layers if not isinstance(layer, str))
+
+    def wanted(node):
+        return any(is_of_class(node.module, k) for k in kinds) or any(fnmatchcase(node.name, t) for t in texts)
+
+    lowered = lower_dynamic(graph, wanted, made)
+    if lowered.nodes == lowered.simulation.nodes:
+        raise QuantizationError("the network has none of the layers that are to be quantized")
+    return lowered
+
+
+class DynamicModel(Module):
+    """A network quantized by `quantize_dynamic`, for inputs of any shape; called like the float one.
+
+    ``graph(*inputs)`` gives the integer graph for inputs of these shapes; all graphs share the codes of the weights.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant import nn
+    >>> dyn = nq.quantize_dynamic(nn.GRU(4, 8, batch_first=True, rng=0))
+    >>> [dyn(np.zeros((1, steps, 4)))[0].shape for steps in (3, 7)]
+    [(1, 3, 8), (1, 7, 8)]
+    """
+
+    #: Graphs that are kept, for as many shapes of inputs.
+    LIMIT = 8
+
+    def __init__(self, model, layers):
+        self.model = copy.deepcopy(model).eval()
+        self.layers, self._made, self._lowered = layers, {}, {}
+
+    def graph(self, *inputs):
+        """Return the integer graph for inputs of these shapes."""
+        traced = self.model.graph(*inputs)
+        if id(traced) not in self._lowered:
+            if len(self._lowered) == self.LIMIT:
+                del self._lowered[next(iter(self._lowered))]
+            self._lowered[id(traced)] = traced, _lower(traced, self.layers, self._made)
+        return self._lowered[id(traced)][1]
+
+    def train(self, mode=True):
+        """Do nothing: the model does not train. Returns it."""
+        return self
+
+    def report(self, batch):
+        """Return a table of bits, sizes and errors, layer by layer; see `ndquant.report.table.report`."""
+        return self.graph(*example_inputs(batch)).report(batch)
+
+    def verify(self, batch):
+        """Compare the stored integers and the kernels with NumPy; see `ndquant.report.verify.verify`."""
+        return self.graph(*example_inputs(batch)).verify(batch)
+
+    def __getstate__(self):
+        return {**super().__getstate__(), "_made": {}, "_lowered": {}}
