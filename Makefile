@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q
 
 EMULATED := emulate-arm64 emulate-x86 emulate-avx512 emulate-avx512vnni
 
-.PHONY: demo test test-all test-c sanitize emulate $(EMULATED) lint bench clean
+.PHONY: demo test test-all test-c sanitize emulate $(EMULATED) lint bench notebooks clean
 
 # The main job: a network trained, quantized two ways, run and verified, on the digits that ship.
 demo: $(VENV)/installed
@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 
 # BLAS threads wait for each other by spinning: on a machine that does something else besides, small products take a
 # hundred times as long. The tests need none; results do not depend on it.
-test test-all sanitize emulate $(EMULATED): export OPENBLAS_NUM_THREADS ?= 1
+test test-all notebooks sanitize emulate $(EMULATED): export OPENBLAS_NUM_THREADS ?= 1
 
 # The whole suite, with the kernels on every backend that this machine has.
 test: $(VENV)/installed-test
@@ -115,6 +115,10 @@ lint: $(VENV)/installed-test
 	$(BIN)/pip install --quiet ruff mypy
 	$(BIN)/ruff check .
 
+# Executes the notebooks, without the network, and keeps their outputs in them.
+notebooks: $(VENV)/installed-test
+	$(BIN)/python notebooks/execute.py
+
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench.elementwise
 	$(BIN)/python -m tests.bench.gemm
@@ -134,7 +138,7 @@ $(VENV)/installed: $(VENV)/python $(SOURCES)
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/pip install --quiet --editable '.[test]'
+	$(BIN)/pip install --quiet --editable '.[test,notebooks]'
 	@touch $@
 
 clean:

@@ -2,6 +2,7 @@
 
 from .clipping import ClipErrors, clip_errors
 from .explain import explain
+from .plots import plot_bits, plot_distribution, plot_weights
 from .sensitivity import Sensitivity, sensitivity
 from .table import Report, report
 from .verify import Verification, verify
@@ -13,6 +14,9 @@ __all__ = [
     "Verification",
     "clip_errors",
     "explain",
+    "plot_bits",
+    "plot_distribution",
+    "plot_weights",
     "report",
     "sensitivity",
     "verify",

@@ -1,0 +1,186 @@
+"""The notebooks: what is committed, what executing gives, and that they cover the tutorials and reach their figures."""
+
+import ast
+import json
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+TUTORIALS = Path(__file__).parents[2] / "shared" / "seeds"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.ipynb"))
+
+#: Of the standard library, for times and files.
+STANDARD_LIBRARY = {"time", "tempfile", "pathlib"}
+
+#: The whole suite executes these; all, if NDQUANT_TEST_ALL is set.
+QUICK = ("00_start_here", "01_numpy_from_scratch")
+
+
+class Notebook:
+    """The cells of a notebook file by their ids."""
+
+    def __init__(self, path):
+        self.path = path
+        cells = json.loads(path.read_text())["cells"]
+        self.cells = {cell["id"]: cell for cell in cells}
+        assert len(self.cells) == len(cells), "an id occurs twice"
+        self.code = {name: cell for name, cell in self.cells.items() if cell["cell_type"] == "code"}
+
+    def outputs(self, name):
+        """Texts and pictures of a cell."""
+        outputs = self.code[name]["outputs"]
+        return ["".join(out["text"]) if "text" in out else json.dumps(out["data"]) for out in outputs]
+
+    def text(self, name):
+        """What a cell printed."""
+        return "".join("".join(out["text"]) for out in self.code[name]["outputs"] if "text" in out)
+
+    def is_fixed(self, name):
+        """Whether the cell says that it does not depend on the seed."""
+        return "fixed" in self.code[name]["metadata"].get("tags", ())
+
+
+def committed(name):
+    return Notebook(FOLDER / f"{name}.ipynb")
+
+
+def execute(name, folder, *options):
+    """Execute a notebook into a folder, in a process of its own: Jupyter's parts warn, and warnings are errors here."""
+    missing = [module for module in ("nbclient", "nbformat", "ipykernel", "matplotlib") if find_spec(module) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)} (the extra `notebooks`)")
+    path = name if isinstance(name, Path) else FOLDER / f"{name}.ipynb"
+    command = [sys.executable, FOLDER / "execute.py", path, "--to", folder, *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return Notebook(folder / path.name)
+
+
+def skip_unless_quick(name):
+    if name not in QUICK and "NDQUANT_TEST_ALL" not in os.environ:
+        pytest.skip("only with NDQUANT_TEST_ALL, that is in make test-all")
+
+
+@pytest.fixture(params=NAMES)
+def notebook(request):
+    return committed(request.param)
+
+
+def test_cells_were_executed_in_order_and_wrote_no_warnings(notebook):
+    assert [cell["execution_count"] for cell in notebook.code.values()] == list(range(1, len(notebook.code) + 1))
+    kinds = {out.get("name", out["output_type"]) for cell in notebook.code.values() for out in cell["outputs"]}
+    assert kinds <= {"stdout", "display_data", "execute_result"}
+
+
+def test_file_is_small_and_free_of_machine_paths(notebook):
+    text = notebook.path.read_text()
+    assert len(text) < 400_000
+    outputs = json.dumps([cell["outputs"] for cell in notebook.code.values()])
+    assert not re.search(r"/(home|tmp|root|usr|work|Users)/|site-packages|[A-Z]:\\\\", outputs)
+
+
+def test_imports_are_ndquant_numpy_and_matplotlib(notebook):
+    for cell in notebook.code.values():
+        for node in ast.walk(ast.parse("".join(cell["source"]))):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                assert {name.split(".")[0] for name in names} <= {"ndquant", "numpy", "matplotlib"} | STANDARD_LIBRARY
+
+
+def test_no_measured_figure_is_typed_into_the_text(notebook):
+    for name, cell in notebook.cells.items():
+        if cell["cell_type"] == "markdown":
+            assert not re.findall(r"\d\.\d\d", "".join(cell["source"])), name
+
+
+def rows():
+    """Rows of the table: (tutorial, number, beginning, notebook, cell)."""
+    found, tutorial = [], None
+    for line in (FOLDER / "COVERAGE.md").read_text().splitlines():
+        if line.startswith("## "):
+            tutorial = line.removeprefix("## ")
+        elif match := re.fullmatch(r"\| (\d+) \| `(.*)` \| (\S+) \| (\S+) \|", line):
+            found.append((tutorial, int(match[1]), *match.groups()[1:]))
+    return found
+
+
+def tutorial_cells(text):
+    """Return the code cells of a tutorial: what follows "In [1]:", or its blocks of Python."""
+    parts = re.split(r"^In \[(?:\d+|None)\]:\n", text, flags=re.M)[1:]
+    return parts or re.findall(r"^```python\n(.*?)^```", text, flags=re.M | re.S)
+
+
+def tutorial(name):
+    if not TUTORIALS.is_dir():
+        pytest.skip("the tutorials are not here: no folder shared/seeds beside the checkout")
+    return (TUTORIALS / name).read_text()
+
+
+@pytest.mark.parametrize("name", sorted({row[0] for row in rows()}))
+def test_every_cell_of_a_tutorial_has_its_row(name):
+    cells = tutorial_cells(tutorial(name))
+    beginnings = [(i, cell.strip().splitlines()[0].strip()) for i, cell in enumerate(cells, 1)]
+    assert [row[1:3] for row in rows() if row[0] == name] == beginnings
+
+
+def test_every_row_names_a_cell_that_there_is():
+    notebooks = {name: committed(name) for name in NAMES}
+    assert rows()
+    for tutorial_name, number, _, name, cell in rows():
+        assert cell in notebooks[name].code, (tutorial_name, number)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_executing_gives_what_is_committed(name, tmp_path):
+    skip_unless_quick(name)
+    before, found = committed(name), execute(name, tmp_path)
+    for cell in found.code:
+        assert len(found.outputs(cell)) == len(before.outputs(cell)), cell
+        if before.is_fixed(cell):
+            assert found.text(cell) == before.text(cell)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_another_seed_changes_every_figure_that_depends_on_data(name, tmp_path):
+    if name != "01_numpy_from_scratch":
+        skip_unless_quick("with another seed")
+    before, found = committed(name), execute(name, tmp_path, "--seed", "1")
+    for cell in found.code:
+        has_figures = any(re.search(r"\d", output) for output in found.outputs(cell))
+        if has_figures:
+            assert (found.outputs(cell) == before.outputs(cell)) == before.is_fixed(cell), cell
+
+
+def test_the_network_is_off(tmp_path):
+    source = "import urllib.request\ntry:\n    urllib.request.urlopen('http://example.com')\nexcept OSError as e:\n"
+    cell = {"cell_type": "code", "id": "a", "metadata": {}, "source": source + "    print(e)", "execution_count": None}
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps({"cells": [cell | {"outputs": []}], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    assert "the network is off" in execute(path, tmp_path).text("a")
+
+
+def words(text):
+    return [line for line in (" ".join(line.split()) for line in text.splitlines()) if line]
+
+
+@pytest.mark.parametrize("cell", ["tutorial-codes", "tutorial-dequantized", "tutorial-errors", "symmetric-data",
+                                  "symmetric-dequantized", "symmetric-error", "second", "second-results"])
+def test_numpy_from_scratch_prints_what_the_tutorials_print(cell):
+    printed = words(tutorial("numpy_from_scratch.txt") + tutorial("quantization_from_scratch_mnist.txt"))
+    found = words(committed("01_numpy_from_scratch").text(cell))
+    assert found and [line for line in found if line not in printed] == []
+
+
+def test_numpy_from_scratch_has_the_codes_of_symmetric_data_and_their_scale():
+    printed, found = words(tutorial("numpy_from_scratch.txt")), words(
+        committed("01_numpy_from_scratch").text("symmetric-codes"))
+    other = [line for line in found if line not in printed]
+    scales = [float(line.split()[-1]) for line in printed if line.startswith("Symmetric scale")]
+    assert len(other) == 1 and np.isclose(float(other[0].split()[-1]), scales[-1], rtol=1e-9)
