@@ -135,6 +135,22 @@ def test_every_profile(body, profile, fused):
     assert graph.verify(x)
 
 
+def test_a_range_without_0_has_no_integer_products():
+    """Profile `textbook` does not move the range to hold 0, so that its zero point may be no code."""
+    affine, x = nq.Quantize(nq.QuantSpec(8, signed=False, symmetric=False)), images()
+    config = nq.QConfig(nq.Quantize(nq.QuantSpec(8)), affine, profile="textbook")
+    model = nn.Sequential(
+        nn.Conv2d(3, 4, 3, rng=0), nn.AdaptiveAvgPool2d(1), nn.Sigmoid(), nn.ReLU(), nn.Flatten(), nn.Linear(4, 2)
+    )
+    qat = nq.prepare_qat(model, x, config)
+    qat(x)
+    for graph in (nq.quantize_static(model, [x], config), nq.convert(qat)):
+        assert graph["2.quantizer"].out_qparams.zero_point < 0
+        assert graph.report().stayed_float["5"] == "0 is no code of what it reads"
+        np.testing.assert_array_equal(graph.simulation(x), graph(x))
+        assert graph.verify(x) and nq.sqnr(model(x), graph(x)) > 30
+
+
 @pytest.mark.parametrize("body", BODIES)
 def test_files(body, tmp_path):
     graph, x = nq.quantize_static(net(body), [images()]), images()

@@ -63,6 +63,25 @@ class OneOpInFloat(nn.Module):
         return self.b(nn.flatten(nn.relu(self.a(x)) / 2.0))
 
 
+class CodesReadAsFloats(OneOpInFloat):
+    """The sum is quantized for the next layer; the division reads its codes too."""
+
+    def forward(self, x):
+        y = self.a(x)
+        y = y + nn.sigmoid(y)
+        return self.b(nn.flatten(y)) + self.b(nn.flatten(y / 2.0))
+
+
+class DropoutBehindMean(nn.Module):
+    """The end of many networks: dropout lies between an op without weights and the last layer."""
+
+    def __init__(self):
+        self.conv, self.drop, self.fc = nn.Conv2d(3, 8, 3, rng=0), nn.Dropout(0.4, rng=1), nn.Linear(8, 4, rng=2)
+
+    def forward(self, x):
+        return self.fc(self.drop(nn.relu(self.conv(x)).mean((2, 3))))
+
+
 def numbers(rng=7):
     return np.random.default_rng(rng).standard_normal((16, 5)).astype(np.float32)
 
@@ -73,6 +92,14 @@ NETS = {
     "two outputs": (TwoOutputs, lambda rng: (images(size=6, rng=rng),)),
     "branches": (Branches, lambda rng: (images(size=6, rng=rng),)),
     "an op without integer form": (OneOpInFloat, lambda rng: (images(size=6, rng=rng),)),
+    "codes read as floats": (CodesReadAsFloats, lambda rng: (images(size=6, rng=rng),)),
+    "dropout behind a mean": (DropoutBehindMean, lambda rng: (images(size=6, rng=rng),)),
+}
+FLOATS = {
+    "an op without integer form": {"divide": "has no integer form"},
+    "codes read as floats": {
+        "divide": "has no integer form", "add_1": "its result leaves the network as floats"
+    },
 }
 
 
@@ -97,8 +124,7 @@ def test_post_training_quantization(net):
         np.testing.assert_array_equal(found, simulated)
         assert nq.sqnr(expected, found) > 25
     assert graph.verify(x)
-    floats = graph.report(x).stayed_float
-    assert floats == ({"divide": "has no integer form"} if net == "an op without integer form" else {})
+    assert graph.report(x).stayed_float == FLOATS.get(net, {})
     assert nq.sensitivity(model, [x]).together > 20
 
 
@@ -130,6 +156,36 @@ def test_files(net, tmp_path):
     for found, expected in zip(parts(loaded(*x)), parts(graph(*x)), strict=True):
         np.testing.assert_array_equal(found, expected)
     assert loaded.verify(x)
+
+
+class TestDropout:
+    def test_one_quantizer_stands_in_front_and_the_last_layer_runs_on_codes(self):
+        qat, x = nq.prepare_qat(DropoutBehindMean(), images(size=6)), images(size=6)
+        assert [name for name, q in qat.quantizers() if not q.is_weight] == [
+            "input.quantizer", "conv.quantizer", "mean.quantizer"
+        ]
+        values = qat.run(x).values
+        before, after = values["mean.quantizer"], values["drop"]
+        assert after.qparams.scale == before.qparams.scale * np.float32(1 / 0.6)
+        kept = after.codes != before.qparams.zero_point
+        assert 0.4 < kept.mean() < 0.8
+        np.testing.assert_array_equal(after.codes[kept], before.codes[kept])
+
+    def test_nothing_is_left_of_all(self):
+        model, x = DropoutBehindMean(), images(size=6)
+        model.drop = nn.Dropout(1.0)
+        qat = nq.prepare_qat(model, x)
+        np.testing.assert_array_equal(qat(x), np.broadcast_to(model.fc.bias, (16, 4)))
+
+    def test_the_gradient_passes_where_the_value_did(self):
+        qat, x = nq.prepare_qat(DropoutBehindMean(), images(size=6)), images(size=6)
+        run = qat.run(x)
+        node = qat["drop"]
+        dy = np.ones((16, 8), np.float32)
+        (dx,), _ = node.op.backward(node, dy, run.saved["drop"], [True])
+        kept = run.values["drop"].codes != run.values["drop"].qparams.zero_point
+        np.testing.assert_array_equal(dx[kept], np.float32(1 / 0.6))
+        assert set(np.unique(dx)) == {0, np.float32(1 / 0.6)}
 
 
 class TestSeveralOutputs:

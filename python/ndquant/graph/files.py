@@ -334,7 +334,10 @@ def _qparams(header, name):
 
 
 def _check_edges(graph, node):
-    """Integer ops must be fed codes, and their integers must fit the kernel: nothing is left to the first run."""
+    """Integer ops must be fed codes, and their integers must fit the kernel: nothing is left to the first run.
+
+    Ops on floats may read codes, which they take for the real values.
+    """
     grids = [edge_qparams(graph, name) for name in node.inputs]
     if isinstance(node.module, DynamicLayer):
         for weight in node.module.weights.values():
@@ -344,6 +347,3 @@ def _check_edges(graph, node):
             raise ValueError(f"node {node.name!r} reads floats where it takes codes")
         if isinstance(node.module, IntegerLayer):
             node.module.packed  # noqa: B018 - packing checks the integers
-    elif not node.keeps_codes and node.op.name != "dequantize":
-        if any(grid is not None and grid.spec.is_byte_grid for grid in grids):
-            raise ValueError(f"node {node.name!r} reads codes where it takes floats")

@@ -76,7 +76,7 @@ def _output_qparams(graph, node):
 
 def _lower_quantizer(graph, node, nodes, inputs):
     """Leave out a quantizer that became the output stage of the op in front; elsewhere it is a step of its own."""
-    producer = next((n for n in nodes if n.name == inputs[0]), None)
+    producer = next((n for n in nodes if n.name == inputs[0] == node.inputs[0]), None)
     if producer is not None and getattr(producer.module, "out_qparams", None) is not None:
         return producer.name
     nodes.append(Node(node.name, OPS["quantize"], inputs, module=StoredGrid(node.quantizer.qparams)))

@@ -26,6 +26,24 @@ class StoredTable(StoredGrid):
         self.table = table
 
 
+def zero_is_a_code(qparams):
+    """Whether codes of these QParams can stand for 0, which profile `textbook` does not promise."""
+    spec, zero_point = qparams.spec, qparams.zero_point
+    if not spec.zero_aligned or not PROFILES[qparams.profile].any_zero_point:
+        return spec.zero_aligned
+    return bool(np.all((spec.qmin <= zero_point) & (zero_point <= spec.qmax)))
+
+
+def code_of_zero(qparams):
+    """Return the code that stands for 0, or the nearest one."""
+    return qparams.spec.dtype.type(min(max(int(qparams.zero_point), qparams.spec.qmin), qparams.spec.qmax))
+
+
+def have_products(*qparams):
+    """Whether layers can multiply and sum codes of these QParams as integers."""
+    return all(q.spec.is_byte_grid and zero_is_a_code(q) for q in qparams)
+
+
 def have_integer_form(*qparams):
     """Whether ops without weights have an integer form on codes of these `QParams`; one may be None: floats."""
     return all(

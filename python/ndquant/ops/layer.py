@@ -19,7 +19,7 @@ from ..functional import (
 from ..layout import in_memory_order
 from ..profiles import PROFILES
 from ..qparams import QParams
-from .integer_layer import IntegerLayer
+from .integer_layer import IntegerLayer, have_products
 from .norm import FoldedNorm, LiveNorm, fold, is_live
 from .pointwise import relu6_backward
 from .record import Codes, in_layer, real
@@ -185,7 +185,7 @@ class LayerForm:
         quantizer = node.weight_quantizer
         if not isinstance(x, Codes) or quantizer is None or quantizer.passes:
             return self._run_floats(node, x, w, b, activation)
-        if x.qparams.spec.is_byte_grid and quantizer.config.spec.is_byte_grid:
+        if have_products(x.qparams) and quantizer.config.spec.is_byte_grid:
             w_codes, packed = quantized_weight(node, w, b, x.qparams, training)
             w_is_inside = quantizer.holds_all or quantizer.has_own_gradient
             return self.on_codes(x, w, b, w_codes, packed, node.attributes, activation, w_is_inside)
@@ -247,7 +247,7 @@ class LayerForm:
         if x_qparams is None or quantizer is None:
             return None
         w, w_qparams = quantizer.transformed(node.weight), quantizer.qparams_for(node.weight)
-        if not (x_qparams.spec.is_byte_grid and w_qparams.spec.is_byte_grid):
+        if not have_products(x_qparams, w_qparams):
             return node.op.name, node.module.with_arrays(weight=fake_quantize(w, w_qparams), bias=node.bias)
         integers = quantize_parameters(w, node.bias, x_qparams, w_qparams)
         return self.integer_op, IntegerLayer(*integers, out_qparams)

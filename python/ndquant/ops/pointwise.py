@@ -7,9 +7,10 @@ import numpy as np
 from .. import integer
 from ..functional import quantize, relu_backward
 from ..layout import in_memory_order
+from ..qparams import QParams
 from .gelu import gelu, gelu_attributes, gelu_backward
-from .integer_layer import StoredTable, have_integer_form
-from .record import Codes, always, finite, no_attributes, register, same_shape
+from .integer_layer import StoredTable, code_of_zero, have_integer_form, zero_is_a_code
+from .record import Codes, always, finite, no_attributes, real, register, same_shape
 
 
 def relu(x):
@@ -20,7 +21,7 @@ def relu(x):
 def _relu_forward(node, inputs, run):
     (x,) = inputs
     if isinstance(x, Codes):
-        zero = x.codes.dtype.type(x.qparams.zero_point)
+        zero = code_of_zero(x.qparams)
         return Codes(np.maximum(x.codes, zero), x.qparams), (x.codes > zero).astype(np.float32)
     return relu(x), x  # not the output, which may be the caller's to change
 
@@ -215,8 +216,18 @@ def _dropout_forward(node, inputs, run):
         return x, None
     rng = np.random.default_rng(getattr(node.module, "rng", None))
     kept = rng.random(x.shape, np.float32) >= p
-    factor = kept * np.float32(1 / (1 - p) if p < 1 else 0)
-    return x * factor, factor
+    rest = np.float32(1 / (1 - p) if p < 1 else 0)
+    factor = kept * rest
+    if isinstance(x, Codes) and p < 1 and zero_is_a_code(x.qparams):
+        return _dropout_of_codes(x, kept, rest), factor
+    return real(x) * factor, factor
+
+
+def _dropout_of_codes(x, kept, rest):
+    """Return codes with what is dropped at 0 and the others as they are: their scale grows."""
+    qparams = x.qparams
+    grown = QParams(qparams.scale * rest, qparams.zero_point, qparams.spec, profile=qparams.profile)
+    return Codes(np.where(kept, x.codes, code_of_zero(qparams)), grown)
 
 
 def _dropout_backward(node, dy, saved, need_input):
@@ -230,4 +241,6 @@ DROPOUT = register(
     shape=same_shape,
     attributes=dropout_attributes,
     is_view=True,
+    takes_codes=True,
+    keeps_codes=always,
 )

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from .. import integer
-from .integer_layer import StoredGrid, lower_to
+from .integer_layer import StoredGrid, code_of_zero, lower_to
 from .record import (
     BATCH,
     Codes,
@@ -196,7 +196,7 @@ def _inside(width, shape):
 
 def _pad_forward(node, inputs, run):
     (x,) = inputs
-    value = x.qparams.zero_point if isinstance(x, Codes) else node.attributes["value"]
+    value = code_of_zero(x.qparams) if isinstance(x, Codes) else node.attributes["value"]
     return _moved(x, lambda a: _padded(a, node.attributes["width"], value)), x.shape
 
 

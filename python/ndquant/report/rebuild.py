@@ -269,7 +269,10 @@ def _clamp(graph, node, layers, x):
 
 
 def _pad(graph, node, layers, x):
-    value = node.attributes["value"] if x.dtype.kind == "f" else input_grid(graph, node, layers).zero_point
+    value = node.attributes["value"]
+    if x.dtype.kind != "f":
+        g = input_grid(graph, node, layers)
+        value = np.clip(g.zero_point, g.qmin, g.qmax)
     return np.pad(x, node.attributes["width"], constant_values=value)
 
 

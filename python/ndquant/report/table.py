@@ -14,7 +14,7 @@ from ..graph.lower import edge_qparams
 from ..metrics import sqnr
 from ..ops import real
 from ..ops.dynamic import DynamicLayer
-from ..ops.integer_layer import IntegerLayer
+from ..ops.integer_layer import IntegerLayer, zero_is_a_code
 from ..qparams import QParams
 from ..tables import html_table, text_table
 from .axes import new_axes
@@ -270,6 +270,8 @@ def _why_float(graph, node):
     specs = [grid.spec for grid in grids if grid is not None]
     if any(not spec.zero_aligned for spec in specs):
         return "0 is no code (zero_aligned=False)"
+    if any(isinstance(grid, QParams) and not zero_is_a_code(grid) for grid in grids):
+        return "0 is no code of what it reads"
     if any(not spec.is_byte_grid for spec in specs):
         return "codes of more than 8 bits"
     if None in readers:
