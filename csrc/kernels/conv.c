@@ -23,14 +23,15 @@ typedef struct {
     int no_memory; /* set by any thread */
 } job;
 
-/* One panel of the weights and where it reads and writes. */
+/* One panel of the weights, or two next to each other, and where they read and write. */
 typedef struct {
     const ndq_packed *w;
     const void *weights;
     size_t columns, channel; /* of the output, the first being `channel` */
     size_t offset;           /* bytes into a pixel of the band */
+    bool at_once;            /* code_row makes the outputs */
     ndq_gemm_tile *const *tile;
-    ndq_gemm_columns constants;
+    ndq_gemm_columns constants[2]; /* of each panel */
 } panel_of;
 
 /* One chunk: outputs [y, y + rows) x [x, x + cols) of image n, panels [panel, end_panel); and its memory. */
@@ -38,7 +39,6 @@ typedef struct {
     const job *j;
     size_t n, y, x, rows, cols, panel, end_panel;
     uint8_t *band, *staging; /* staging: codes of one row, or outputs of one row of a panel */
-    panel_of *panels;
     ndq_gemm_runs runs;
 } chunk;
 
@@ -105,10 +105,12 @@ static void make_runs(const job *j, ptrdiff_t *offset, ndq_gemm_runs *runs)
 
 /* ---- Tiles ---- */
 
-static void make_panel(const job *j, size_t panel, panel_of *p)
+/* Panels from `panel` on, if possible two, and returns how many. */
+static size_t make_panels(const job *j, size_t panel, size_t end_panel, panel_of *p)
 {
     const ndq_conv_weights *w = j->call->w;
     const size_t nr = j->kernel->nr, part = panel / j->part_panels, first = panel % j->part_panels * nr;
+    const ndq_gemm_output output = j->call->product.output;
     ndq_gemm_call product = j->call->product;
     product.w = p->w = w->part[part];
     p->weights = ndq_gemm_panel(p->w, panel % j->part_panels, 0);
@@ -116,7 +118,16 @@ static void make_panel(const job *j, size_t panel, panel_of *p)
     p->channel = part * p->w->N + first;
     p->offset = part * w->C * ndq_gemm_code_bytes(j->kernel);
     p->tile = ndq_gemm_tiles(j->kernel, p->columns);
-    ndq_gemm_make_columns(&product, first, &p->constants);
+    ndq_gemm_make_columns(&product, first, &p->constants[0]);
+    p->at_once = ndq_gemm_row_at_once(j->kernel, &p->constants[0], output);
+    if (!p->at_once || j->kernel->row_panels < 2 || j->call->out_c != j->size || panel + 1 == end_panel ||
+        first + nr >= p->w->N)
+        return 1;
+    ndq_gemm_make_columns(&product, first + nr, &p->constants[1]);
+    if (!ndq_gemm_row_at_once(j->kernel, &p->constants[1], output))
+        return 1;
+    p->columns = ndq_min_size(2 * nr, p->w->N - first);
+    return 2;
 }
 
 /* Subtracts what the zero points of the weights contribute: their multiples of the sums of the codes under each
@@ -133,40 +144,43 @@ static void subtract_row_terms(const chunk *c, const panel_of *p, const uint8_t 
             kernel->sums(p->w->K / p->w->runs, a + c->runs.offset[run], is_signed, 0, sum);
         sums[row] = (int32_t)(uint32_t)(uint64_t)sum[0];
     }
-    kernel->subtract_row_terms(rows, acc, sums, &p->constants);
+    kernel->subtract_row_terms(rows, acc, sums, &p->constants[0]);
 }
 
-/* Row y of a chunk for one panel, in tiles of about equal size: one of few rows is slow. */
+/* Outputs of a row whose sums go through memory. */
+static void run_tiles(const chunk *c, const panel_of *p, const uint8_t *a, size_t stride, uint8_t *out, size_t out_x)
+{
+    const job *j = c->j;
+    ndq_gemm_store *store = j->kernel->store[j->call->product.output];
+    _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
+    for (size_t cols = c->cols, tiles = ndq_ceil_div(cols, j->kernel->mr); tiles > 0; tiles--) {
+        const size_t rows = ndq_ceil_div(cols, tiles);
+        p->tile[rows - 1](&c->runs, a, stride, p->weights, acc);
+        if (p->w->any_zero_point)
+            subtract_row_terms(c, p, a, stride, rows, acc);
+        store(rows, p->columns, acc, &p->constants[0], &j->stage, out, out_x);
+        cols -= rows;
+        a += rows * stride;
+        out += rows * out_x;
+    }
+}
+
+/* Row y of a chunk for some panels, in tiles of about equal size: one of few rows is slow. */
 static void run_row(const chunk *c, const panel_of *p, size_t y)
 {
     const job *j = c->j;
     const ndq_conv_call *call = j->call;
     const size_t stride = j->blocks.x.jump * j->pixel, nr = j->kernel->nr;
-    const size_t tiles = ndq_ceil_div(c->cols, j->kernel->mr), least = c->cols / tiles, more = c->cols % tiles;
     const uint8_t *a = c->band + y * j->blocks.y.jump * j->blocks.band_cols * j->pixel + p->offset;
-    ndq_gemm_store *store = j->kernel->store[call->product.output];
     uint8_t *const row_out = (uint8_t *)call->out + c->n * call->out_n + p->channel * call->out_c +
                              (c->y + y) * call->out_y + c->x * call->out_x;
     const bool in_place = call->out_c == j->size;
     const size_t out_x = in_place ? call->out_x : nr * j->size;
     uint8_t *out = in_place ? row_out : c->staging;
-    _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
-    const bool at_once = in_place && ndq_gemm_codes_at_once(j->kernel, &p->constants, call->product.output, p->columns);
-    for (size_t t = 0; t < tiles; t++) {
-        const size_t rows = least + (t < more);
-        if (at_once) {
-            j->kernel->code_tile[rows - 1](&c->runs, a, stride, p->weights, &p->constants, &j->stage, out, out_x);
-            a += rows * stride;
-            out += rows * out_x;
-            continue;
-        }
-        p->tile[rows - 1](&c->runs, a, stride, p->weights, acc);
-        if (p->w->any_zero_point)
-            subtract_row_terms(c, p, a, stride, rows, acc);
-        store(rows, p->columns, acc, &p->constants, &j->stage, out, out_x);
-        a += rows * stride;
-        out += rows * out_x;
-    }
+    if (p->at_once)
+        j->kernel->code_row(c->cols, &c->runs, a, stride, p->weights, p->columns, p->constants, &j->stage, out, out_x);
+    else
+        run_tiles(c, p, a, stride, out, out_x);
     if (!in_place)
         ndq_conv_scatter(c->staging, nr, p->columns, c->cols, j->size, row_out, call->out_c, call->out_x);
 }
@@ -195,8 +209,6 @@ static size_t lay_out(const job *j, uint8_t *base, chunk *c)
     const ndq_conv_blocks *b = &j->blocks;
     const size_t row_in = b->band_cols * j->channels, row_out = b->cols * j->kernel->nr * j->size;
     size_t used = ndq_round_up(j->call->w->KH * j->call->w->KW * sizeof(ptrdiff_t), NDQ_ALIGN);
-    c->panels = (panel_of *)(base + used);
-    used += ndq_round_up(j->block_panels * sizeof(panel_of), NDQ_ALIGN);
     c->staging = base + used;
     used += ndq_round_up(row_in > row_out ? row_in : row_out, NDQ_ALIGN);
     c->band = base + used;
@@ -216,11 +228,11 @@ static void run_chunk(void *ctx, size_t index)
     make_runs(j, (ptrdiff_t *)scratch, &c.runs);
     make_band(&c);
     ndq_gemm_enter(j->kernel);
-    for (size_t panel = c.panel; panel < c.end_panel; panel++) {
-        panel_of *p = &c.panels[panel - c.panel];
-        make_panel(j, panel, p);
+    panel_of p;
+    for (size_t panel = c.panel; panel < c.end_panel;) {
+        panel += make_panels(j, panel, c.end_panel, &p);
         for (size_t y = 0; y < c.rows; y++)
-            run_row(&c, p, y);
+            run_row(&c, &p, y);
     }
     ndq_gemm_leave(j->kernel);
 }

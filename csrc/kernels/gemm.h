@@ -74,7 +74,8 @@ typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, con
 typedef void ndq_gemm_code_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
                                 const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride);
 
-/* The same for `count` outputs of a depthwise kernel, and any number of columns: see ndq_gemm_row_at_once. */
+/* The same for any number of rows and columns, of row_panels adjacent panels at most, each with its constants: see
+ * ndq_gemm_row_at_once. */
 typedef void ndq_gemm_code_row(size_t count, const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
                                size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                                size_t out_stride);
@@ -115,7 +116,8 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
     ndq_gemm_code_tile *code_tile[NDQ_GEMM_MAX_MR]; /* or NULL; of kernels with w_centred only */
-    ndq_gemm_code_row *code_row; /* or NULL; of depthwise kernels only */
+    ndq_gemm_code_row *code_row; /* or NULL; likewise */
+    size_t row_panels;           /* 1 or 2 */
     /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL if w is centred. */
     void (*subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c);
     ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];
@@ -252,7 +254,7 @@ static inline bool ndq_gemm_codes_at_once(const ndq_gemm_kernel *kernel, const n
     return kernel->code_tile[0] && output == NDQ_GEMM_CODES && columns == kernel->nr && c->shrinks;
 }
 
-/* Whether code_row may make the outputs of a panel. */
+/* Whether code_row may make the outputs of a panel, likewise. */
 static inline bool ndq_gemm_row_at_once(const ndq_gemm_kernel *kernel, const ndq_gemm_columns *c,
                                         ndq_gemm_output output)
 {

@@ -66,12 +66,25 @@
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm256_store_si256((__m256i *)(acc + 16 * (row)), c0), _mm256_store_si256((__m256i *)(acc + 16 * (row) + 8), c1))
 
-/* Where a tile that ends in codes puts them. */
+/* A row of sums, which began with what is added to them, as row_of_codes gives it. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
+half_row(__m256i c0, __m256i c1, const ndq_gemm_columns *c, const avx2_stage *k)
+{
+    const __m256 y0 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c0), _mm256_loadu_ps(c->scale)), k->inv);
+    const __m256 y1 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c1), _mm256_loadu_ps(c->scale + 8)), k->inv);
+    return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(y0), _mm256_cvtps_epi32(y1)), k->zero);
+}
+
+#define HALF_ROW(row, c0, c1) (codes->halves[row] = half_row(c0, wide ? c1 : c0, codes->columns, codes->constants))
+
+/* Where a tile that ends in codes puts them: in rows of bytes at out or, if that is NULL, each row as int16 in halves. */
 typedef struct {
     const ndq_gemm_columns *columns;
     const ndq_gemm_stage *stage;
     uint8_t *out;
     size_t stride;
+    const avx2_stage *constants; /* of the stage, for halves */
+    __m256i *halves;
 } target;
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. They end in acc, or as codes if that is
@@ -83,6 +96,11 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
     const uint8_t *b = panel;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m256i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
+    if (!acc && !codes->out) {
+        const int32_t *add = codes->columns->add;
+        c00 = c10 = c20 = c30 = c40 = c50 = _mm256_loadu_si256((const __m256i *)add);
+        c01 = c11 = c21 = c31 = c41 = c51 = _mm256_loadu_si256((const __m256i *)(add + 8));
+    }
     if (acc && runs->continued) {
         FETCH(0, c00, c01);
         if (rows > 1) FETCH(1, c10, c11);
@@ -100,6 +118,15 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
             a3 += 8;
             b += bytes ? 64 : 128;
         }
+    }
+    if (!acc && !codes->out) {
+        HALF_ROW(0, c00, c01);
+        if (rows > 1) HALF_ROW(1, c10, c11);
+        if (rows > 2) HALF_ROW(2, c20, c21);
+        if (rows > 3) HALF_ROW(3, c30, c31);
+        if (rows > 4) HALF_ROW(4, c40, c41);
+        if (rows > 5) HALF_ROW(5, c50, c51);
+        return;
     }
     if (!acc) {
         const avx2_stage stage = avx2_make_stage(codes->stage);
@@ -119,6 +146,21 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
     if (rows > 5) SAVE(5, c50, c51);
 }
 
+/* Panels of a convolution's weights lie one after another. */
+static inline const void *next_panel(bool bytes, const ndq_gemm_runs *runs, const void *panel)
+{
+    return (const uint8_t *)panel + runs->runs * runs->words * NR * (bytes ? 2 : 4);
+}
+
+/* The bytes of a row of two panels: one store for what is two rows of a single panel. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
+join(__m256i left, __m256i right, const avx2_stage *k)
+{
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(left, right), in_order);
+    return _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(codes, k->lowest), k->highest), k->flip);
+}
+
 #define TILE(name, rows, wide, bytes)                                                                        \
     static NDQ_TARGET_AVX2 void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,    \
                                               const void *panel, int32_t *acc)                               \
@@ -130,21 +172,126 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
                                              const void *panel, const ndq_gemm_columns *c,                   \
                                              const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)   \
     {                                                                                                        \
-        const target codes = {c, stage, out, out_stride};                                                    \
+        const target codes = {.columns = c, .stage = stage, .out = out, .stride = out_stride};               \
         tile(rows, true, false, runs, a, stride, panel, NULL, &codes);                                       \
+    }
+#define HALF_TILE(name, rows, wide, bytes)                                                                   \
+    static NDQ_TARGET_AVX2 void name##_half_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
+                                                   const void *panel, const ndq_gemm_columns *c,             \
+                                                   const avx2_stage *constants, __m256i *halves)             \
+    {                                                                                                        \
+        const target codes = {.columns = c, .constants = constants, .halves = halves};                       \
+        tile(rows, wide, bytes, runs, a, stride, panel, NULL, &codes);                                       \
+    }
+/* Two whole panels in one function: calls and loops would take as long as the sums of eight codes. */
+#define PAIR_TILE(rows)                                                                                      \
+    static NDQ_TARGET_AVX2 void pair_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,      \
+                                            const void *panel, const ndq_gemm_columns *c,                    \
+                                            const avx2_stage *constants, uint8_t *out, size_t out_stride)    \
+    {                                                                                                        \
+        __m256i left[rows], right[rows];                                                                     \
+        const target first = {.columns = c, .constants = constants, .halves = left};                         \
+        const target second = {.columns = c + 1, .constants = constants, .halves = right};                   \
+        tile(rows, true, false, runs, a, stride, panel, NULL, &first);                                       \
+        tile(rows, true, false, runs, a, stride, next_panel(false, runs, panel), NULL, &second);             \
+        for (size_t row = 0; row < (rows); row++)                                                            \
+            _mm256_storeu_si256((__m256i *)(out + row * out_stride), join(left[row], right[row], constants)); \
     }
 #define TILES(rows)                                                                                          \
     TILE(wide, rows, true, false)                                                                            \
     TILE(narrow, rows, false, false)                                                                         \
     TILE(wide_bytes, rows, true, true)                                                                       \
     TILE(narrow_bytes, rows, false, true)                                                                    \
-    CODE_TILE(rows)
+    CODE_TILE(rows)                                                                                          \
+    HALF_TILE(wide, rows, true, false)                                                                       \
+    HALF_TILE(narrow, rows, false, false)                                                                    \
+    HALF_TILE(wide_bytes, rows, true, true)                                                                  \
+    HALF_TILE(narrow_bytes, rows, false, true)                                                               \
+    PAIR_TILE(rows)
 TILES(1)
 TILES(2)
 TILES(3)
 TILES(4)
 TILES(5)
 TILES(6)
+
+typedef void half_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                       const ndq_gemm_columns *c, const avx2_stage *constants, __m256i *halves);
+typedef void pair_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                       const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
+enum { ROWS = 6 };
+#define HALVES(name) {name##_half_1, name##_half_2, name##_half_3, name##_half_4, name##_half_5, name##_half_6}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+store_columns(__m256i codes, size_t columns, uint8_t *out)
+{
+    if (columns == 2 * NR) {
+        _mm256_storeu_si256((__m256i *)out, codes);
+        return;
+    }
+    __m128i rest = _mm256_castsi256_si128(codes);
+    if (columns & 16) {
+        _mm_storeu_si128((__m128i *)out, rest);
+        rest = _mm256_extracti128_si256(codes, 1);
+        out += 16;
+    }
+    if (columns & 8) {
+        _mm_storel_epi64((__m128i *)out, rest);
+        rest = _mm_unpackhi_epi64(rest, rest);
+        out += 8;
+    }
+    if (columns & 7) {
+        uint8_t bytes[16];
+        _mm_storeu_si128((__m128i *)bytes, rest);
+        memcpy(out, bytes, columns & 7);
+    }
+}
+
+/* Rows of a tile for any number of columns. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+some_columns(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
+             const void *panel, size_t columns, const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out,
+             size_t out_stride)
+{
+    static half_tile *const tiles[2][2][ROWS] = {{HALVES(narrow), HALVES(wide)},
+                                                 {HALVES(narrow_bytes), HALVES(wide_bytes)}};
+    __m256i left[ROWS], right[ROWS];
+    tiles[bytes][columns > NR / 2][rows - 1](runs, a, stride, panel, c, constants, left);
+    if (columns > NR)
+        tiles[bytes][columns > NR + NR / 2][rows - 1](runs, a, stride, next_panel(bytes, runs, panel), c + 1, constants,
+                                                      right);
+    for (size_t row = 0; row < rows; row++)
+        store_columns(join(left[row], columns > NR ? right[row] : left[row], constants), columns,
+                      out + row * out_stride);
+}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+code_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+         size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
+{
+    static pair_tile *const pair[ROWS] = {pair_1, pair_2, pair_3, pair_4, pair_5, pair_6};
+    const avx2_stage constants = avx2_make_stage(stage);
+    for (size_t tiles = ndq_ceil_div(count, ROWS); tiles > 0; tiles--) {
+        const size_t rows = ndq_ceil_div(count, tiles);
+        if (columns == 2 * NR && !bytes)
+            pair[rows - 1](runs, a, stride, panel, c, &constants, out, out_stride);
+        else
+            some_columns(bytes, rows, runs, a, stride, panel, columns, c, &constants, out, out_stride);
+        count -= rows;
+        a += rows * stride;
+        out += rows * out_stride;
+    }
+}
+
+#define CODE_ROW(name, bytes)                                                                                \
+    static NDQ_TARGET_AVX2 void name(size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
+                                     const void *panel, size_t columns, const ndq_gemm_columns *c,           \
+                                     const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)           \
+    {                                                                                                        \
+        code_row(bytes, count, runs, a, stride, panel, columns, c, stage, out, out_stride);                  \
+    }
+CODE_ROW(code_row_words, false)
+CODE_ROW(code_row_bytes, true)
 
 /* The codes of a panel in pairs, each of which would be a word of int16: words of four are transposed, then the first
  * pairs of 16 columns put before the second. */
@@ -177,6 +324,8 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
     .code_tile = {codes_1, codes_2, codes_3, codes_4, codes_5, codes_6},
+    .code_row = code_row_words,
+    .row_panels = 2,
 };
 
 /* For weights that would not stay in an L2 cache as int16, and are bytes once they are centred. */
@@ -192,5 +341,7 @@ const ndq_gemm_kernel ndq_gemm_avx2_bytes = {
     .pack = pack_pairs,
     .tile = {wide_bytes_1, wide_bytes_2, wide_bytes_3, wide_bytes_4, wide_bytes_5, wide_bytes_6},
     .narrow = {narrow_bytes_1, narrow_bytes_2, narrow_bytes_3, narrow_bytes_4, narrow_bytes_5, narrow_bytes_6},
+    .code_row = code_row_bytes,
+    .row_panels = 2,
 };
 #endif
