@@ -560,7 +560,7 @@ class RowObserver(Observer):
             if rows.shape[1] != self._rows.shape[1]:
                 raise ValueError(f"other: must have {self._rows.shape[1]} classes, got {rows.shape[1]}")
             hashes, rows = np.concatenate([self._hashes, hashes]), np.concatenate([self._rows, rows])
-        kept = np.argsort(hashes)[: self.capacity]
+        kept = np.argsort(hashes, kind="stable")[: self.capacity]
         if (np.diff(hashes[kept]) == 0).any():
             raise ValueError(f"{twice} seen before: rows are known by their numbers")
         self._hashes, self._rows = hashes[kept], rows[kept]
