@@ -214,3 +214,28 @@ def test_fms_counts_are_those_that_the_tutorial_expects():
     assert "values that differ: 0 of 900" in notebook.text("identical")
     levels = [int(used) for used in re.findall(r"(\d+) of 16 levels", notebook.text("lion-levels"))]
     assert levels == [3, 4, 16]
+
+
+def test_mnist_arrays_are_printed_as_the_tutorial_prints_them():
+    printed = words(tutorial("quantization_from_scratch_mnist.txt"))
+    notebook = committed("02_mnist_ptq_and_qat")
+    found = words(notebook.text("array") + notebook.text("array-results"))
+    assert found and [line for line in found if line not in printed] == []
+
+
+def test_mnist_scales_are_those_that_the_tutorial_prints():
+    printed = re.findall(r"scale=([\d.]+), zero_point=(\d+), qscheme", tutorial("quantization_from_scratch_mnist.txt"))
+    found = re.findall(r"linear.*scale=([\d.]+), zero_point=(\d+)", committed("02_mnist_ptq_and_qat").text("scales"))
+    assert len(printed) == 6
+    assert [(np.float32(s), z) for s, z in found] == [(np.float32(s), z) for s, z in printed]
+
+
+def test_mnist_sizes_and_accuracies_are_near_the_tutorials():
+    text, notebook = tutorial("quantization_from_scratch_mnist.txt"), committed("02_mnist_ptq_and_qat")
+    float_size, int8_size = (float(kb) for kb in re.findall(r"Size \(KB\): ([\d.]+)", text))
+    ratio = float(re.search(r"([\d.]+) times", notebook.text("size-after"))[1])
+    assert ratio == pytest.approx(float_size / int8_size, rel=0.05)
+    float_accuracy, _, int8_accuracy, qat_accuracy = (float(a) for a in re.findall(r"Accuracy: ([\d.]+)", text))
+    ours = [float(a) for a in re.findall(r"0\.\d+", notebook.text("accuracy-int8") + notebook.text("qat-accuracy"))]
+    assert ours[:2] == pytest.approx([int8_accuracy, float_accuracy], abs=0.015)
+    assert ours[4] == pytest.approx(qat_accuracy, abs=0.015)
