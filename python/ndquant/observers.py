@@ -132,6 +132,18 @@ class Observer:
         self.dtype = other.dtype if self.dtype is None else np.promote_types(self.dtype, other.dtype)
         return self
 
+    def fresh(self, batches=0, rows=0):
+        """Return an empty observer with these settings, for what comes after so many more batches, or rows of logits.
+
+        Other processes look at parts of the data with it, which `merge` then puts together.
+        """
+        other = type(self)(**{name: value for name, value in self._settings().items() if value is not None})
+        other._next = self._next + (rows if self.numbers_rows else batches)
+        return other
+
+    #: Whether the numbers of `update` are those of rows, not of batches.
+    numbers_rows = False
+
     def _settings(self):
         names = ("axis", "profile", "nonfinite", "group_size")
         return {name: getattr(self, name) for name in names}
@@ -500,6 +512,7 @@ class RowObserver(Observer):
 
     #: How many rows are kept.
     capacity = 4096
+    numbers_rows = True
 
     def __init__(self, axis=None, profile="default", nonfinite="error", seed=0):
         if axis is not None:

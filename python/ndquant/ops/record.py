@@ -211,8 +211,16 @@ class Op:
     def __repr__(self):
         return f"<op {self.name}>"
 
+    def __reduce__(self):
+        return op_named, (self.name,)
+
 
 OPS: dict[str, Op] = {}
+
+
+def op_named(name):
+    """Return the op called `name`: what a pickled graph holds of it."""
+    return OPS[name]
 
 
 def register(**fields):

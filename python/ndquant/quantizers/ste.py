@@ -107,6 +107,11 @@ class Quantizer:
             raise self._named(error) from None
         self._qparams = None
 
+    def take_in(self, observer):
+        """Take in what another observer of this edge has seen."""
+        self.observer.merge(observer)
+        self._qparams = None
+
     def qparams_for(self, weight, training=False):
         """Return the `QParams` of a weight."""
         if self.config.range is not None:

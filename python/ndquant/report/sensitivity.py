@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..metrics import sqnr
 from ..tables import html_table, text_table
+from ..workflows.executors import spread
 from ..workflows.prepare import example_inputs
 from ..workflows.ptq import calibrate, check_batches, prepare, saying_what_batches_are
 from .axes import new_axes
@@ -66,7 +68,7 @@ class Sensitivity:
         return ax
 
 
-def sensitivity(model, batches, qconfig="int8"):
+def sensitivity(model, batches, qconfig="int8", *, executor=None):
     """Quantize one layer at a time and measure the output against that of the float network.
 
     A layer is quantized with its weights and all that it reads; everything else stays float.
@@ -79,6 +81,8 @@ def sensitivity(model, batches, qconfig="int8"):
         Each item an array, or a tuple of arrays for several inputs: for calibration, and to measure on.
     qconfig : str or QConfig, default "int8"
         See `prepare`.
+    executor : object with ``submit`` or ``map``, optional
+        Runs the batches elsewhere, with the same result; see `calibrate`.
 
     Returns
     -------
@@ -105,40 +109,53 @@ def sensitivity(model, batches, qconfig="int8"):
     if not batches:
         raise ValueError("batches: at least one batch is needed, got none")
     with saying_what_batches_are(given):
-        prepared = calibrate(prepare(model, batches[0], qconfig), batches)
-    parts = {node.name: _quantizers_of(prepared, node) for node in prepared.nodes}
-    everything = [quantizer for _, quantizer in prepared.quantizers()]
-    for quantizer in everything:
+        prepared = calibrate(prepare(model, batches[0], qconfig), batches, executor=executor)
+    for _, quantizer in prepared.quantizers():
         quantizer.freeze()
-    truth = _outputs(prepared, batches, everything, on=())
-    found = {
-        name: sqnr(truth, _outputs(prepared, batches, everything, on=quantizers))
-        for name, quantizers in parts.items()
-        if quantizers
-    }
-    together = sqnr(truth, _outputs(prepared, batches, everything, on=everything))
-    return Sensitivity(dict(sorted(found.items(), key=lambda item: item[1])), together)
+    variants = _variants(prepared)
+    if executor is None:
+        found = [_outputs(prepared, variants, inputs) for inputs in batches]
+    else:
+        sent = pickle.dumps(prepared)
+        found = list(spread(executor, _outputs_elsewhere, ((sent, variants, inputs) for inputs in batches)))
+    truth, together, *rest = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    layers = dict(zip(list(variants)[2:], (sqnr(truth, y) for y in rest), strict=True))
+    return Sensitivity(dict(sorted(layers.items(), key=lambda item: item[1])), sqnr(truth, together))
+
+
+def _variants(graph):
+    """Return the names of the quantizers that are on: none, all of them, and for each layer those of it alone."""
+    variants = {"": [], "all together": [name for name, _ in graph.quantizers()]}
+    for node in graph.nodes:
+        if not node.keeps_codes and node.quantizer is None and (names := _quantizers_of(graph, node)):
+            variants[node.name] = names
+    return variants
 
 
 def _quantizers_of(graph, node):
-    """Return the quantizers of a node's weights and of what it reads; none for nodes that only pass codes on."""
-    if node.keeps_codes or node.quantizer is not None:
-        return []
-    found = [] if node.weight_quantizer is None else [node.weight_quantizer]
+    """Return the names of the quantizers of a node's weights and of what it reads."""
+    found = [] if node.weight_quantizer is None else [f"{node.name}.weight"]
     for name in node.inputs:
         source = graph.find(name)
         while source is not None and source.keeps_codes:
             source = graph.find(source.inputs[0])
         if source is not None and source.quantizer is not None:
-            found.append(source.quantizer)
+            found.append(source.name)
     return found
 
 
-def _outputs(graph, batches, everything, on):
-    """Run all batches with some quantizers on and the others off."""
-    for quantizer in everything:
-        quantizer.state = "frozen" if any(quantizer is other for other in on) else "off"
-    return np.concatenate([_flat(graph(*inputs)) for inputs in batches])
+def _outputs(graph, variants, inputs):
+    """Run a batch with some quantizers on and the others off, for each variant."""
+    quantizers, outputs = dict(graph.quantizers()), []
+    for on in variants.values():
+        for name, quantizer in quantizers.items():
+            quantizer.state = "frozen" if name in on else "off"
+        outputs.append(_flat(graph(*inputs)))
+    return outputs
+
+
+def _outputs_elsewhere(graph, variants, inputs):
+    return _outputs(pickle.loads(graph), variants, inputs)
 
 
 def _flat(outputs):

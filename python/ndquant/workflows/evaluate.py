@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..progress import progress_bar
+from .executors import count_right, right_of
 from .prepare import example_inputs, in_mode
 
 
-def evaluate(model, batches, *, progress=False):
+def evaluate(model, batches, *, progress=False, executor=None):
     """Share of examples whose largest output is at their label.
 
     Parameters
@@ -19,6 +18,8 @@ def evaluate(model, batches, *, progress=False):
         x an array, or a tuple of arrays for several inputs; labels of shape (N,).
     progress : bool, default False
         Show a progress bar (needs tqdm).
+    executor : object with ``submit`` or ``map``, optional
+        Runs the batches elsewhere, one by one: of concurrent.futures or mpi4py.futures, or a client of Dask.
 
     Returns
     -------
@@ -36,11 +37,16 @@ def evaluate(model, batches, *, progress=False):
     0.5
     """
     right = total = 0
+    pairs = (_pair(item, number) for number, item in enumerate(batches))
+    pairs = ((example_inputs(x), labels) for x, labels in pairs)
+    length = len(batches) if hasattr(batches, "__len__") else None
     with in_mode(model, training=False):
-        for number, item in enumerate(progress_bar(batches, progress)):
-            x, labels = _pair(item, number)
-            right += int(np.sum(model(*example_inputs(x)).argmax(axis=1) == labels))
-            total += len(labels)
+        if executor is None:
+            counts = (right_of(model, inputs, labels) for inputs, labels in pairs)
+        else:
+            counts = count_right(model, pairs, executor)
+        for found, examples in progress_bar(counts, progress, length):
+            right, total = right + found, total + examples
     if not total:
         raise ValueError("batches: no examples to evaluate")
     return right / total

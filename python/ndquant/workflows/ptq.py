@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import QuantizationError
 from ..graph import Graph, lower
 from ..progress import progress_bar
+from .executors import observe_batches
 from .prepare import example_inputs, with_quantizers
 
 
@@ -45,8 +46,11 @@ def prepare(model, example, qconfig="int8", *, fuse=True):
     return with_quantizers(model, example, qconfig, training=False, fuse=fuse)
 
 
-def calibrate(prepared, batches, *, progress=False):
+def calibrate(prepared, batches, *, progress=False, executor=None):
     """Run batches through a prepared graph, whose observers take in what passes.
+
+    With an executor, batches are observed elsewhere, one by one, and the result has the same bits. Its memory here does
+    not grow with the data. If a batch fails, or a worker dies, nothing is taken in at all.
 
     Parameters
     ----------
@@ -56,6 +60,8 @@ def calibrate(prepared, batches, *, progress=False):
         Each item an array, or a tuple of arrays for several inputs; no labels.
     progress : bool, default False
         Show a progress bar (needs tqdm).
+    executor : object with ``submit`` or ``map``, optional
+        Of concurrent.futures or mpi4py.futures, or a client of Dask. It stays open.
 
     Returns
     -------
@@ -65,7 +71,7 @@ def calibrate(prepared, batches, *, progress=False):
     Raises
     ------
     ValueError
-        If there is no batch, or a value is NaN or infinite.
+        If there is no batch, or a value is NaN or infinite; with an executor it names the batch.
 
     Examples
     --------
@@ -77,18 +83,34 @@ def calibrate(prepared, batches, *, progress=False):
     """
     check_kind(prepared, "prepared", "calibrate", "prepare")
     check_batches(batches)
-    count = 0
-    for batch in progress_bar(batches, progress):
-        inputs = example_inputs(batch)
-        if len(inputs) != len(prepared.inputs):
-            wanted = f"the network takes {len(prepared.inputs)}; labels are not wanted"
-            raise ValueError(f"batches: item {count} holds {len(inputs)} arrays, {wanted}")
-        with saying_what_batches_are(batches):
-            prepared.run(*inputs)
-        count += 1
-    if not count:
+
+    def checked(batch, number):
+        return _checked_inputs(prepared, batch, number)
+
+    if executor is None:
+        seen = _observe_here(prepared, batches, checked)
+    else:
+        seen = observe_batches(prepared, batches, executor, checked)
+    length = len(batches) if hasattr(batches, "__len__") else None
+    if not sum(1 for _ in progress_bar(seen, progress, length)):
         raise ValueError("batches: calibration needs at least one batch, got none")
     return prepared
+
+
+def _observe_here(prepared, batches, checked):
+    """Yield the number of each batch that ran through the graph."""
+    for number, batch in enumerate(batches):
+        with saying_what_batches_are(batches):
+            prepared.run(*checked(batch, number))
+        yield number
+
+
+def _checked_inputs(prepared, batch, number):
+    inputs = example_inputs(batch)
+    if len(inputs) != len(prepared.inputs):
+        wanted = f"the network takes {len(prepared.inputs)}; labels are not wanted"
+        raise ValueError(f"batches: item {number} holds {len(inputs)} arrays, {wanted}")
+    return inputs
 
 
 def convert(prepared):
