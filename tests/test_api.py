@@ -14,7 +14,7 @@ NAMES = """
     QuantizationError QuantizationWarning Quantize RowObserver backend calibrate choose_qparams clip_errors conv2d
     conv2d_backward conv2d_integer conv2d_requantized conv_transpose2d_integer convert datasets dequantize evaluate
     fake_quantize fake_quantize_backward fake_quantize_learnable_backward fake_quantize_with_grad formats fuse
-    get_num_threads linear linear_backward linear_integer load matmul_integer mse nn prepare prepare_qat
+    get_num_threads linear linear_backward linear_integer load matmul_integer mse nn passes prepare prepare_qat
     quantization_error quantize quantize_dynamic quantize_static requantize sensitivity set_num_threads show_config
     sqnr
 """.split()
@@ -26,10 +26,11 @@ NN_NAMES = """
     cross_entropy flatten gelu hardswish leaky_relu max_pool2d relu relu6 sigmoid softmax tanh
 """.split()
 
-MODULES = {"datasets", "formats", "nn"}
+MODULES = {"datasets", "formats", "nn", "passes"}
 EXPLAINED = [getattr(nq, n) for n in NAMES if n not in MODULES]
 EXPLAINED += [getattr(nn, n) for n in NN_NAMES] + [nq.datasets.digits, nq.datasets.mnist]
 EXPLAINED += [getattr(nq.formats, n) for n in nq.formats.__all__ if n not in ("FORMATS", "Explanation")]
+EXPLAINED += [getattr(nq.passes, n) for n in nq.passes.__all__]
 
 
 def test_the_public_names_are_these():

@@ -27,7 +27,7 @@ LAYERS = (
     ("quantizers", "ops"),
     ("graph",),
     ("nn",),
-    ("datasets", "workflows"),
+    ("datasets", "workflows", "passes"),
     ("report",),
     ("__init__", "demo", "__main__"),
 )

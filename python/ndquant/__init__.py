@@ -1,6 +1,6 @@
 """Quantization for NumPy, with a C core."""
 
-from . import datasets, formats, nn
+from . import datasets, formats, nn, passes
 from .convolution import conv2d_integer, conv2d_requantized, conv_transpose2d_integer
 from .errors import QuantizationError, QuantizationWarning
 from .functional import (
@@ -75,6 +75,7 @@ __all__ = [
     "matmul_integer",
     "mse",
     "nn",
+    "passes",
     "prepare",
     "prepare_qat",
     "quantization_error",

@@ -47,6 +47,9 @@ class Quantizer:
         #: Whether no weight lies outside its range: a symmetric range of `default` maps the largest one to a code.
         self.holds_all = self.in_one_call and config.spec.symmetric and profile == "default"
 
+    #: Weight and bias of the float network, on the quantizer of a weight that a pass has changed.
+    original = None
+
     #: Whether `gradient` is other than straight-through within the range of the codes.
     has_own_gradient = False
 

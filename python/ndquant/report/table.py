@@ -11,6 +11,7 @@ from ..errors import QuantizationError
 from ..functional import dequantize
 from ..graph.insert_quantizers import why_float
 from ..graph.lower import edge_qparams
+from ..graph.originals import restore_originals
 from ..metrics import sqnr
 from ..ops import real
 from ..ops.dynamic import DynamicLayer
@@ -174,7 +175,7 @@ def report(graph, batch=None):
 
 def float_values(simulation, inputs):
     """Run the simulation with its quantizers passing everything through; returns {node name: floats}."""
-    plain = simulation.copy()
+    plain = restore_originals(simulation.copy())
     for _, quantizer in plain.quantizers():
         quantizer.state = "off"
     return plain.run(*inputs).values
@@ -205,7 +206,7 @@ def _weights(graph, node):
         count = sum(parameter.data.size for _, parameter in graph._node_parameters(node))
         return {"parameters": count, "bytes": 4 * count, "headroom": None, **_fake_quantized(graph, node)}
     spec, biases = layer.w_qparams.spec, 0 if layer.bias is None else layer.bias.size
-    original = graph.simulation[node.name].weight if graph.simulation is not None else None
+    original = restore_originals(graph.simulation.copy())[node.name].weight if graph.simulation is not None else None
     return {
         "weight_bits": spec.bits,
         "parameters": layer.weight.size + biases,

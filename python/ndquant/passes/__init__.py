@@ -1,0 +1,9 @@
+"""Post-training passes, each optional: a graph in, a graph out."""
+
+from .adaround import adaround
+from .bias_correction import correct_bias
+from .equalize import equalize
+from .gptq import gptq
+from .smooth_quant import smooth_quant
+
+__all__ = ["adaround", "correct_bias", "equalize", "gptq", "smooth_quant"]
