@@ -239,3 +239,17 @@ def test_mnist_sizes_and_accuracies_are_near_the_tutorials():
     ours = [float(a) for a in re.findall(r"0\.\d+", notebook.text("accuracy-int8") + notebook.text("qat-accuracy"))]
     assert ours[:2] == pytest.approx([int8_accuracy, float_accuracy], abs=0.015)
     assert ours[4] == pytest.approx(qat_accuracy, abs=0.015)
+
+
+def test_tinynn_scales_are_those_that_the_tutorial_prints():
+    text, found = tutorial("tinynn_quantization.txt"), committed("03_tinynn_fake_quant_and_graphs").text("printed")
+    weight = re.search(r"per_tensor_symmetric.*?scale=tensor\(\[(0\.0045)\]\)", text, re.S)[1]
+    conv = re.search(r"\(conv\): QuantizedConvReLU2d\(.*scale=([\d.]+), zero_point=0\)", text)[1]
+    assert f"weight scale {weight}, zero point 0" in found
+    assert float(re.search(r"conv scale ([\d.]+)", found)[1]) == pytest.approx(float(conv), abs=1e-9)
+
+
+def test_tinynn_by_hand_and_in_one_line_are_the_same_bits():
+    found = committed("03_tinynn_fake_quant_and_graphs").text("beside")
+    assert found.count("True") == 3 and "False" not in found
+    assert "weight codes that differ: 0 of 9" in found and "outputs that differ: 0 of 150,528" in found
