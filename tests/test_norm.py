@@ -242,7 +242,7 @@ class TestLayer:
             def forward(self, x):
                 return self.norm(x)
 
-        with pytest.raises(ValueError, match=r"test_norm\.py:\d+: takes .* axes with 3 channels"):
+        with pytest.raises(ValueError, match=r"test_norm\.py:\d+: norm: takes .* axes with 3 channels"):
             Net()(np.zeros(shape))
 
     def test_a_shared_layer_adds_its_gradients_and_counts_twice(self, rng):

@@ -31,7 +31,9 @@ class _BatchNorm(Module):
         with naming_the_line():
             if x.ndim not in self.ranks or x.shape[1] != self.num_features:
                 ranks = " or ".join(map(str, self.ranks))
-                raise ValueError(f"takes {ranks} axes with {self.num_features} channels on axis 1, not {x!r}")
+                wanted = f"takes {ranks} axes with {self.num_features} channels on axis 1"
+                name = x._trace.module_names.get(id(self)) or type(self).__name__
+                raise ValueError(f"{name}: {wanted}, not an input of shape ({', '.join(map(str, x.shape))})")
         frozen = x._trace.training and not self.training
         attributes = {"eps": self.eps, "momentum": self.momentum, "frozen": frozen}
         return apply("batch_norm", x, module=self, attributes=attributes)

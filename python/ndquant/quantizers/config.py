@@ -65,7 +65,8 @@ class Quantize:
         if self.learn is not None and self.method in WEIGHT_METHODS:
             raise ValueError(f"learn={self.learn!r} learns what method={self.method!r} computes: give one of them")
         if self.learn == "pact" and self.spec.axis is not None:
-            raise ValueError(f"learn={self.learn!r} learns one range, so spec.axis must be None, not {self.spec.axis}")
+            wanted = f"so spec.axis must be None, not {self.spec.axis}; 'lsq', 'lsq+' and 'tqt' learn per channel"
+            raise ValueError(f"learn={self.learn!r} learns one range, {wanted}")
         if self.range is not None:
             object.__setattr__(self, "range", self._checked_range())
 
