@@ -253,3 +253,8 @@ def test_tinynn_by_hand_and_in_one_line_are_the_same_bits():
     found = committed("03_tinynn_fake_quant_and_graphs").text("beside")
     assert found.count("True") == 3 and "False" not in found
     assert "weight codes that differ: 0 of 9" in found and "outputs that differ: 0 of 150,528" in found
+
+
+def test_start_here_gets_the_same_bits_with_and_without_classes():
+    found = committed("00_start_here").text("same")
+    assert "weights that differ: 0\n" in found and "outputs that differ: 0\n" in found
