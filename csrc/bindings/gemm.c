@@ -397,7 +397,8 @@ static PyObject *py_linear_integer(PyObject *module, PyObject *const *args, Py_s
     if (ndq_linear_constants(module, &arguments, &call) < 0)
         return NULL;
     const int type = call.output == NDQ_GEMM_F32 ? NPY_FLOAT : call.qmin < 0 ? NPY_BYTE : NPY_UBYTE;
-    if (!(x = ndq_take_codes(module, args[0], args[1])) || check_inner(x, "xq", "the weight", call.w->K) < 0 ||
+    const ndq_params codes = {.codes = call.a_signed ? NDQ_S8 : NDQ_U8};
+    if (!(x = ndq_codes_of(args[0], "xq", &codes)) || check_inner(x, "xq", "the weight", call.w->K) < 0 ||
         !(rows = take_rows(x)) || !(out = take_output(args[6], x, "xq", call.w->N, type)))
         goto exit;
     set_rows(&call, rows);

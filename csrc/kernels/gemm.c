@@ -269,31 +269,62 @@ ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
     };
 }
 
-void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *c)
+/* The largest of non-negative numbers, which are in the order of their bits: compilers vectorise that. */
+static inline float largest_of(const size_t count, const float *x)
+{
+    int32_t bits[NDQ_GEMM_MAX_NR], largest = 0;
+    memcpy(bits, x, count * sizeof(*x));
+    for (size_t j = 0; j < count; j++)
+        largest = bits[j] > largest ? bits[j] : largest;
+    float result;
+    memcpy(&result, &largest, sizeof(result));
+    return result;
+}
+
+/* For sums that become codes by one multiplication. */
+static inline void requantize_columns(const ndq_gemm_call *call, const size_t nr, size_t first, ndq_gemm_columns *c)
 {
     const ndq_packed *w = call->w;
-    const size_t nr = w->kernel->nr;
+    for (size_t j = 0; j < nr; j++) {
+        /* Padding columns have scale 0 and are not stored. */
+        c->before[j] = w->float_bias && first + j < w->N ? c->after[j] / c->scale[j] : 0.0f;
+        c->after[j] = call->requantization == NDQ_ONNX ? (float)call->out_zero : 0.0f;
+        c->scale[j] = c->scale[j] / call->out_scale;
+    }
+}
+
+static inline __attribute__((always_inline)) void fill_columns(const ndq_gemm_call *call, const size_t nr, size_t first,
+                                                               ndq_gemm_columns *NDQ_RESTRICT c)
+{
+    const ndq_packed *w = call->w;
     const int32_t shift = ndq_gemm_shift_of_a(w->kernel, call->a_signed);
     const uint32_t za = w->kernel->a_centred ? 0 : (uint32_t)(call->za + shift);
-    float largest = 0.0f;
-    for (size_t j = 0; j < nr; j++) {
-        c->add[j] = (int32_t)((uint32_t)w->bias[first + j] - za * (uint32_t)w->column_sum[first + j]);
-        c->zero_point[j] = w->zero_point[first + j];
-        c->scale[j] = call->a_scale * w->scale[first + j];
-        c->before[j] = 0.0f;
-        c->after[j] = w->float_bias ? w->float_bias[first + j] : 0.0f;
-    }
-    if (call->requantization != NDQ_DEQUANTIZE && call->output == NDQ_GEMM_CODES)
-        for (size_t j = 0; j < nr; j++) {
-            /* Padding columns have scale 0 and are not stored. */
-            c->before[j] = w->float_bias && first + j < w->N ? c->after[j] / c->scale[j] : 0.0f;
-            c->after[j] = call->requantization == NDQ_ONNX ? (float)call->out_zero : 0.0f;
-            c->scale[j] = c->scale[j] / call->out_scale;
-        }
+    const bool direct = call->requantization == NDQ_DEQUANTIZE || call->output != NDQ_GEMM_CODES;
+    memcpy(c->add, w->bias + first, nr * sizeof(*c->add));
+    memcpy(c->zero_point, w->zero_point + first, nr * sizeof(*c->zero_point));
+    memset(c->before, 0, nr * sizeof(*c->before));
+    if (za)
+        for (size_t j = 0; j < nr; j++)
+            c->add[j] = (int32_t)((uint32_t)c->add[j] - za * (uint32_t)w->column_sum[first + j]);
+    if (w->float_bias)
+        memcpy(c->after, w->float_bias + first, nr * sizeof(*c->after));
+    else
+        memset(c->after, 0, nr * sizeof(*c->after));
     for (size_t j = 0; j < nr; j++)
-        largest = c->scale[j] > largest ? c->scale[j] : largest;
+        c->scale[j] = call->a_scale * w->scale[first + j];
+    if (!direct)
+        requantize_columns(call, nr, first, c);
     c->shrinks = !w->float_bias && call->requantization != NDQ_ONNX &&
-                 largest * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
+                 largest_of(nr, c->scale) * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
+}
+
+void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *columns)
+{
+    const size_t nr = call->w->kernel->nr;
+    if (nr == 16) /* loops whose length is known take a third of the time: it counts where there are few rows */
+        fill_columns(call, 16, first, columns);
+    else
+        fill_columns(call, nr, first, columns);
 }
 
 /* Rows [m, m + rows) of a block and their sums. */
@@ -302,14 +333,20 @@ typedef struct {
     int32_t *acc;
 } tile_rows;
 
+static uint8_t *output_of(const job *j, const block *b, const strip *s, const tile_rows *t)
+{
+    const ndq_packed *w = j->call->w;
+    const size_t size = ndq_gemm_output_bytes(j->call->output);
+    return (uint8_t *)j->call->out + ((b->first + t->m) * w->N + s->panel * w->kernel->nr) * size;
+}
+
 static void finish_tile(const job *j, const block *b, const strip *s, const tile_rows *t)
 {
     const ndq_packed *w = j->call->w;
-    const size_t size = ndq_gemm_output_bytes(j->call->output), stride = w->N * size;
-    uint8_t *out = (uint8_t *)j->call->out + (b->first + t->m) * stride + s->panel * w->kernel->nr * size;
+    const size_t stride = w->N * ndq_gemm_output_bytes(j->call->output);
     if (b->sums)
         w->kernel->subtract_row_terms(t->rows, t->acc, b->sums + t->m, &s->constants);
-    w->kernel->store[j->call->output](t->rows, s->columns, t->acc, &s->constants, &j->stage, out, stride);
+    w->kernel->store[j->call->output](t->rows, s->columns, t->acc, &s->constants, &j->stage, output_of(j, b, s, t), stride);
 }
 
 /* Sums have places of their own if K is cut, or else as many as are in use at once. */
@@ -326,6 +363,7 @@ static void run_words(const job *j, const block *b, const strip *s, size_t word,
 {
     const ndq_packed *w = j->call->w;
     const bool is_last = word + words == w->words, waits = w->kernel->waits;
+    const bool at_once = words == w->words && ndq_gemm_codes_at_once(w->kernel, &s->constants, j->call->output, s->columns);
     const ptrdiff_t offset = (ptrdiff_t)(word * sizeof(ndq_gemm_word));
     const ndq_gemm_runs k = {1, words, &offset, word > 0, j->call->a_signed, w->is_signed};
     const void *weights = ndq_gemm_panel(w, s->panel, word);
@@ -333,8 +371,13 @@ static void run_words(const job *j, const block *b, const strip *s, size_t word,
     tile_rows before = {0, 0, NULL};
     for (size_t i = 0; i < b->tiles; i++) {
         const tile_rows t = rows_of_tile(j, b, i, before.m + before.rows);
-        tile[t.rows - 1](&k, b->rows + t.m * b->stride, b->stride, weights, t.acc);
-        if (is_last && (!waits || i > 0))
+        const uint8_t *rows = b->rows + t.m * b->stride;
+        if (at_once)
+            w->kernel->code_tile[t.rows - 1](&k, rows, b->stride, weights, &s->constants, &j->stage, output_of(j, b, s, &t),
+                                             w->N);
+        else
+            tile[t.rows - 1](&k, rows, b->stride, weights, t.acc);
+        if (is_last && !at_once && (!waits || i > 0))
             finish_tile(j, b, s, waits ? &before : &t);
         before = t;
     }
@@ -363,7 +406,8 @@ static void expand_row(const ndq_gemm_call *call, const uint8_t *codes, uint8_t 
     const ndq_packed *w = call->w;
     const size_t used = w->K * ndq_gemm_code_bytes(w->kernel);
     w->kernel->expand_a(w->K, codes, call->a_signed, call->za, row);
-    memset(row + used, 0, w->words * sizeof(ndq_gemm_word) - used);
+    if (used < w->words * sizeof(ndq_gemm_word))
+        memset(row + used, 0, w->words * sizeof(ndq_gemm_word) - used);
 }
 
 static int32_t sum_of_row(const ndq_gemm_call *call, const uint8_t *codes)

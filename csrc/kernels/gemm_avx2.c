@@ -312,14 +312,14 @@ static NDQ_TARGET_AVX2 void pack_pairs(size_t first, size_t count, const ndq_gem
 
 #define KERNEL                                                                                               \
     .mr = 6, .nr = NR, .codes_per_word = 2, .a_centred = true, .w_centred = true, .k_step = 4,               \
-    .block_words = 1024, .parallel_macs = 2.4e6, .expand_a = avx2_expand_s16, .sums = avx2_sums_both,         \
+    .block_words = 1024, .parallel_macs = 2.4e6, .expand_a = avx2_expand_s16_by_hand, .sums = avx2_sums_both,         \
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes_by_hand}
 
 const ndq_gemm_kernel ndq_gemm_avx2 = {
     KERNEL,
     .name = "avx2",
     .special = &ndq_gemm_avx2_small,
-    .expand_w = avx2_expand_s16,
+    .expand_w = avx2_expand_s16_by_hand,
     .pack = avx2_pack_transposed,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},

@@ -27,6 +27,43 @@ BY_HAND void NAME(sums_both)(size_t K, const uint8_t *codes, bool is_signed, int
     }
 }
 
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i NAME(centred)(__m128i codes, bool is_signed, __m256i zero)
+{
+    return _mm256_sub_epi16(is_signed ? _mm256_cvtepi8_epi16(codes) : _mm256_cvtepu8_epi16(codes), zero);
+}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+NAME(expand_s16_of)(const bool is_signed, size_t K, const uint8_t *codes, int32_t zero, uint8_t *row)
+{
+    const __m256i z = _mm256_set1_epi16((short)zero);
+    const __m128i z_low = _mm256_castsi256_si128(z);
+    if (K >= 16) {
+        for (size_t k = 0; k + 16 <= K; k += 16)
+            _mm256_storeu_si256((__m256i *)(row + 2 * k),
+                                NAME(centred)(_mm_loadu_si128((const __m128i *)(codes + k)), is_signed, z));
+        const __m128i last = _mm_loadu_si128((const __m128i *)(codes + K - 16));
+        _mm256_storeu_si256((__m256i *)(row + 2 * (K - 16)), NAME(centred)(last, is_signed, z));
+        return;
+    }
+    size_t k = 0;
+    for (; k + 4 <= K; k += 4) {
+        const __m128i four = _mm_cvtsi32_si128((int32_t)*(const ndq_gemm_word_anywhere *)(codes + k));
+        const __m128i wide = is_signed ? _mm_cvtepi8_epi16(four) : _mm_cvtepu8_epi16(four);
+        _mm_storel_epi64((__m128i *)(row + 2 * k), _mm_sub_epi16(wide, z_low));
+    }
+    for (; k < K; k++)
+        ((int16_t *)row)[k] = (int16_t)((is_signed ? (int8_t)codes[k] : codes[k]) - zero);
+}
+
+/* expand_s16, whose last 16 codes are expanded again instead of a rest one by one: rows are often short. */
+BY_HAND void NAME(expand_s16_by_hand)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
+{
+    if (is_signed)
+        NAME(expand_s16_of)(true, K, codes, zero, row);
+    else
+        NAME(expand_s16_of)(false, K, codes, zero, row);
+}
+
 /* Eight words of eight rows to eight columns of eight words. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 transpose_8x8(const ndq_gemm_word *rows, size_t stride, ndq_gemm_word *out)

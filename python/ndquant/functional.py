@@ -477,7 +477,8 @@ def activation_number(activation):
     return number
 
 
-_REQUANTIZATIONS = {"dequantize": _core.DEQUANTIZE, "fbgemm": _core.FBGEMM, "onnx": _core.ONNX}
+_NUMBERS = {"dequantize": _core.DEQUANTIZE, "fbgemm": _core.FBGEMM, "onnx": _core.ONNX}
+_REQUANTIZATIONS = {name: _NUMBERS[profile.requantize] for name, profile in PROFILES.items()}
 
 
 def requantization(out_qparams):
@@ -485,7 +486,17 @@ def requantization(out_qparams):
     if out_qparams is None:
         return _core.DEQUANTIZE
     check_qparams(out_qparams, "out_qparams")
-    return _REQUANTIZATIONS[PROFILES[out_qparams.profile].requantize]
+    return _REQUANTIZATIONS[out_qparams.profile]
+
+
+def _check_linear(x_qparams, weight, out_qparams, activation):
+    """Raise what is wrong with arguments of `linear_integer`, if it is with one of these."""
+    requantization(out_qparams), activation_number(activation)
+    if not isinstance(weight, PackedWeight):
+        raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
+    check_qparams(x_qparams, "x_qparams")
+    if weight._packed is None:
+        raise ValueError(f"weight: expected 2 dimensions, got shape {weight.shape}")
 
 
 def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out=None):
@@ -526,16 +537,15 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
     >>> nq.linear_integer(np.uint8([[12, 14]]), x_qp, weight)
     array([[1.25, 1.25]], dtype=float32)
     """
-    how = requantization(out_qparams), activation_number(activation)
-    if not isinstance(weight, PackedWeight):
-        raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
-    check_qparams(x_qparams, "x_qparams")
-    if weight._packed is None:
-        raise ValueError(f"weight: expected 2 dimensions, got shape {weight.shape}")
-    try:
-        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, *how, out)
+    try:  # checked only after a failure: the checks take longer than a small product
+        how = _core.DEQUANTIZE if out_qparams is None else _REQUANTIZATIONS[out_qparams.profile]
+        return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, how, ACTIVATIONS[activation], out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        refused = error
+    _check_linear(x_qparams, weight, out_qparams, activation)
+    raise refused
 
 
 def matmul_f32(a, b, b_qparams=None, out=None):
