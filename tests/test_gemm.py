@@ -163,6 +163,19 @@ def test_small_product_after_a_large_one(backend, rng, threads):
             assert_same_bits(nq.matmul_integer(small, w_small, 7, -3), wanted)
 
 
+@pytest.mark.parametrize("a_type", DTYPES)
+@pytest.mark.parametrize("size", [(2050, 70), (1023, 129), (4099, 33), (1000, 240), (17, 9001), (40, 3300)])
+def test_row_vector_by_many_weights(backend, rng, threads, size, a_type):
+    """Several panels are read at once, and the last few of them alone; weights, and codes of the row, at both ends."""
+    a, w = random_codes(rng, (1, size[0]), a_type), random_codes(rng, size, np.int8)
+    w[rng.integers(0, 2, size) == 0] = -128
+    a[rng.integers(0, 2, a.shape) == 0] = np.iinfo(a_type).max
+    for count in (1, 2):
+        threads(count)
+        assert_same_bits(nq.matmul_integer(a, w, 5, 0), expected(a, w, 5, 0))
+        assert_same_bits(nq.matmul_integer(a, w, 0, 1), expected(a, w, 0, 1))
+
+
 def test_out_is_filled_and_returned(backend, rng):
     a, b = random_codes(rng, (7, 20), np.uint8), random_codes(rng, (20, 5), np.int8)
     room = np.full((9, 5), -1, np.int32)

@@ -445,6 +445,54 @@ static void prepare_block(const job *j, block *b, uint8_t *scratch)
     }
 }
 
+/* Memory of a single row in the format of vector_tile. */
+static size_t bytes_of_vector(const ndq_packed *w)
+{
+    return ndq_round_up(w->words * w->kernel->codes_per_word * w->kernel->vector_bytes, NDQ_ALIGN);
+}
+
+/* Outputs of one panel from the sums of a single row. Where tiles centre it, the zero point has not entered yet. */
+static void finish_vector(const job *j, size_t panel, int32_t sum_of_codes, int32_t *acc)
+{
+    const ndq_gemm_call *call = j->call;
+    const ndq_packed *w = call->w;
+    const ndq_gemm_kernel *kernel = w->kernel;
+    const size_t first = panel * kernel->nr, size = ndq_gemm_output_bytes(call->output);
+    ndq_gemm_columns c;
+    ndq_gemm_make_columns(call, first, &c);
+    const uint32_t za = kernel->a_centred ? (uint32_t)(call->za + (call->a_signed ? 128 : 0)) : 0;
+    for (size_t n = 0; za && n < kernel->nr; n++)
+        acc[n] = (int32_t)((uint32_t)acc[n] - za * (uint32_t)w->column_sum[first + n]);
+    if (w->any_zero_point)
+        kernel->subtract_row_terms(1, acc, &sum_of_codes, &c);
+    kernel->store[call->output](1, ndq_min_size(kernel->nr, w->N - first), acc, &c, &j->stage,
+                                (uint8_t *)call->out + first * size, w->N * size);
+}
+
+static void run_vector(job *j, size_t first_panel, size_t end_panel)
+{
+    const ndq_gemm_call *call = j->call;
+    const ndq_packed *w = call->w;
+    const ndq_gemm_kernel *kernel = w->kernel;
+    const size_t row_bytes = bytes_of_vector(w), used = w->K * kernel->vector_bytes;
+    uint8_t *row = ndq_scratch(row_bytes + NDQ_GEMM_VECTOR_PANELS * kernel->nr * sizeof(int32_t));
+    if (!row) {
+        __atomic_store_n(&j->no_memory, 1, __ATOMIC_RELAXED);
+        return;
+    }
+    int32_t *acc = (int32_t *)(row + row_bytes);
+    memset(row + used, 0, row_bytes - used);
+    kernel->expand_vector(w->K, call->a, call->a_signed, row);
+    const int32_t sum = w->any_zero_point ? sum_of_row(call, call->a) : 0;
+    for (size_t panel = first_panel; panel < end_panel;) {
+        const size_t count = ndq_min_size(NDQ_GEMM_VECTOR_PANELS, end_panel - panel);
+        kernel->vector_tile[count - 1](w->words, row, ndq_gemm_panel(w, panel, 0), w->panel_bytes, acc);
+        for (size_t i = 0; i < count; i++)
+            finish_vector(j, panel + i, sum, acc + i * kernel->nr);
+        panel += count;
+    }
+}
+
 static void run_chunk(void *ctx, size_t chunk)
 {
     job *j = ctx;
@@ -452,6 +500,10 @@ static void run_chunk(void *ctx, size_t chunk)
     const size_t first = chunk / j->column_chunks * j->block_rows;
     const size_t first_panel = chunk % j->column_chunks * j->block_panels;
     const size_t end_panel = ndq_min_size(first_panel + j->block_panels, ndq_ceil_div(w->N, w->kernel->nr));
+    if (j->call->M == 1 && w->kernel->vector_tile[0]) {
+        run_vector(j, first_panel, end_panel);
+        return;
+    }
     block b = {.first = first, .count = ndq_min_size(j->block_rows, j->call->M - first)};
     b.tiles = ndq_ceil_div(b.count, w->kernel->mr);
     b.step = b.tiles > 1 && w->kernel->block_words ? w->kernel->block_words : w->words;

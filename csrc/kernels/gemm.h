@@ -18,7 +18,7 @@
 
 #include "activation.h"
 
-enum { NDQ_GEMM_MAX_MR = 32, NDQ_GEMM_MAX_NR = 32 };
+enum { NDQ_GEMM_MAX_MR = 32, NDQ_GEMM_MAX_NR = 32, NDQ_GEMM_VECTOR_PANELS = 4 };
 
 /* 32 bits of codes, as words, int16 or bytes. */
 typedef uint32_t __attribute__((may_alias)) ndq_gemm_word;
@@ -80,6 +80,10 @@ typedef void ndq_gemm_code_row(size_t count, const ndq_gemm_runs *k, const uint8
                                size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                                size_t out_stride);
 
+/* Multiplies one row, expanded for this, by a few panels at once, `panel_bytes` apart: a single one is a single stream of
+ * reading, and its two sums wait for each other. Raw sums go to acc[panel * nr + column]. */
+typedef void ndq_gemm_vector_tile(size_t words, const uint8_t *row, const uint8_t *panels, size_t panel_bytes, int32_t *acc);
+
 typedef struct ndq_gemm_kernel {
     const char *name;
     size_t mr, nr;
@@ -118,6 +122,11 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_code_tile *code_tile[NDQ_GEMM_MAX_MR]; /* or NULL; of kernels with w_centred only */
     ndq_gemm_code_row *code_row; /* or NULL; likewise */
     size_t row_panels;           /* 1 or 2 */
+    /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
+     * vector_bytes for each, as u8 that are not centred. */
+    ndq_gemm_vector_tile *vector_tile[NDQ_GEMM_VECTOR_PANELS];
+    void (*expand_vector)(size_t K, const uint8_t *codes, bool is_signed, void *row);
+    size_t vector_bytes;
     /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL if w is centred. */
     void (*subtract_row_terms)(size_t rows, int32_t *acc, const int32_t *row_sums, const ndq_gemm_columns *c);
     ndq_gemm_store *store[NDQ_GEMM_OUTPUTS];

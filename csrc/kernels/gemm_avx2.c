@@ -310,6 +310,118 @@ static NDQ_TARGET_AVX2 void pack_pairs(size_t first, size_t count, const ndq_gem
     }
 }
 
+/* ---- A single row by panels of bytes ----
+ *
+ * It is as fast as the bytes come, so they are not widened. Codes of the row, as u8, are split into 4 low and 4 high bits,
+ * each of which is multiplied by vpmaddubsw without saturating; eight such sums of two products fit 16 bits:
+ * 8 * 2 * 15 * 128 < 2^15. Low and high sums side by side are then multiplied by 1 and 16, and added. */
+
+enum { ROW_STEPS = 8 }; /* pairs of codes whose products are added in 16 bits */
+_Static_assert(ROW_STEPS * 2 * 15 * 128 <= INT16_MAX, "sums of a group fit 16 bits");
+
+/* Two codes become four bytes of low bits, then four of high bits: each pair twice, as a lane of 32 bits needs it. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void split_16(__m128i codes, uint8_t *out)
+{
+    const __m128i low = _mm_and_si128(codes, _mm_set1_epi8(15));
+    const __m128i high = _mm_and_si128(_mm_srli_epi16(codes, 4), _mm_set1_epi8(15));
+    const __m128i low0 = _mm_unpacklo_epi16(low, low), low1 = _mm_unpackhi_epi16(low, low);
+    const __m128i high0 = _mm_unpacklo_epi16(high, high), high1 = _mm_unpackhi_epi16(high, high);
+    _mm_store_si128((__m128i *)out, _mm_unpacklo_epi32(low0, high0));
+    _mm_store_si128((__m128i *)(out + 16), _mm_unpackhi_epi32(low0, high0));
+    _mm_store_si128((__m128i *)(out + 32), _mm_unpacklo_epi32(low1, high1));
+    _mm_store_si128((__m128i *)(out + 48), _mm_unpackhi_epi32(low1, high1));
+}
+
+/* Pads with zeros to 16 codes, which are a whole cache line of the row. */
+static NDQ_TARGET_AVX2 void expand_halves(size_t K, const uint8_t *codes, bool is_signed, void *row)
+{
+    const __m128i flip = _mm_set1_epi8(is_signed ? -128 : 0);
+    uint8_t last[16] = {0};
+    size_t k = 0;
+    for (; k + 16 <= K; k += 16)
+        split_16(_mm_xor_si128(_mm_loadu_si128((const __m128i *)(codes + k)), flip), (uint8_t *)row + 4 * k);
+    if (k == K)
+        return;
+    for (size_t i = 0; k + i < K; i++)
+        last[i] = codes[k + i] ^ (is_signed ? 0x80 : 0);
+    split_16(_mm_loadu_si128((const __m128i *)last), (uint8_t *)row + 4 * k);
+}
+
+/* asm for the reason given above: gcc would add in another order, and spill. */
+#define ADD_PAIR(weights, low, high)                                                                         \
+    do {                                                                                                     \
+        __m256i x_, y_;                                                                                      \
+        __asm__ volatile("vpmaddubsw %[b], %[l], %[x]\n\t"                                                   \
+                         "vpmaddubsw %[b], %[h], %[y]\n\t"                                                   \
+                         "vpaddw %[x], %[sl], %[sl]\n\t"                                                     \
+                         "vpaddw %[y], %[sh], %[sh]"                                                         \
+                         : [sl] "+x"(low), [sh] "+x"(high), [x] "=&x"(x_), [y] "=&x"(y_)                     \
+                         : [l] "x"(low_bits), [h] "x"(high_bits), [b] "x"(_mm256_load_si256((const __m256i *)(weights)))); \
+    } while (0)
+
+#define WORDS_OF_ROW(i)                                                                                      \
+    do {                                                                                                     \
+        const __m256i low_bits = _mm256_set1_epi32((int32_t)row[2 * (i)]);                                   \
+        const __m256i high_bits = _mm256_set1_epi32((int32_t)row[2 * (i) + 1]);                              \
+        ADD_PAIR(b0 + 32 * (i), low0, high0);                                                                \
+        if (panels > 1) ADD_PAIR(b0 + panel_bytes + 32 * (i), low1, high1);                                  \
+        if (panels > 2) ADD_PAIR(b2 + 32 * (i), low2, high2);                                                \
+        if (panels > 3) ADD_PAIR(b2 + panel_bytes + 32 * (i), low3, high3);                                  \
+    } while (0)
+
+/* Adds the sums of 16 columns to those of 32 bits: columns 0-3 and 8-11, then 4-7 and 12-15. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void add_halves(__m256i *sums, __m256i low, __m256i high)
+{
+    const __m256i places = _mm256_set1_epi32(1 | 16 << 16);
+    sums[0] = _mm256_add_epi32(sums[0], _mm256_madd_epi16(_mm256_unpacklo_epi16(low, high), places));
+    sums[1] = _mm256_add_epi32(sums[1], _mm256_madd_epi16(_mm256_unpackhi_epi16(low, high), places));
+}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+vector_tile(const int panels, size_t words, const uint8_t *expanded, const uint8_t *b0, size_t panel_bytes, int32_t *acc)
+{
+    const ndq_gemm_word *row = (const ndq_gemm_word *)expanded;
+    const uint8_t *b2 = b0 + 2 * panel_bytes;
+    __m256i *sums = (__m256i *)acc;
+    memset(acc, 0, (size_t)panels * NR * sizeof(*acc));
+    for (size_t k = 0; k < words; k += ROW_STEPS, b0 += 32 * ROW_STEPS, b2 += 32 * ROW_STEPS, row += 2 * ROW_STEPS) {
+        const __m256i none = _mm256_setzero_si256();
+        __m256i low0 = none, high0 = none, low1 = none, high1 = none, low2 = none, high2 = none, low3 = none, high3 = none;
+        WORDS_OF_ROW(0);
+        WORDS_OF_ROW(1);
+        if (words - k >= ROW_STEPS) {
+            WORDS_OF_ROW(2);
+            WORDS_OF_ROW(3);
+            WORDS_OF_ROW(4);
+            WORDS_OF_ROW(5);
+            WORDS_OF_ROW(6);
+            WORDS_OF_ROW(7);
+        } else
+            for (size_t i = 2; i < words - k; i++)
+                WORDS_OF_ROW(i);
+        add_halves(sums, low0, high0);
+        if (panels > 1) add_halves(sums + 2, low1, high1);
+        if (panels > 2) add_halves(sums + 4, low2, high2);
+        if (panels > 3) add_halves(sums + 6, low3, high3);
+    }
+    for (int p = 0; p < panels; p++, sums += 2) {
+        const __m256i first = sums[0];
+        sums[0] = _mm256_permute2x128_si256(first, sums[1], 0x20);
+        sums[1] = _mm256_permute2x128_si256(first, sums[1], 0x31);
+    }
+}
+
+#define VECTOR_TILE(panels)                                                                                     \
+    static NDQ_TARGET_AVX2 void vector_##panels(size_t words, const uint8_t *row, const uint8_t *b, size_t panel_bytes, \
+                                             int32_t *acc)                                                   \
+    {                                                                                                        \
+        vector_tile(panels, words, row, b, panel_bytes, acc);                                                   \
+    }
+VECTOR_TILE(1)
+VECTOR_TILE(2)
+VECTOR_TILE(3)
+VECTOR_TILE(4)
+
 #define KERNEL                                                                                               \
     .mr = 6, .nr = NR, .codes_per_word = 2, .a_centred = true, .w_centred = true, .k_step = 4,               \
     .block_words = 1024, .parallel_macs = 2.4e6, .expand_a = avx2_expand_s16_by_hand, .sums = avx2_sums_both,         \
@@ -343,5 +455,8 @@ const ndq_gemm_kernel ndq_gemm_avx2_bytes = {
     .narrow = {narrow_bytes_1, narrow_bytes_2, narrow_bytes_3, narrow_bytes_4, narrow_bytes_5, narrow_bytes_6},
     .code_row = code_row_bytes,
     .row_panels = 2,
+    .vector_tile = {vector_1, vector_2, vector_3, vector_4},
+    .expand_vector = expand_halves,
+    .vector_bytes = 4,
 };
 #endif

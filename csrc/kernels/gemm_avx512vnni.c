@@ -62,6 +62,9 @@ const ndq_gemm_kernel ndq_gemm_avx512vnni = {
              NAME(wide_8), NAME(wide_9), NAME(wide_10), NAME(wide_11), NAME(wide_12)},
     .narrow = {NAME(narrow_1), NAME(narrow_2), NAME(narrow_3), NAME(narrow_4), NAME(narrow_5), NAME(narrow_6),
                NAME(narrow_7), NAME(narrow_8), NAME(narrow_9), NAME(narrow_10), NAME(narrow_11), NAME(narrow_12)},
+    .vector_tile = {NAME(vector_1), NAME(vector_2), NAME(vector_3), NAME(vector_4)},
+    .expand_vector = NAME(expand_vector),
+    .vector_bytes = 1,
     .subtract_row_terms = NAME(subtract_row_terms),
     .store = {NAME(store_s32), NAME(store_f32), NAME(store_codes)},
 };

@@ -53,6 +53,47 @@ NAME(tile)(const int rows, const bool wide, const ndq_gemm_runs *runs, const uin
     EACH_ROW(SAVE);
 }
 
+/* One row by several panels, whose sums do not wait for each other. */
+#define ADD_PANEL(panel, c0, c1)                                                                             \
+    do {                                                                                                     \
+        const int32_t *const b_ = (const int32_t *)(b + (panel) * panel_bytes);                              \
+        const VECTOR w0 = LOAD(b_), w1 = LOAD(b_ + LANES);                                                   \
+        ADD_DOT(row, c0, c1);                                                                                \
+    } while (0)
+
+static inline __attribute__((always_inline)) TARGET void
+NAME(vector_tile)(const int panels, size_t words, const uint8_t *row, const uint8_t *b, size_t panel_bytes, int32_t *acc)
+{
+    const bool wide = true;
+    VECTOR c00 = ZERO, c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
+    for (size_t k = 0; k < words; k++, row += 4, b += 2 * LANES * sizeof(int32_t)) {
+        ADD_PANEL(0, c00, c01);
+        if (panels > 1) ADD_PANEL(1, c10, c11);
+        if (panels > 2) ADD_PANEL(2, c20, c21);
+        if (panels > 3) ADD_PANEL(3, c30, c31);
+    }
+    SAVE(0, row, c00, c01);
+    if (panels > 1) SAVE(1, row, c10, c11);
+    if (panels > 2) SAVE(2, row, c20, c21);
+    if (panels > 3) SAVE(3, row, c30, c31);
+}
+
+#define VECTOR_TILE(panels)                                                                                     \
+    static TARGET void NAME(vector_##panels)(size_t words, const uint8_t *row, const uint8_t *b, size_t panel_bytes, \
+                                          int32_t *acc)                                                      \
+    {                                                                                                        \
+        NAME(vector_tile)(panels, words, row, b, panel_bytes, acc);                                             \
+    }
+VECTOR_TILE(1)
+VECTOR_TILE(2)
+VECTOR_TILE(3)
+VECTOR_TILE(4)
+
+static TARGET void NAME(expand_vector)(size_t K, const uint8_t *codes, bool is_signed, void *row)
+{
+    NAME(expand_u8)(K, codes, is_signed, 0, row);
+}
+
 #define TILE(kind, rows, wide)                                                                               \
     static TARGET void NAME(kind##_##rows)(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,       \
                                            const void *panel, int32_t *acc)                                  \
