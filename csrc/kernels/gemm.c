@@ -293,12 +293,10 @@ static inline void requantize_columns(const ndq_gemm_call *call, const size_t nr
     }
 }
 
-static inline __attribute__((always_inline)) void fill_columns(const ndq_gemm_call *call, const size_t nr, size_t first,
-                                                               ndq_gemm_columns *NDQ_RESTRICT c)
+static inline __attribute__((always_inline)) void fill_columns(const ndq_gemm_call *call, uint32_t za, const size_t nr,
+                                                               size_t first, ndq_gemm_columns *NDQ_RESTRICT c)
 {
     const ndq_packed *w = call->w;
-    const int32_t shift = ndq_gemm_shift_of_a(w->kernel, call->a_signed);
-    const uint32_t za = w->kernel->a_centred ? 0 : (uint32_t)(call->za + shift);
     const bool direct = call->requantization == NDQ_DEQUANTIZE || call->output != NDQ_GEMM_CODES;
     memcpy(c->add, w->bias + first, nr * sizeof(*c->add));
     memcpy(c->zero_point, w->zero_point + first, nr * sizeof(*c->zero_point));
@@ -318,13 +316,21 @@ static inline __attribute__((always_inline)) void fill_columns(const ndq_gemm_ca
                  largest_of(nr, c->scale) * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
 }
 
-void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *columns)
+/* Columns from `first` on, for sums of codes whose zero point is za, unless it has been subtracted from the codes. */
+static void make_columns(const ndq_gemm_call *call, int32_t za, size_t first, ndq_gemm_columns *columns)
 {
     const size_t nr = call->w->kernel->nr;
     if (nr == 16) /* loops whose length is known take a third of the time: it counts where there are few rows */
-        fill_columns(call, 16, first, columns);
+        fill_columns(call, (uint32_t)za, 16, first, columns);
     else
-        fill_columns(call, nr, first, columns);
+        fill_columns(call, (uint32_t)za, nr, first, columns);
+}
+
+void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *columns)
+{
+    const ndq_gemm_kernel *kernel = call->w->kernel;
+    const int32_t za = kernel->a_centred ? 0 : call->za + ndq_gemm_shift_of_a(kernel, call->a_signed);
+    make_columns(call, za, first, columns);
 }
 
 /* Rows [m, m + rows) of a block and their sums. */
@@ -451,7 +457,7 @@ static size_t bytes_of_vector(const ndq_packed *w)
     return ndq_round_up(w->words * w->kernel->codes_per_word * w->kernel->vector_bytes, NDQ_ALIGN);
 }
 
-/* Outputs of one panel from the sums of a single row. Where tiles centre it, the zero point has not entered yet. */
+/* Outputs of one panel from the sums of a single row, whose codes are u8 and not centred. */
 static void finish_vector(const job *j, size_t panel, int32_t sum_of_codes, int32_t *acc)
 {
     const ndq_gemm_call *call = j->call;
@@ -459,10 +465,7 @@ static void finish_vector(const job *j, size_t panel, int32_t sum_of_codes, int3
     const ndq_gemm_kernel *kernel = w->kernel;
     const size_t first = panel * kernel->nr, size = ndq_gemm_output_bytes(call->output);
     ndq_gemm_columns c;
-    ndq_gemm_make_columns(call, first, &c);
-    const uint32_t za = kernel->a_centred ? (uint32_t)(call->za + (call->a_signed ? 128 : 0)) : 0;
-    for (size_t n = 0; za && n < kernel->nr; n++)
-        acc[n] = (int32_t)((uint32_t)acc[n] - za * (uint32_t)w->column_sum[first + n]);
+    make_columns(call, call->za + (call->a_signed ? 128 : 0), first, &c);
     if (w->any_zero_point)
         kernel->subtract_row_terms(1, acc, &sum_of_codes, &c);
     kernel->store[call->output](1, ndq_min_size(kernel->nr, w->N - first), acc, &c, &j->stage,

@@ -348,7 +348,13 @@ static NDQ_TARGET_AVX2 void expand_halves(size_t K, const uint8_t *codes, bool i
 }
 
 /* asm for the reason given above: gcc would add in another order, and spill. */
-#define ADD_PAIR(weights, low, high)                                                                         \
+#define MULTIPLY_PAIR(low, high)                                                                             \
+    __asm__ volatile("vpmaddubsw %[b], %[l], %[sl]\n\t"                                                      \
+                     "vpmaddubsw %[b], %[h], %[sh]"                                                          \
+                     : [sl] "=&x"(low), [sh] "=&x"(high)                                                     \
+                     : [l] "x"(low_bits), [h] "x"(high_bits), [b] "x"(weights))
+
+#define ADD_PAIR(low, high)                                                                                  \
     do {                                                                                                     \
         __m256i x_, y_;                                                                                      \
         __asm__ volatile("vpmaddubsw %[b], %[l], %[x]\n\t"                                                   \
@@ -356,17 +362,23 @@ static NDQ_TARGET_AVX2 void expand_halves(size_t K, const uint8_t *codes, bool i
                          "vpaddw %[x], %[sl], %[sl]\n\t"                                                     \
                          "vpaddw %[y], %[sh], %[sh]"                                                         \
                          : [sl] "+x"(low), [sh] "+x"(high), [x] "=&x"(x_), [y] "=&x"(y_)                     \
-                         : [l] "x"(low_bits), [h] "x"(high_bits), [b] "x"(_mm256_load_si256((const __m256i *)(weights)))); \
+                         : [l] "x"(low_bits), [h] "x"(high_bits), [b] "x"(weights));                         \
     } while (0)
 
-#define WORDS_OF_ROW(i)                                                                                      \
+#define WORD_OF_PANEL(OPERATION, from, low, high)                                                            \
+    do {                                                                                                     \
+        const __m256i weights = _mm256_load_si256((const __m256i *)(from));                                  \
+        OPERATION(low, high);                                                                                \
+    } while (0)
+
+#define WORD_OF_ROW(OPERATION, i)                                                                            \
     do {                                                                                                     \
         const __m256i low_bits = _mm256_set1_epi32((int32_t)row[2 * (i)]);                                   \
         const __m256i high_bits = _mm256_set1_epi32((int32_t)row[2 * (i) + 1]);                              \
-        ADD_PAIR(b0 + 32 * (i), low0, high0);                                                                \
-        if (panels > 1) ADD_PAIR(b0 + panel_bytes + 32 * (i), low1, high1);                                  \
-        if (panels > 2) ADD_PAIR(b2 + 32 * (i), low2, high2);                                                \
-        if (panels > 3) ADD_PAIR(b2 + panel_bytes + 32 * (i), low3, high3);                                  \
+        WORD_OF_PANEL(OPERATION, b0 + 32 * (i), low0, high0);                                                \
+        if (panels > 1) WORD_OF_PANEL(OPERATION, b0 + panel_bytes + 32 * (i), low1, high1);                  \
+        if (panels > 2) WORD_OF_PANEL(OPERATION, b2 + 32 * (i), low2, high2);                                \
+        if (panels > 3) WORD_OF_PANEL(OPERATION, b2 + panel_bytes + 32 * (i), low3, high3);                  \
     } while (0)
 
 /* Adds the sums of 16 columns to those of 32 bits: columns 0-3 and 8-11, then 4-7 and 12-15. */
@@ -383,26 +395,28 @@ vector_tile(const int panels, size_t words, const uint8_t *expanded, const uint8
     const ndq_gemm_word *row = (const ndq_gemm_word *)expanded;
     const uint8_t *b2 = b0 + 2 * panel_bytes;
     __m256i *sums = (__m256i *)acc;
-    memset(acc, 0, (size_t)panels * NR * sizeof(*acc));
+    const __m256i none = _mm256_setzero_si256();
+    for (int i = 0; i < 2 * panels; i++)
+        sums[i] = none;
     for (size_t k = 0; k < words; k += ROW_STEPS, b0 += 32 * ROW_STEPS, b2 += 32 * ROW_STEPS, row += 2 * ROW_STEPS) {
-        const __m256i none = _mm256_setzero_si256();
-        __m256i low0 = none, high0 = none, low1 = none, high1 = none, low2 = none, high2 = none, low3 = none, high3 = none;
-        WORDS_OF_ROW(0);
-        WORDS_OF_ROW(1);
+        __m256i low0, high0, low1 = none, high1 = none, low2 = none, high2 = none, low3 = none, high3 = none;
+        WORD_OF_ROW(MULTIPLY_PAIR, 0);
+        WORD_OF_ROW(ADD_PAIR, 1);
         if (words - k >= ROW_STEPS) {
-            WORDS_OF_ROW(2);
-            WORDS_OF_ROW(3);
-            WORDS_OF_ROW(4);
-            WORDS_OF_ROW(5);
-            WORDS_OF_ROW(6);
-            WORDS_OF_ROW(7);
+            WORD_OF_ROW(ADD_PAIR, 2);
+            WORD_OF_ROW(ADD_PAIR, 3);
+            WORD_OF_ROW(ADD_PAIR, 4);
+            WORD_OF_ROW(ADD_PAIR, 5);
+            WORD_OF_ROW(ADD_PAIR, 6);
+            WORD_OF_ROW(ADD_PAIR, 7);
         } else
             for (size_t i = 2; i < words - k; i++)
-                WORDS_OF_ROW(i);
+                WORD_OF_ROW(ADD_PAIR, i);
         add_halves(sums, low0, high0);
         if (panels > 1) add_halves(sums + 2, low1, high1);
         if (panels > 2) add_halves(sums + 4, low2, high2);
         if (panels > 3) add_halves(sums + 6, low3, high3);
+        __asm__ volatile("" ::: "memory"); /* sums are in memory alone: there are no registers left for them */
     }
     for (int p = 0; p < panels; p++, sums += 2) {
         const __m256i first = sums[0];
