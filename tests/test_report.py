@@ -170,6 +170,20 @@ class TestSensitivity:
         assert found.together == pytest.approx(expected, abs=1e-3)
         assert str(found).splitlines()[1].startswith("layer2.0.conv2") and "all together" in found._repr_html_()
 
+    def test_plots_show_every_label_inside_the_figure(self):
+        pyplot = pytest.importorskip("matplotlib.pyplot")
+        pyplot.switch_backend("Agg")
+        model, x = small_resnet(), images()
+        found = nq.sensitivity(model, [x])
+        bars, points = found.plot(), nq.quantize_static(model, [x]).report(x).plot()
+        for ax, labels in ((bars, bars.get_yticklabels()), (points, points.get_xticklabels())):
+            ax.figure.draw_without_rendering()
+            boxes = [label.get_window_extent() for label in labels]
+            assert min(min(box.x0, box.y0) for box in boxes) >= 0
+        places = {label.get_text(): label.get_window_extent().y0 for label in bars.get_yticklabels()}
+        assert max(places, key=places.get) == next(iter(found.layers))
+        pyplot.close("all")
+
     def test_it_needs_data(self):
         with pytest.raises(ValueError, match="at least one batch"):
             nq.sensitivity(small_resnet(), [])

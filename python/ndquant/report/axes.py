@@ -16,10 +16,14 @@ LINES = (
 )
 
 
-def new_axes():
-    """Return matplotlib axes of their own; raise ImportError where matplotlib is not installed."""
+def new_axes(width=0, height=0):
+    """Return matplotlib axes of their own, in a figure of at least so many inches that shows all of their labels.
+
+    Raise ImportError where matplotlib is not installed.
+    """
     try:
         import matplotlib.pyplot as plt
     except ImportError:
         raise ImportError("plot needs matplotlib: pip install matplotlib (or ndquant[notebooks])") from None
-    return plt.subplots()[1]
+    size = max(width, 6.4), max(height, 4.8)
+    return plt.subplots(figsize=size, layout="constrained")[1]

@@ -12,7 +12,7 @@ from ..tables import html_table, text_table
 from ..workflows.executors import spread
 from ..workflows.prepare import example_inputs
 from ..workflows.ptq import calibrate, check_batches, prepare, saying_what_batches_are
-from .axes import new_axes
+from .axes import MARK, QUANTIZED, new_axes
 
 
 @dataclass(frozen=True)
@@ -60,9 +60,10 @@ class Sensitivity:
         ImportError
             If matplotlib is not installed.
         """
-        ax = new_axes() if ax is None else ax
-        ax.barh(list(self.layers), list(self.layers.values()))
-        ax.axvline(self.together, linestyle="--", label="all together")
+        ax = new_axes(height=0.25 * len(self.layers)) if ax is None else ax
+        ax.barh(list(self.layers), list(self.layers.values()), color=QUANTIZED)
+        ax.axvline(self.together, color=MARK, linestyle="--", label="all together")
+        ax.set_ylim(len(self.layers) - 0.5, -0.5)  # the worst on top, as in the table
         ax.set_xlabel("SQNR of the output, dB")
         ax.legend()
         return ax

@@ -116,7 +116,7 @@ class Report:
         ImportError
             If matplotlib is not installed.
         """
-        ax = new_axes() if ax is None else ax
+        ax = new_axes(width=0.3 * len(self.rows)) if ax is None else ax
         places = np.arange(len(self.rows))
         for label, style, field in (("output", "o-", "output_sqnr"), ("weight", "s", "weight_sqnr")):
             values = [getattr(row, field) for row in self.rows]

@@ -25,7 +25,8 @@ def prepare(model, example, qconfig="int8", *, fuse=True):
     qconfig : str or QConfig, default "int8"
         The name of a preset or a configuration; see `QConfig`.
     fuse : bool, default True
-        False keeps activations apart from their layers, with the quantizers before them, as PyTorch's eager mode does.
+        False keeps activations apart from their layers, with the quantizers before them, as PyTorch's eager mode does,
+        and normalizations, which then run in float.
 
     Returns
     -------
