@@ -22,7 +22,7 @@ from .ops.conv import conv2d, conv2d_backward
 from .ops.linear import linear, linear_backward
 from .qparams import QParams, QuantSpec
 from .quantizers import Quantize
-from .report import clip_errors, sensitivity
+from .report import auto_bits, clip_errors, sensitivity
 from .runtime import backend, get_num_threads, set_num_threads, show_config
 from .workflows import (
     QConfig,
@@ -48,6 +48,7 @@ __all__ = [
     "QuantizationWarning",
     "Quantize",
     "RowObserver",
+    "auto_bits",
     "backend",
     "calibrate",
     "choose_qparams",
