@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.bench import elementwise, gemm, limits, models, ndquant_cases, residual, timing
+from tests.bench import elementwise, gemm, limits, models, ndquant_cases, residual, sequences, timing
 
 #: {operation: arrays that it fills}.
 OUTPUTS = {
@@ -106,3 +106,17 @@ def test_products_are_shares_of_what_was_measured_beside_them():
     assert ("share_of_read" in layers[1]) == (limits.library() is not None) and "share_of_read" not in layers[0]
     gemm.linear_forward((64, 100, 100), np.random.default_rng(0))["ours"]()
     assert gemm.random_shapes(3, np.random.default_rng(0)) == gemm.random_shapes(3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", ["lstm", "encoder"])
+def test_networks_for_sequences_are_the_same_everywhere(name):
+    model, x = sequences.networks()[name]
+    calls = sequences.candidates(name, model, x)
+    truth = calls.pop("NumPy float")()
+    for candidate, call in calls.items():
+        bound = 1e-5 if candidate.endswith("float") else 0.05
+        assert np.linalg.norm(call() - truth) < bound * np.linalg.norm(truth), candidate
+
+
+def test_the_share_of_a_calibration_that_scales_is_a_share():
+    assert 0.2 < sequences.share_that_scales(batches=3, size=4) < 1

@@ -323,8 +323,7 @@ class TestChoice:
         net = nn.Sequential(nn.Linear(12, 8, rng=0), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3, rng=1))
         x = normal((50, 12))
         net(x)
-        graph = nq.fuse(net.eval()).graph(x)
-        dyn = nq.quantize_dynamic(graph)
+        dyn = nq.quantize_dynamic(net.eval().graph(x))
         assert [n.op.name for n in dyn.nodes] == ["linear_dynamic", "linear_dynamic"]
         assert dyn.verify(x)
         assert nq.sqnr(net(x), dyn(x)) > 35
@@ -353,3 +352,73 @@ class TestReach:
         graph.save(folder / "float.npz")
         dyn.save(folder / "int8.npz")
         assert (folder / "float.npz").stat().st_size > 3.8 * (folder / "int8.npz").stat().st_size
+
+
+class TestHalf:
+    """Weights in 16 bits, computed with in float32."""
+
+    @staticmethod
+    def rounded(w, dtype):
+        if dtype == "float16":
+            return w.astype(np.float16).astype(F32)
+        ml_dtypes = pytest.importorskip("ml_dtypes", reason="ml_dtypes, which has bfloat16, is not installed")
+        return w.astype(ml_dtypes.bfloat16).astype(F32)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_a_layer_computes_with_the_rounded_weight(self, dtype):
+        net, x = nn.Sequential(nn.Linear(40, 30, rng=0)), normal((5, 40))
+        ties = np.array([1 + 2**-11, 1 + 3 * 2**-11, 1 + 2**-8, 1 + 3 * 2**-8, 1e-5, -0.0], F32)
+        weight = net[0].weight.copy()
+        weight[0, :6] = ties
+        net[0].weight = weight
+        half = nq.quantize_dynamic(net, dtype=dtype)
+        expected = nn.Sequential(nn.Linear(40, 30))
+        expected[0].weight, expected[0].bias = self.rounded(weight, dtype), net[0].bias
+        assert_same_bits(half(x), expected(x))
+        assert half.graph(x).kind == "float"
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_files_are_half_as_large_and_hold_the_same(self, model, dtype, tmp_path):
+        net, x = model
+        half = nq.quantize_dynamic(net, dtype=dtype)
+        y, truth = outputs_of(half, x), outputs_of(net.graph(x).eval(), x)
+        half.save(tmp_path / "half.npz")
+        for a, b, c in zip(y, outputs_of(nq.load(tmp_path / "half.npz").eval(), x), truth, strict=True):
+            assert_same_bits(np.ascontiguousarray(a), np.ascontiguousarray(b))
+            assert 0 < np.linalg.norm(a - c) < 0.01 * np.linalg.norm(c)
+
+    def test_half_the_size(self, tmp_path):
+        net, x = nn.LSTM(128, 256, rng=0), normal((3, 1, 128))
+        net.graph(x).save(tmp_path / "float.npz")
+        half = nq.quantize_dynamic(net, dtype="float16")
+        half(x)
+        half.save(tmp_path / "half.npz")
+        sizes = [(tmp_path / f"{name}.npz").stat().st_size for name in ("float", "half")]
+        assert sizes[0] > 1.95 * sizes[1]
+
+    def test_other_layers_and_choices(self):
+        net = nn.Sequential(nn.Conv2d(3, 4, 3, rng=0), nn.Flatten(), nn.Linear(16, 2, rng=1))
+        x = normal((1, 3, 4, 4))
+
+        def halves(layers):
+            graph = nq.quantize_dynamic(net, layers, dtype="bfloat16").graph(x)
+            return {name for name, p in graph.named_parameters() if hasattr(p, "dtype")}
+
+        assert halves(None) == {"0.weight", "2.weight"}
+        assert halves([nn.Conv2d]) == {"0.weight"}
+        assert halves("2") == {"2.weight"}
+        with pytest.raises(ValueError, match="neither a name nor one of the classes of layers"):
+            halves([int])
+
+    def test_assignment_rounds(self):
+        graph = nq.quantize_dynamic(nn.Sequential(nn.Linear(2, 1)).graph(normal((1, 2))), dtype="float16")
+        graph["0"].weight = np.array([[1 + 2**-12, 2.0]])
+        np.testing.assert_array_equal(graph["0"].weight, [[1, 2]])
+
+    def test_numbers_outside_the_range_are_named(self):
+        net = nn.Sequential(nn.Linear(2, 1, rng=0))
+        net[0].weight = np.array([[1e6, 0]])
+        with pytest.raises(nq.QuantizationError, match="0: weight holds numbers outside the range of float16"):
+            nq.quantize_dynamic(net, dtype="float16")(normal((1, 2)))
+        with pytest.raises(ValueError, match="dtype must be 'int8', 'float16' or 'bfloat16', not 'int4'"):
+            nq.quantize_dynamic(net, dtype="int4")

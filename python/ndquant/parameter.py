@@ -54,6 +54,44 @@ class Parameter(_Array):
         self.grad = None
 
 
+def to_half(x, dtype):
+    """Return float32 as what a file stores of it: float16, or the upper 16 bits, rounded to even, for bfloat16."""
+    if dtype == "float16":
+        with np.errstate(over="ignore"):
+            return x.astype(np.float16)
+    bits = x.view(np.uint32)
+    return ((bits + (0x7FFF + ((bits >> 16) & 1))) >> 16).astype(np.uint16)
+
+
+def from_half(stored):
+    """Return what `to_half` made as float32."""
+    if stored.dtype == np.float16:
+        return stored.astype(np.float32)
+    return (stored.astype(np.uint32) << 16).view(np.float32)
+
+
+class HalfParameter(Parameter):
+    """A parameter that files store in 16 bits; the array holds the float32 numbers that these stand for.
+
+    Parameters
+    ----------
+    data : array_like
+    dtype : {"float16", "bfloat16"}
+    """
+
+    __slots__ = ("dtype",)
+
+    def __init__(self, data, dtype):
+        super().__init__(data)
+        self.dtype = dtype
+        self.data = from_half(to_half(self.data, dtype))
+
+    def assign(self, value, name):
+        """Replace the array by `value`, rounded to 16 bits."""
+        super().assign(value, name)
+        self.data = from_half(to_half(self.data, self.dtype))
+
+
 class Buffer(_Array):
     """An array of a layer's state that gradients do not change, such as running statistics.
 

@@ -21,6 +21,7 @@ from ..ops import OPS, Indices
 from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredTable
 from ..ops.record import infer_shape
+from ..parameter import HalfParameter, from_half, to_half
 from ..qparams import QParams, QuantSpec
 from .graph import Graph, Node
 from .lower import edge_qparams
@@ -97,8 +98,16 @@ def _node_header(node, arrays):
                 header["weight"]["zero_point"] = 0
         header["out_qparams"] = None if layer.out_qparams is None else _qparams_header(layer.out_qparams)
     elif isinstance(node.module, Module):
-        _store(arrays, node.name, **{name: getattr(node, name) for name in (*node.op.parameters, *node.op.buffers)})
+        names = (*node.op.parameters, *node.op.buffers)
+        _store(arrays, node.name, **{name: _stored_array(node.module, name) for name in names})
     return header
+
+
+def _stored_array(module, name):
+    parameter = module._parameters.get(name)
+    if isinstance(parameter, HalfParameter):
+        return to_half(parameter.data, parameter.dtype)
+    return getattr(module, name)
 
 
 def _row_weight_header(node, name, arrays):
@@ -264,6 +273,8 @@ def _array(array, name, kind):
     """Return a `Parameter` or `Buffer` of an array of a file, None for one that is not there."""
     if array is None:
         return None
+    if kind is Parameter and array.dtype in (np.float16, np.uint16):
+        return HalfParameter(from_half(array), "float16" if array.dtype == np.float16 else "bfloat16")
     made = kind(array)
     if made.data.dtype != array.dtype:
         raise ValueError(f"{name} is {array.dtype}, not {made.data.dtype}")

@@ -5,11 +5,12 @@ from __future__ import annotations
 from ..ops import OPS
 from ..ops.dynamic import DYNAMIC, DynamicLayer
 from .fold_batchnorm import fold_batchnorm
+from .fuse import fuse
 from .lower import without_dropout
 
 
 def lower_dynamic(graph, wanted, made=None):
-    """Return the integer graph of a float one in evaluation mode, which, folded, becomes its ``simulation``.
+    """Return the integer graph of a float one in evaluation mode, which, fused, becomes its ``simulation``.
 
     Parameters
     ----------
@@ -21,7 +22,7 @@ def lower_dynamic(graph, wanted, made=None):
         network for other shapes share it. It is added to.
     """
     made = {} if made is None else made
-    simulation = fold_batchnorm(without_dropout(graph))
+    simulation = fold_batchnorm(fuse(without_dropout(graph)))
     nodes = []
     for node in simulation.nodes:
         if node.op.name in DYNAMIC and wanted(node):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from .record import finite, register, whole_number
@@ -20,13 +22,20 @@ def layer_norm(x, weight, bias, axes=1, eps=1e-5):
 
     `weight` and `bias` have the shape of the last `axes` axes of `x`, or are None: 1 and 0.
     """
-    over = tuple(range(-axes, 0))
-    centred = x - x.mean(axis=over, keepdims=True)
-    variance = np.square(centred).mean(axis=over, keepdims=True)
-    inverse = 1 / np.sqrt(variance + x.dtype.type(eps))
-    normal = centred * inverse
-    y = normal if weight is None else normal * weight
-    return (y if bias is None else y + bias), (normal, inverse)
+    normal = x - _mean(x, axes)
+    inverse = 1 / np.sqrt(_mean(normal * normal, axes) + x.dtype.type(eps))
+    normal *= inverse
+    y = normal.copy() if weight is None else normal * weight
+    if bias is not None:
+        y += bias
+    return y, (normal, inverse)
+
+
+def _mean(x, axes):
+    """Return the mean over the last axes, which stay as axes of length 1; at short rows quicker than that of NumPy."""
+    sums = np.add.reduce(x, axis=tuple(range(-axes, 0)), keepdims=True)
+    sums /= x.dtype.type(prod(x.shape[-axes:]))
+    return sums
 
 
 def layer_norm_backward(dy, weight, saved, axes=1):
@@ -35,10 +44,9 @@ def layer_norm_backward(dy, weight, saved, axes=1):
     With x' = (x - mean) * inverse and d = dy * weight that of x is ``inverse * (d - mean(d) - x' * mean(d * x'))``.
     """
     normal, inverse = saved
-    over, examples = tuple(range(-axes, 0)), tuple(range(dy.ndim - axes))
+    examples = tuple(range(dy.ndim - axes))
     d = dy if weight is None else dy * weight
-    products = (d * normal).mean(axis=over, keepdims=True)
-    dx = inverse * (d - d.mean(axis=over, keepdims=True) - normal * products)
+    dx = inverse * (d - _mean(d, axes) - normal * _mean(d * normal, axes))
     return dx, (dy * normal).sum(axis=examples), dy.sum(axis=examples)
 
 

@@ -9,15 +9,18 @@ from ..errors import QuantizationError
 from ..graph import Graph, Module
 from ..graph.lower_dynamic import lower_dynamic
 from ..graph.module import is_of_class
+from ..graph.store_half import store_half
 from ..nn import GRU, LSTM, Linear, MultiheadAttention
 from ..ops.dynamic import DYNAMIC
 from .prepare import example_inputs
 
-#: The layers that are quantized where none are named.
+#: The layers that become int8 where none are named.
 LAYERS = (Linear, LSTM, GRU, MultiheadAttention)
 
+_HALF = ("float16", "bfloat16")
 
-def quantize_dynamic(model, layers=LAYERS):
+
+def quantize_dynamic(model, layers=None, dtype="int8"):
     """Quantize the weights of a trained model, and the inputs of its layers at each call.
 
     Weights become int8, per output; each row that enters a product becomes uint8 by its own range, so that what it
@@ -29,13 +32,16 @@ def quantize_dynamic(model, layers=LAYERS):
     model : Module or Graph
         A float network; it stays as it is.
     layers : iterable of type or str, optional
-        Which layers: classes, names or patterns of names; by default Linear, LSTM, GRU and MultiheadAttention. Layers
-        of other classes stay float.
+        Which layers: classes, names or patterns of names; by default Linear, LSTM, GRU and MultiheadAttention, in 16
+        bits all layers. The others stay as they are.
+    dtype : {"int8", "float16", "bfloat16"}, default "int8"
+        In 16 bits only storage changes: files hold the weights (arrays of two axes or more) so, and layers compute in
+        float32 with these rounded numbers.
 
     Returns
     -------
     DynamicModel or Graph
-        A Graph, of kind "integer", of a Graph.
+        A Graph of a Graph. In int8 its kind is "integer", in 16 bits "float".
 
     Raises
     ------
@@ -55,27 +61,37 @@ def quantize_dynamic(model, layers=LAYERS):
     >>> bool(dyn.verify(x))
     True
     """
-    layers = _checked(layers)
+    if dtype not in ("int8", *_HALF):
+        raise ValueError(f"dtype must be 'int8', 'float16' or 'bfloat16', not {dtype!r}")
+    layers = _checked(layers, dtype)
     if isinstance(model, Graph):
         if model.kind != "float":
             raise QuantizationError(f"model: expected a float network, not a graph of kind {model.kind!r}")
-        return _lower(model.copy().eval(), layers, None)
+        return _lower(model.copy().eval(), layers, dtype, None)
     if not isinstance(model, Module) or isinstance(model, DynamicModel):
         raise TypeError(f"model must be a float Module or a Graph, not {type(model).__name__}")
-    return DynamicModel(model, layers)
+    return DynamicModel(model, layers, dtype)
 
 
-def _checked(layers):
+def _checked(layers, dtype):
+    if layers is None:
+        return LAYERS if dtype == "int8" else ("*",)
     layers = (layers,) if isinstance(layers, str | type) else tuple(layers)
     for layer in layers:
-        if not isinstance(layer, str) and layer not in LAYERS:
-            known = ", ".join(kind.__name__ for kind in LAYERS)
+        is_class = isinstance(layer, type) and issubclass(layer, Module)
+        if not isinstance(layer, str) and not (layer in LAYERS if dtype == "int8" else is_class):
+            known = ", ".join(kind.__name__ for kind in LAYERS) if dtype == "int8" else "the classes of layers"
             raise ValueError(f"layers: {layer!r} is neither a name nor one of {known}")
     return layers
 
 
-def _lower(graph, layers, made):
-    names = {node.name for node in graph.nodes if node.op.name in DYNAMIC}
+def _can_change(node, dtype):
+    has_weights = isinstance(node.module, Module) and bool(node.module._parameters)
+    return node.op.name in DYNAMIC if dtype == "int8" else has_weights
+
+
+def _lower(graph, layers, dtype, made):
+    names = {node.name for node in graph.nodes if _can_change(node, dtype)}
     texts = [layer for layer in layers if isinstance(layer, str)]
     for text in texts:
         if not any(fnmatchcase(name, text) for name in names):
@@ -85,10 +101,9 @@ def _lower(graph, layers, made):
     def wanted(node):
         return any(is_of_class(node.module, k) for k in kinds) or any(fnmatchcase(node.name, t) for t in texts)
 
-    lowered = lower_dynamic(graph, wanted, made)
-    if lowered.nodes == lowered.simulation.nodes:
+    if not any(wanted(node) for node in graph.nodes if node.name in names):
         raise QuantizationError("the network has none of the layers that are to be quantized")
-    return lowered
+    return lower_dynamic(graph, wanted, made) if dtype == "int8" else store_half(graph, wanted, dtype, made)
 
 
 class DynamicModel(Module):
@@ -109,9 +124,9 @@ class DynamicModel(Module):
     #: Graphs that are kept, for as many shapes of inputs.
     LIMIT = 8
 
-    def __init__(self, model, layers):
+    def __init__(self, model, layers, dtype):
         self.model = copy.deepcopy(model).eval()
-        self.layers, self._made, self._lowered = layers, {}, {}
+        self.layers, self.dtype, self._made, self._lowered = layers, dtype, {}, {}
 
     def graph(self, *inputs):
         """Return the integer graph for inputs of these shapes."""
@@ -119,7 +134,7 @@ class DynamicModel(Module):
         if id(traced) not in self._lowered:
             if len(self._lowered) == self.LIMIT:
                 del self._lowered[next(iter(self._lowered))]
-            self._lowered[id(traced)] = traced, _lower(traced, self.layers, self._made)
+            self._lowered[id(traced)] = traced, _lower(traced, self.layers, self.dtype, self._made)
         return self._lowered[id(traced)][1]
 
     def train(self, mode=True):
