@@ -8,7 +8,18 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tests.bench import elementwise, gemm, limits, models, ndquant_cases, residual, sequences, timing
+from tests.bench import (
+    elementwise,
+    gemm,
+    limits,
+    models,
+    ndquant_cases,
+    networks,
+    others_networks,
+    residual,
+    sequences,
+    timing,
+)
 
 #: {operation: arrays that it fills}.
 OUTPUTS = {
@@ -90,6 +101,33 @@ def test_networks_are_measured_against_the_peak(name, batch, capsys):
     assert work == batch * {"mlp": 784 * 100 + 100 * 100 + 100 * 10, "resnet20": 40813184}[name]
     record = models.report(name, calls, work, None, rounds=1)
     assert record["ndquant"]["median_s"] > 0 and name in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("make, shape", ((networks.mlp, (784,)), (networks.mobilenetv2, (3, 32, 32))))
+def test_other_libraries_get_the_same_network(make, shape, rng):
+    onnx = pytest.importorskip("onnx", reason="needs onnx")
+    reference = pytest.importorskip("onnx.reference", reason="needs onnx")
+    x = rng.standard_normal((2, *shape), np.float32)
+    net = networks.Network(make(rng), x)
+    model = others_networks.Model()
+    model.chain(model.node("QuantizeLinear", ["x", *model.grid(net.x_qparams)]), net.layers, net.x_qparams)
+    evaluator = reference.ReferenceEvaluator(onnx.load_from_string(model.serialized(x, np.float32)))
+    (theirs,) = evaluator.run(None, {"x": x})
+    plan = net.plan(x.shape)
+    ours = plan.output.new_array()
+    plan.run([x], ours)
+    assert np.abs(theirs - ours).mean() < 0.2 * np.abs(ours).mean()  # a code beside a tie, in any layer, changes many
+
+
+def test_random_convolutions_are_measured_beside_the_listed_ones(capsys):
+    shapes = models.random_shapes(20, np.random.default_rng(0))
+    assert shapes == models.random_shapes(20, np.random.default_rng(0)) and len({shape[6] > 1 for shape in shapes}) == 2
+    calls, work = models.beside_float((1, 3, 8, 4, 3, 2, 1), np.random.default_rng(0))
+    assert work == 4 * 4 * 4 * 27
+    listed = {(1, 8, 8, 8, 3, 1, 1): {"ndquant": {"share_of_peak": 0.5}}}
+    records = models.random_rows(2, listed, (calls["ndquant"], work), 1, np.random.default_rng(0))
+    assert all(r["share_of_neighbour"] == 2 * r["ndquant"]["share_of_peak"] for r in records)
+    assert "float32 / codes" in capsys.readouterr().out
 
 
 def test_convolutions_are_measured_against_the_peak(capsys):

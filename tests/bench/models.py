@@ -1,9 +1,11 @@
-"""Convolutions and whole networks on codes: ``python -m tests.bench.models [--rounds N] [--json FILE]``.
+"""Convolutions and whole networks on codes: ``python -m tests.bench.models [--rounds N] [--shapes N] [--json FILE]``.
 
 All candidates of a row take turns in short slices, so that a busy machine slows them alike; times are medians in
 microseconds. The share is that of the multiply-adds that one core does in the same run with nothing else to do, by the
-exact instructions of this instruction set. Networks read another input at every call. Where PyTorch is installed, its
-quantized convolution, which on AVX2 adds products in 16 bits that saturate, is timed beside.
+exact instructions of this instruction set. Networks read another input at every call. PyTorch (convolutions only), ONNX
+Runtime and OpenVINO are timed beside where they are installed; on AVX2 they add products in 16 bits that saturate.
+
+Random convolutions are compared with their float32 form, and their share with that of the listed one nearest to each.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
 
 import ndquant as nq
-from ndquant.functional import PackedWeight
+from ndquant.convolution import conv2d_f32
 
-from . import limits, networks
+from . import limits, networks, others_networks
 from .others import _library
 from .timing import ratios, samples
 
@@ -38,41 +41,70 @@ CONVOLUTIONS = {
     "3x3/2 224x224 3->32": (1, 3, 224, 32, 3, 2, 1),
     "depthwise 112x112x32": (1, 32, 112, 32, 3, 1, 32),
     "depthwise 14x14x512": (1, 512, 14, 512, 3, 1, 512),
+    "depthwise/2 112x112x96": (1, 96, 112, 96, 3, 2, 96),
+    "depthwise 5x5 28x28x128": (1, 128, 28, 128, 5, 1, 128),
 }
 X_QP, OUT_QP = (nq.QParams(np.float32(scale), 120, networks.AFFINE) for scale in (0.03, 4.0))
 W_SCALE = 0.01
+LEAST_WORK, MOST_WORK = 1e6, 2e8  # multiply-adds of random shapes
 
 
-def convolution(shape, rng):
-    """Return the calls of a layer on channels-last images, by name, and their multiply-adds."""
+def layer_of(shape, rng):
+    """Return codes of channels-last images, and a layer for them with its codes and their scales."""
     images, channels, size, outputs, window, stride, groups = shape
-    padding = window // 2
     x = rng.integers(0, 256, (images, size, size, channels), np.uint8).transpose(0, 3, 1, 2)
-    w = rng.integers(-127, 128, (outputs, channels // groups, window, window), np.int8)
-    packed = PackedWeight(w, nq.QParams(np.full(outputs, W_SCALE, np.float32), 0, nq.QuantSpec(axis=0)))
-    out = nq.conv2d_requantized(x, X_QP, packed, OUT_QP, stride, padding, groups=groups)
+    w = rng.integers(-127, 128, (outputs, channels // groups, window, window)) * W_SCALE
+    layer = networks.Layer(w.astype(np.float32), np.zeros(outputs, np.float32), stride, groups)
+    layer.calibrate(np.zeros((1, channels, 1, 1), np.float32), X_QP)
+    layer.out_qparams = OUT_QP
+    return x, layer
+
+
+def ndquant(x, layer):
+    """Return our call for a layer, and its multiply-adds."""
+    stride, padding, _, groups = layer.geometry
+    arguments = X_QP, layer.packed, OUT_QP, stride, padding
+    out = nq.conv2d_requantized(x, *arguments, groups=groups)
 
     def call():
-        nq.conv2d_requantized(x, X_QP, packed, OUT_QP, stride, padding, groups=groups, out=out)
+        nq.conv2d_requantized(x, *arguments, groups=groups, out=out)
 
-    other = pytorch(x, w, stride, padding, groups)
-    return {"ndquant": call} | ({"pytorch": other} if other else {}), out.size * w[0].size
+    return call, out.size * layer.w[0].size
 
 
-def pytorch(x, w, stride, padding, groups):
-    """Return PyTorch's call for the same layer, or None where it is not installed."""
+def convolution(shape, rng, alone=False):
+    """Return the calls of a layer, by name, and their multiply-adds."""
+    x, layer = layer_of(shape, rng)
+    call, work = ndquant(x, layer)
+    if alone:
+        return {"ndquant": call}, work
+    return {"ndquant": call} | pytorch(x, layer) | others_networks.convolution(np.ascontiguousarray(x), layer), work
+
+
+def beside_float(shape, rng):
+    """Return the calls of a layer on codes and on float32, and their multiply-adds."""
+    x, layer = layer_of(shape, rng)
+    call, work = ndquant(x, layer)
+    real, geometry = nq.dequantize(x, X_QP), layer.geometry
+    return {"ndquant": call, "float32": lambda: conv2d_f32(real, layer.w, layer.b, *geometry)}, work
+
+
+def pytorch(x, layer):
+    """Return {name: call} of PyTorch for the same layer, empty where it is not installed."""
     torch = _library("torch")
     if not torch:
-        return None
+        return {}
     torch.set_num_threads(1)
+    warnings.filterwarnings("ignore", message=".*quantized tensor.*|.*torch.ao.quantization.*")
+    w, (stride, padding, dilation, groups) = layer.codes, layer.geometry
     zeros = torch.zeros(len(w), dtype=torch.long)
-    scales = torch.full((len(w),), W_SCALE)
+    scales = torch.from_numpy(np.array(layer.w_qparams.scale, np.float32))
     weight = torch._make_per_channel_quantized_tensor(torch.from_numpy(w), scales, zeros, 0)
-    geometry = [stride] * 2, [padding] * 2, [1, 1], groups
+    geometry = list(stride), list(padding), list(dilation), groups
     packed = torch.ops.quantized.conv2d_prepack(weight, torch.zeros(len(w)), *geometry)
     images = torch._make_per_tensor_quantized_tensor(torch.from_numpy(x), float(X_QP.scale), int(X_QP.zero_point))
     out = float(OUT_QP.scale), int(OUT_QP.zero_point)
-    return lambda: torch.ops.quantized.conv2d(images, packed, *out)
+    return {"pytorch": lambda: torch.ops.quantized.conv2d(images, packed, *out)}
 
 
 def network(name, batch, rng):
@@ -82,7 +114,43 @@ def network(name, batch, rng):
     made = networks.Network(make(rng), batches[0][:2])
     plan, turns = made.plan(batches[0].shape), itertools.cycle(batches)
     out = plan.output.new_array()
-    return {"ndquant": lambda: plan.run([next(turns)], out)}, batch * made.multiply_adds(shape)
+    calls = {"ndquant": lambda: plan.run([next(turns)], out)} | others_networks.network(made, batches)
+    return calls, batch * made.multiply_adds(shape)
+
+
+def random_shapes(count, rng):
+    """Return shapes as `CONVOLUTIONS` has them: sizes uniform in their logarithms, a quarter of them depthwise."""
+    shapes = []
+    while len(shapes) < count:
+        channels, size, outputs = (int(np.exp(rng.uniform(*np.log(ends)))) for ends in ((16, 512), (7, 112), (8, 512)))
+        window, stride, depthwise = int(rng.choice([1, 3, 5])), int(rng.choice([1, 2])), rng.random() < 0.25
+        outputs, groups = (channels, channels) if depthwise else (outputs, 1)
+        if LEAST_WORK < outputs * channels // groups * (window * size // stride) ** 2 < MOST_WORK:
+            shapes.append((1, channels, size, outputs, window, stride, groups))
+    return shapes
+
+
+def _distance(a, b):
+    """Return how far two shapes are from each other; a depthwise one is far from all others."""
+    return np.abs(np.log(np.array(a[1:6]) / np.array(b[1:6]))).sum() + 100 * ((a[6] > 1) != (b[6] > 1))
+
+
+def random_rows(count, listed, peak, rounds, rng):
+    """Measure random shapes; `listed` has the records of `CONVOLUTIONS` by shape."""
+    print(f"\n{count} random convolutions, and float32")
+    records = []
+    for shape in random_shapes(count, rng):
+        calls, work = beside_float(shape, rng)
+        records.append(report(" ".join(map(str, shape)), calls, work, peak, rounds))
+        near = listed[min(listed, key=lambda other, shape=shape: _distance(shape, other))]["ndquant"]
+        if peak:
+            records[-1]["share_of_neighbour"] = records[-1]["ndquant"]["share_of_peak"] / near["share_of_peak"]
+    if peak:
+        shares = [100 * record["share_of_neighbour"] for record in records]
+        print(f"share of that of the listed neighbour: median {np.median(shares):.0f} %, least {min(shares):.0f} %")
+    slower = [record["float32"]["times_ndquant"] for record in records]
+    print(f"float32 / codes: median {np.median(slower):.1f}, least {min(slower):.1f}")
+    return records
 
 
 def report(name, calls, work, peak, rounds):
@@ -92,7 +160,8 @@ def report(name, calls, work, peak, rounds):
     line = f"{name:24}"
     for i, (candidate, slower) in enumerate(zip(calls, ratios(times, 0), strict=False)):
         record[candidate] = {"median_s": float(np.median(times[:, i])), "times_ndquant": float(slower)}
-        line += f" {record[candidate]['median_s'] * 1e6:11.1f}" + ("" if i == 0 else f" {slower:5.2f} x")
+        line += f"{'' if i == 0 else f' {candidate}'} {record[candidate]['median_s'] * 1e6:9.1f}"
+        line += "" if i == 0 else f" {slower:.2f} x"
         if peak:
             share = float(np.median(times[:, -1] / times[:, i])) * work / peak[1]
             record[candidate]["share_of_peak"] = share
@@ -105,18 +174,25 @@ def main():
     """Print the tables for one thread."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--shapes", type=int, default=100, help="how many random convolutions")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
     arguments, rng = parser.parse_args(), np.random.default_rng(0)
     nq.set_num_threads(1)
     nq.show_config()
     peak = limits.multiply_adds("s8")
-    print(f"\none thread{'':14}" + "".join(f" {name:>18}" for name in ("ndquant", "pytorch")))
-    rows = [(name, *convolution(shape, rng), arguments.rounds) for name, shape in CONVOLUTIONS.items()]
-    for name, batch in itertools.product(networks.DEFINITIONS, (1, 32)):
-        rows.append((f"{name}, batch {batch}", *network(name, batch, rng), max(arguments.rounds // 3, 5)))
-    records = [report(name, calls, work, peak, rounds) for name, calls, work, rounds in rows]
+    print("\none thread: microseconds, share of peak; of others also how many times as long")
+    listed = {
+        shape: report(name, *convolution(shape, rng), peak, arguments.rounds) for name, shape in CONVOLUTIONS.items()
+    }
+    few = max(arguments.rounds // 3, 5)
+    records = [
+        report(f"{name}, batch {batch}", *network(name, batch, rng), peak, few)
+        for name, batch in itertools.product(networks.DEFINITIONS, (1, 32))
+    ]
+    random = random_rows(arguments.shapes, listed, peak, few, rng)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"cpu": limits.cpu_name(), "cases": records}, indent=1))
+        result = {"cpu": limits.cpu_name(), "cases": [*listed.values(), *records], "random": random}
+        arguments.json.write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":
