@@ -44,6 +44,9 @@ typedef struct {
 
 /* ---- The band ---- */
 
+/* Pixels that are apart are gathered if they have fewer channels than this: a call of the kernel for each takes longer. */
+enum { FEW_CHANNELS = 64 };
+
 /* `count` pixels of a row, all inside the image, from `in` on. */
 static void expand(const chunk *c, const uint8_t *in, size_t count, uint8_t *out)
 {
@@ -51,10 +54,11 @@ static void expand(const chunk *c, const uint8_t *in, size_t count, uint8_t *out
     const ndq_conv_call *call = j->call;
     const ndq_gemm_call *product = &call->product;
     const ptrdiff_t in_x = call->in_x * (ptrdiff_t)j->blocks.x.step;
-    if (call->in_c != 1) {
+    const bool apart = in_x != (ptrdiff_t)j->channels;
+    if (call->in_c != 1 || (apart && j->channels < FEW_CHANNELS)) {
         ndq_conv_gather(in, call->in_c, in_x, j->channels, count, c->staging, j->channels);
         in = c->staging;
-    } else if (in_x != (ptrdiff_t)j->channels) {
+    } else if (apart) {
         for (size_t x = 0; x < count; x++)
             j->kernel->expand_a(j->channels, in + (ptrdiff_t)x * in_x, product->a_signed, product->za,
                                 out + x * j->pixel);
