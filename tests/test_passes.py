@@ -222,6 +222,42 @@ class TestScaling:
         np.testing.assert_array_equal(passes.equalize(model, inputs())["a"].weight, model.a.weight)
 
 
+class TestHqq:
+    """Offsets without data."""
+
+    def weight(self):
+        return np.random.default_rng(0).standard_t(3, (12, 64)).astype(F32)
+
+    @pytest.mark.parametrize(("axis", "group_size"), [(None, None), (0, None), (1, None), (1, 16), (0, 12), (-1, 32)])
+    @pytest.mark.parametrize("bits", [2, 4])
+    def test_the_norm_of_the_error_falls(self, bits, axis, group_size):
+        w = self.weight()
+        spec = nq.QuantSpec(bits, False, False, axis=axis, group_size=group_size, zero_aligned=False)
+        before, after = (np.abs(nq.fake_quantize(w, q) - w) for q in (nq.choose_qparams(w, spec), passes.hqq(w, spec)))
+        assert (after**0.7).mean() < (before**0.7).mean()
+
+    def test_one_step_by_the_formula(self):
+        w, spec = self.weight(), nq.QuantSpec(2, False, False, axis=1, group_size=16, zero_aligned=False)
+        start = nq.choose_qparams(w, spec)
+        groups, s = w.reshape(12, 4, 16).astype(np.float64), start.scale[..., None]
+        codes = nq.quantize(w, start).reshape(groups.shape)
+        r = (groups - (s * codes + start.zero_point[..., None])) / s
+        size = np.where(r == 0, 1, np.abs(r))
+        e = np.where(r == 0, 0, np.sign(r) * np.maximum(size - size**-0.3 / 10, 0))
+        found = passes.hqq(w, spec, steps=1)
+        np.testing.assert_array_equal(found.scale, start.scale)
+        moved = found.zero_point != start.zero_point
+        expected = (groups - e * s - s * codes).mean(axis=2)
+        np.testing.assert_allclose(found.zero_point[moved], expected[moved], rtol=1e-4, atol=1e-6)
+        assert moved.mean() > 0.2
+
+    def test_a_weight_that_is_on_the_grid_stays(self):
+        w = np.tile(F32([-1, 0, 1, 2]), (3, 4))
+        spec = nq.QuantSpec(2, False, False, axis=0, zero_aligned=False)
+        assert passes.hqq(w, spec) == nq.choose_qparams(w, spec)
+
+
+FLOAT_OFFSETS = nq.QuantSpec(4, False, False, axis=1, group_size=3, zero_aligned=False)
 NOT_CALIBRATED = nq.prepare(mlp(), inputs(), W4A8)
 
 
@@ -238,6 +274,9 @@ NOT_CALIBRATED = nq.prepare(mlp(), inputs(), W4A8)
         (lambda: passes.smooth_quant(mlp(), [inputs()], alpha=2), ValueError, r"alpha must be in \[0, 1\]"),
         (lambda: passes.smooth_quant(mlp(), [inputs() * np.nan]), ValueError, "activation of '0' is NaN or infinite"),
         (lambda: passes.smooth_quant(mlp(), []), ValueError, "at least one batch"),
+        (lambda: passes.hqq(np.ones((2, 4)), nq.QuantSpec(4)), ValueError, "spec must have zero_aligned=False"),
+        (lambda: passes.hqq(np.ones((2, 4)), FLOAT_OFFSETS), ValueError, "group_size"),
+        (lambda: passes.hqq(np.ones((2, 3)), FLOAT_OFFSETS, power=2), ValueError, r"power must be in \(0, 1\]"),
     ],
 )
 def test_bad_arguments_are_named(call, error, text):
