@@ -258,3 +258,21 @@ def test_tinynn_by_hand_and_in_one_line_are_the_same_bits():
 def test_start_here_gets_the_same_bits_with_and_without_classes():
     found = committed("00_start_here").text("same")
     assert "weights that differ: 0\n" in found and "outputs that differ: 0\n" in found
+
+
+def test_guide_bits_of_e_stand_for_what_the_notebook_says():
+    text, notebook = tutorial("quantization_guide.txt"), committed("05_quantization_guide")
+    printed = re.findall(r"converted to (\w+) precision:? (?:<br> )?((?:`[01]+` ?){3})", text)
+    bits = {name: groups.replace("`", "").split() for name, groups in printed}
+    half = nq.formats.decode(np.uint16(int("".join(bits["half"]), 2)), "float16")
+    assert f"the guide's bits   {' '.join(bits['half'])} stand for {half:.3f}" in notebook.text("half")
+    assert half == pytest.approx(6.797, abs=5e-4) and nq.formats.explain(np.e, "float16").bits in notebook.text("half")
+    assert bits["single"] == nq.formats.explain(np.e, "float32").bits.split()
+    assert "".join(bits["double"]) == nq.formats.explain(np.e, "float64").bits.replace(" ", "")
+    lengths = [len(part) for part in bits["double"]]
+    assert "the guide  sign {}, exponent {}, mantissa {}".format(*lengths) in notebook.text("double")
+
+
+def test_guide_sizes_come_near_a_fourth():
+    smaller = re.search(r"MLP, batch 1 .*KB +([\d.]+) x", committed("05_quantization_guide").text("speed"))[1]
+    assert float(smaller) == pytest.approx(4, rel=0.1)

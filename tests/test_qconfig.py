@@ -144,6 +144,12 @@ class TestByHand:
         graph = nq.fuse(small_resnet()).graph(images())
         assert {"batch_norm", "relu"} & {node.op.name for node in graph.nodes} == set()
 
+    def test_quantizing_a_fused_network_gives_what_quantizing_it_gives(self):
+        model, x = small_resnet(), images()
+        int8, fused = (nq.quantize_static(m, [x]) for m in (model, nq.fuse(model)))
+        assert repr(fused) == repr(int8)
+        np.testing.assert_array_equal(fused(x), int8(x))
+
     def test_a_fused_graph_can_be_saved(self, tmp_path):
         graph, x = nq.fuse(small_resnet().graph(images())).eval(), images()
         graph.save(tmp_path / "m.npz")

@@ -55,7 +55,7 @@ def _pairs(graph, chains):
 def _absorbs(graph, layer, node):
     """Whether `node` can become part of `layer`, which may have absorbed others already."""
     (read,) = node.inputs if len(node.inputs) == 1 else (None,)
-    last = graph[_last_name(layer)] if read == layer.name else None
+    last = graph[_last_name(graph, layer)] if read == layer.name else None
     if last is None or node.op.name not in layer.op.absorbs or "activation" in layer.attributes:
         return False
     if node.op.name == "batch_norm" and (layer.norm is not None or node.running_mean is None):
@@ -65,8 +65,9 @@ def _absorbs(graph, layer, node):
     return len(graph.consumers(last.name)) == 1 and graph.output != last.name
 
 
-def _last_name(layer):
-    return layer.name if layer.norm is None else layer.norm.name
+def _last_name(graph, layer):
+    """Return the name under which `graph` knows what the layer gives: a norm that it had before is no node there."""
+    return layer.norm.name if layer.norm is not None and layer.norm.name in graph else layer.name
 
 
 def _absorb(layer, node):
