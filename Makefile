@@ -90,8 +90,8 @@ BOCHS_avx512 := corei7_skylake_x
 BOCHS_avx512vnni := tigerlake
 
 # qemu cannot fork while another of its threads runs, and has threads of its own. Each backend is tested on the processor
-# that needs it.
-EMULATED_PYTEST := -m pytest -q -p no:cacheprovider
+# that needs it, with a tenth of the random examples.
+EMULATED_PYTEST := -m pytest -q -p no:cacheprovider --hypothesis-profile=emulated
 EMULATED_TESTS := not fork_while_another_thread and not small_work and not concurrent_futures
 
 emulate-x86: $(VENV)/installed-test

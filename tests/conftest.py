@@ -12,6 +12,7 @@ from ndquant import _core
 
 # A time limit would test the machine: sanitizers and emulators are ten times slower.
 settings.register_profile("no time limit", deadline=None)
+settings.register_profile("emulated", deadline=None, max_examples=10)
 settings.load_profile("no time limit")
 
 collect_ignore = ["bench", "emulate", "golden"]

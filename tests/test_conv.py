@@ -13,6 +13,7 @@ import ndquant as nq
 from ndquant import _core, reference
 
 from .cases import CONV_SHAPES, assert_same_bits
+from .examples import examples
 from .test_gemm import SIGNS, random_codes, random_zero
 from .test_linear_integer import REQUANTIZE, S8, U8, codes_of, random_qparams
 
@@ -136,7 +137,7 @@ def draw_case(draw):
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 def test_any_convolution(backend_name, data):
     draw = data.draw
     case, rng = draw_case(draw), np.random.default_rng(draw(st.integers(0, 2**32)))

@@ -10,6 +10,7 @@ from ndquant import _core, reference
 from ndquant.convolution import conv2d_f32, conv2d_f32_input_grad, conv2d_f32_weight_grad
 
 from .cases import CONV_SHAPES
+from .examples import examples
 from .test_conv import LAYOUTS, in_layout, is_channels_last
 
 F32 = np.float32
@@ -62,7 +63,7 @@ def test_each_layout_against_the_definition(backend, rng, case):
         Operands(rng, case, layout).check()
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(150), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_random_shapes_against_the_definition(data):
     def draw(least, most):

@@ -12,6 +12,7 @@ from ndquant import _core, nn, reference
 from ndquant.dynamic import RowWeight, linear_rows, recurrence
 
 from .cases import assert_same_bits
+from .examples import examples
 from .test_sequences import Attend
 
 F32 = np.float32
@@ -39,7 +40,7 @@ class TestKernels:
         assert_same_bits(linear_rows(x, weight), reference.linear_rows(x, *twin_of(weight)))
 
     @given(st.integers(1, 9), st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**32 - 1), st.integers(-120, 30))
-    @settings(max_examples=60)
+    @settings(max_examples=examples(60))
     def test_rows_of_any_shape_and_size(self, M, N, K, seed, exponent):
         x, weight = normal((M, K), seed) * F32(2.0**exponent), row_weight(N, K, seed=seed)
         assert_same_bits(linear_rows(x, weight), reference.linear_rows(x, *twin_of(weight)))

@@ -13,8 +13,9 @@ from ndquant import _core, reference
 
 from . import cases
 from .cases import assert_same_bits
+from .examples import examples
 
-WITH_BACKEND = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60)
+WITH_BACKEND = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 
 
 def check_all(x, dy, qp):

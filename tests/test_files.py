@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import nn
 
+from .examples import examples
 from .networks import PRESETS, inputs, mlp, quantized
 
 
@@ -212,7 +213,7 @@ class TestBadFiles:
         with pytest.raises(nq.QuantizationError, match="a code is above 3"):
             nq.load(rewritten(path, full))
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=examples(300), deadline=None)
     @given(st.data())
     def test_changed_bytes_never_crash(self, tmp_path_factory, data):
         path = tmp_path_factory.getbasetemp() / "mutant.npz"

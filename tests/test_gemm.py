@@ -16,6 +16,7 @@ import ndquant as nq
 from ndquant import _core, reference
 
 from .cases import GEMM_SHAPES, assert_same_bits
+from .examples import examples
 
 DTYPES = (np.uint8, np.int8)
 SIGNS = tuple(itertools.product(DTYPES, DTYPES))
@@ -63,7 +64,7 @@ def test_extremes_do_not_saturate(backend, dtypes):
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_shape_zero_point_and_strides(backend_name, data):
     rows, outputs, inputs = (data.draw(st.integers(0, most)) for most in (40, 70, 150))
     dtypes = data.draw(st.sampled_from(SIGNS))

@@ -18,6 +18,7 @@ from ndquant import _core, reference
 from ndquant.functional import matmul_f32
 
 from .cases import GEMM_SHAPES, assert_same_bits, edge_values, random_qparams
+from .examples import examples
 from .test_gemm import LAYOUTS, in_strides, random_codes
 
 F32 = np.float32
@@ -57,7 +58,7 @@ def test_product_is_the_chain(backend, rng, shape):
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 def test_any_shape_and_strides(backend_name, data):
     rows, columns, inner = (data.draw(st.integers(0, most)) for most in (30, 70, 300))
     spec = data.draw(st.sampled_from((None, *SPECS)))

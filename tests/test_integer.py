@@ -14,6 +14,7 @@ from ndquant import _core, integer, reference
 from ndquant.ops import pool
 
 from .cases import assert_same_bits
+from .examples import examples
 from .test_conv import LAYOUTS, in_layout, is_channels_last
 from .test_gemm import random_codes
 from .test_linear_integer import S8, U8
@@ -209,7 +210,7 @@ def test_rows_of_equal_codes(backend):
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_any_pool(backend_name, data):
     draw = data.draw
     axes = []

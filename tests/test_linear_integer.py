@@ -15,6 +15,7 @@ import ndquant as nq
 from ndquant import _core, reference
 
 from .cases import GEMM_SHAPES, ZERO_POINTS, assert_same_bits
+from .examples import examples
 from .test_gemm import LAYOUTS, in_strides, random_codes
 
 U8 = nq.QuantSpec(signed=False, symmetric=False)
@@ -97,7 +98,7 @@ def test_outputs_match_their_twins(backend, rng, shape, profile):
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 def test_any_layer(backend_name, data):
     draw = data.draw
     rng = np.random.default_rng(draw(st.integers(0, 2**32)))

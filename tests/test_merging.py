@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 import ndquant as nq
 
+from .examples import examples
+
 ROWS, COLUMNS = 60, 6
 
 
@@ -72,7 +74,7 @@ def cut(where):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(data=st.data())
 def test_any_split_in_any_order_merged_in_any_tree(kind, data):
     parts = cut(data.draw(st.sets(st.integers(1, ROWS - 1), max_size=9)))

@@ -11,6 +11,7 @@ from ndquant.ops.norm import batch_norm, batch_norm_backward
 
 from . import cases
 from .cases import assert_same_bits
+from .examples import examples
 from .gradients import assert_gradients
 
 F32 = np.float32
@@ -53,7 +54,7 @@ def test_twins_agree(backend, rng, shape, dtype):
     Operands(rng, shape, dtype).check()
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.tuples(st.integers(0, 40), st.integers(1, 300), st.integers(1, 40)), st.sampled_from([F32, np.float64]))
 def test_twins_agree_on_random_shapes(backend, shape, dtype):
     Operands(np.random.default_rng(0), shape, dtype).check()

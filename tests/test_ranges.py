@@ -16,6 +16,7 @@ from ndquant.histogram import Histogram
 from ndquant.profiles import PROFILES
 
 from . import cases
+from .examples import examples
 
 AFFINE = nq.QuantSpec(8, signed=False, symmetric=False)
 DEFAULT = PROFILES["default"]
@@ -85,7 +86,7 @@ def test_a_histogram_does_not_depend_on_the_number_of_threads(rng, threads):
 FLOAT_ARRAYS = hnp.arrays(np.float64, st.tuples(st.just(2), st.integers(0, 40)), elements=st.floats(width=64))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(x=FLOAT_ARRAYS, cut=st.integers(0, 40))
 def test_the_sum_of_histograms_is_that_of_all_values(x, cut):
     whole, part = counted(x, 0), counted(x[:, :cut], 0)
@@ -183,7 +184,7 @@ def test_percentiles(rng, percentile):
     assert high == pytest.approx(np.percentile(abs(x), percentile), rel=2**-8)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(x=hnp.arrays(np.float32, st.integers(1, 60), elements=st.floats(-1e6, 1e6, width=32)), fraction=st.floats(0, 1))
 def test_quantiles_lie_in_the_bin_of_a_neighbour(x, fraction):
     found = counted(x).quantiles()(fraction)[0]
@@ -244,7 +245,7 @@ def scanned(x, spec, p):
     return min(reference.clip_error(x, 1, b, s, spec.qmax - spec.qmin, p) for b, s in zip(base, scale, strict=True))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(x=SMALL, spec=st.sampled_from(cases.SPECS), p=st.sampled_from([2, 2.4]))
 def test_the_range_of_least_error_is_as_good_as_a_scan(x, spec, p):
     """Up to what the bins blur: half of 2^-9 of each value."""
@@ -309,7 +310,7 @@ def greedy(x, spec):
     return low, high
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(x=SMALL, spec=st.sampled_from([nq.QuantSpec(8), nq.QuantSpec(3), AFFINE]))
 def test_the_greedy_search_goes_step_by_step(x, spec):
     assert nq.HistogramObserver().update(x).range(spec, "l2") == greedy(x, spec)
@@ -328,7 +329,7 @@ def test_the_greedy_search_ends_close_to_the_least_error(rng):
 COUNTS = hnp.arrays(np.int64, 24, elements=st.integers(0, 9) | st.integers(0, 1000)).map(lambda a: a.astype(np.float64))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(below=COUNTS, above=COUNTS, levels=st.integers(2, 10), two_sides=st.booleans())
 def test_divergences_agree_with_the_twin(below, above, levels, two_sides):
     above[0] += 1
@@ -415,7 +416,7 @@ def change_of_softmax(x, qp):
     return reference.cross_entropy(x, nq.fake_quantize(x, qp)) - reference.cross_entropy(x, x)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     x=hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(2, 6)), elements=st.floats(-30, 30)),
     spec=st.sampled_from([nq.QuantSpec(8), nq.QuantSpec(3), AFFINE, nq.QuantSpec(3, symmetric=False)]),

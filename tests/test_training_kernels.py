@@ -15,8 +15,9 @@ from ndquant.qparams import QParams, QuantSpec
 
 from . import cases
 from .cases import assert_same_bits
+from .examples import examples
 
-WITH_BACKEND = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+WITH_BACKEND = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=examples(60))
 DTYPES = (np.float32, np.float64)
 SHAPES = [shape for shape, _ in cases.SHAPES] + [(65537,), (300, 500)]
 
