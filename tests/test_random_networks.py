@@ -27,7 +27,8 @@ def convolution(net, rng, shapes, at):
     channels, rows, columns = shapes[at]
     kernel = 3 if min(rows, columns) >= 3 and rng.random() < 0.6 else 1
     groups = int(rng.choice([g for g in (1, 2, channels) if channels % g == 0]))
-    conv = nn.Conv2d(channels, 2 * groups, kernel, int(rng.integers(1, 3)), kernel // 2, groups=groups, rng=rng)
+    steps = int(rng.integers(1, 3)), kernel // 2
+    conv = nn.Conv2d(channels, 2 * groups, kernel, *steps, groups=groups, bias=bool(rng.random() < 0.5), rng=rng)
     bn = nn.BatchNorm2d(2 * groups)
     bn.running_mean, bn.running_var = rng.normal(0, 0.3, 2 * groups), rng.uniform(0.5, 2, 2 * groups)
     layers = [net.add(conv)] + [net.add(bn)] * bool(rng.random() < 0.5)

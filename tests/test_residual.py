@@ -111,6 +111,14 @@ class TestIntegers:
         np.testing.assert_array_equal(loaded(x), int8(x))
         assert loaded.verify(x)
 
+    def test_a_layer_kept_in_float_keeps_its_folded_normalization_in_a_file(self, tmp_path):
+        """Its convolution has no bias, so that all of it comes from the normalization."""
+        config = nq.workflows.qconfig.find_config("int8", training=False)
+        config = nq.QConfig(config.weight, config.activation, overrides={"layer2.0.conv1": None})
+        graph, x = nq.quantize_static(small_resnet(), [images()], config), images()
+        graph.save(tmp_path / "m.npz")
+        np.testing.assert_array_equal(nq.load(tmp_path / "m.npz")(x), graph(x))
+
     def test_a_wrong_integer_is_found(self):
         graph, x = nq.quantize_static(small_resnet(), [images()]), images()
         layer = graph["layer2.0.conv2"]

@@ -99,15 +99,15 @@ def _node_header(node, arrays):
         header["out_qparams"] = None if layer.out_qparams is None else _qparams_header(layer.out_qparams)
     elif isinstance(node.module, Module):
         names = (*node.op.parameters, *node.op.buffers)
-        _store(arrays, node.name, **{name: _stored_array(node.module, name) for name in names})
+        _store(arrays, node.name, **{name: _stored_array(node, name) for name in names})
     return header
 
 
-def _stored_array(module, name):
-    parameter = module._parameters.get(name)
+def _stored_array(node, name):
+    parameter = node.module._parameters.get(name)
     if isinstance(parameter, HalfParameter):
         return to_half(parameter.data, parameter.dtype)
-    return getattr(module, name)
+    return getattr(node, name)
 
 
 def _row_weight_header(node, name, arrays):
