@@ -49,6 +49,16 @@ static void repeat_channels(const chunk *c, const uint8_t *in, ptrdiff_t in_x, s
             out[i] = in[(ptrdiff_t)((phase + i) / repeat) * c->j->call->in_c];
 }
 
+/* Whether a whole panel may be read at each pixel of row y: one that has fewer channels is followed by the next pixel, or
+ * by the next row. */
+static bool is_readable(const chunk *c, ptrdiff_t y)
+{
+    const ndq_conv_call *call = c->j->call;
+    const ptrdiff_t nr = (ptrdiff_t)c->j->kernel->nr, row = call->in_x * (ptrdiff_t)call->x.in;
+    return c->channels == (size_t)nr || (y + 1 < (ptrdiff_t)call->y.in && call->in_x >= (ptrdiff_t)call->w->groups &&
+                                         call->in_y >= row && row >= nr);
+}
+
 /* `count` pixels of row y of the image from pixel x on, in place if there is a whole panel of channels to read, and
  * else in `staging`. Rows outside the image are one pixel of zero points, again and again. */
 static pixels row_of(const chunk *c, ptrdiff_t y, ptrdiff_t x, size_t count, uint8_t *staging)
@@ -63,7 +73,7 @@ static pixels row_of(const chunk *c, ptrdiff_t y, ptrdiff_t x, size_t count, uin
     const uint8_t *in = call->in + (ptrdiff_t)c->n * call->in_n + y * call->in_y + x * call->in_x +
                         (ptrdiff_t)(c->channel / j->repeat) * call->in_c;
     const ptrdiff_t in_x = call->in_x * (ptrdiff_t)j->blocks.x.step;
-    if (call->in_c == 1 && j->repeat == 1 && c->channels == nr)
+    if (call->in_c == 1 && j->repeat == 1 && is_readable(c, y))
         return (pixels){in, in_x};
     if (j->repeat == 1)
         ndq_conv_gather(in, call->in_c, in_x, c->channels, count, staging, nr);

@@ -6,7 +6,7 @@
 #include "gemm.h"
 
 #ifdef NDQ_X86
-#include <immintrin.h>
+#include "columns_avx2.h"
 
 #define NAME(x) avx2_##x
 #define TARGET NDQ_TARGET_AVX2
@@ -133,20 +133,6 @@ half_codes(const int rows, const int i, const ndq_gemm_runs *taps, const uint8_t
     if (rows > 5) codes[5] = codes_of(l5, h5, i, k);
 }
 
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void store_pixel(__m256i codes, size_t columns,
-                                                                               uint8_t *out)
-{
-    if (columns == NR) {
-        _mm256_storeu_si256((__m256i *)out, codes);
-    } else if (columns == NR / 2) {
-        _mm_storeu_si128((__m128i *)out, _mm256_castsi256_si128(codes));
-    } else {
-        uint8_t bytes[NR];
-        _mm256_storeu_si256((__m256i *)bytes, codes);
-        memcpy(out, bytes, columns);
-    }
-}
-
 #define TILE(rows)                                                                                           \
     static NDQ_TARGET_AVX2 void tile_##rows(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride,      \
                                             const void *panel, int32_t *acc)                                 \
@@ -163,8 +149,8 @@ static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void store_pixel(__
         half_codes(rows, 2, taps, a + PIXEL / 2, stride, (const __m256i *)panel + 2, k, high);               \
         for (size_t row = 0; row < (rows); row++) {                                                          \
             const __m256i codes = _mm256_max_epu8(_mm256_packus_epi16(low[row], high[row]), k->lowest);      \
-            store_pixel(_mm256_xor_si256(_mm256_min_epu8(codes, k->highest), k->flip), columns,              \
-                        out + row * out_stride);                                                             \
+            ndq_store_columns_avx2(_mm256_xor_si256(_mm256_min_epu8(codes, k->highest), k->flip), columns,   \
+                                   out + row * out_stride);                                                  \
         }                                                                                                    \
     }
 TILE(1)

@@ -6,7 +6,7 @@
 #include "gemm.h"
 
 #ifdef NDQ_X86
-#include <immintrin.h>
+#include "columns_avx2.h"
 
 #define NAME(x) avx2_##x
 #define TARGET NDQ_TARGET_AVX2
@@ -222,31 +222,6 @@ typedef void pair_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t strid
 enum { ROWS = 6 };
 #define HALVES(name) {name##_half_1, name##_half_2, name##_half_3, name##_half_4, name##_half_5, name##_half_6}
 
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-store_columns(__m256i codes, size_t columns, uint8_t *out)
-{
-    if (columns == 2 * NR) {
-        _mm256_storeu_si256((__m256i *)out, codes);
-        return;
-    }
-    __m128i rest = _mm256_castsi256_si128(codes);
-    if (columns & 16) {
-        _mm_storeu_si128((__m128i *)out, rest);
-        rest = _mm256_extracti128_si256(codes, 1);
-        out += 16;
-    }
-    if (columns & 8) {
-        _mm_storel_epi64((__m128i *)out, rest);
-        rest = _mm_unpackhi_epi64(rest, rest);
-        out += 8;
-    }
-    if (columns & 7) {
-        uint8_t bytes[16];
-        _mm_storeu_si128((__m128i *)bytes, rest);
-        memcpy(out, bytes, columns & 7);
-    }
-}
-
 /* Rows of a tile for any number of columns. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 some_columns(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
@@ -261,8 +236,8 @@ some_columns(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uin
         tiles[bytes][columns > NR + NR / 2][rows - 1](runs, a, stride, next_panel(bytes, runs, panel), c + 1, constants,
                                                       right);
     for (size_t row = 0; row < rows; row++)
-        store_columns(join(left[row], columns > NR ? right[row] : left[row], constants), columns,
-                      out + row * out_stride);
+        ndq_store_columns_avx2(join(left[row], columns > NR ? right[row] : left[row], constants), columns,
+                               out + row * out_stride);
 }
 
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
