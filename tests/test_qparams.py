@@ -424,3 +424,20 @@ def test_the_dtype_of_a_scale():
     assert nq.QParams.from_range(np.float32(-1), np.float32(1), spec).scale.dtype == np.float32
     assert nq.QParams.from_range(np.float32(-1), 1.0, spec).scale.dtype == np.float64
     assert nq.QParams(1, 0, spec).scale.dtype == np.float64
+
+
+@pytest.mark.parametrize(
+    ("qp", "facts"),
+    [
+        (nq.QParams(0.5, 3, nq.QuantSpec(8, signed=False, symmetric=False)),
+         ("uint8, codes 0 to 255", "<td>0.5</td>", "<td>3</td>", "-1.5 to 126", "default")),
+        (nq.QParams(np.array([0.5, 0.25]), 0, nq.QuantSpec(4, axis=0), profile="torch"),
+         ("int4, codes -8 to 7", "2, on axis 0", "0.25 to 0.5", "-4 to 3.5", "torch")),
+        (nq.QParams.from_range(-2.5, 2.5, nq.QuantSpec(4, signed=False, symmetric=False, zero_aligned=False)),
+         ("uint4, codes 0 to 15", "-2.5 to 2.5")),
+    ],
+)
+def test_html_is_a_table_of_what_qparams_say(qp, facts):
+    html = qp._repr_html_()
+    assert html.count("<table>") == 1
+    assert [fact for fact in facts if fact not in html] == []

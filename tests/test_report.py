@@ -1,5 +1,7 @@
 """The table of a converted network."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -94,6 +96,20 @@ class TestConvolutionNets:
         for cell in ("layer2.0.conv1", "float: kept by qconfig", f"{report.parameters:,}"):
             assert cell in html and cell in str(report)
 
+    def test_page_holds_the_table_a_bar_for_each_layer_and_nothing_from_elsewhere(self, report, tmp_path):
+        report.save_html(tmp_path / "report.html", title="a < b")
+        page = (tmp_path / "report.html").read_text()
+        assert report._repr_html_() in page and "<title>a &lt; b</title>" in page
+        longest = max(row.output_sqnr for row in report.rows)
+        widths = [float(width) for width in re.findall(r'style="width: ([\d.]+)%"', page)]
+        np.testing.assert_allclose(widths, [100 * row.output_sqnr / longest for row in report.rows], atol=0.05)
+        assert all(reason in page for reason in report.stayed_float.values())
+        assert not re.search("https?:|<script|<img|<link|@import", page) and "prefers-color-scheme: dark" in page
+
+    def test_page_without_a_batch_has_no_bars(self, tmp_path):
+        nq.quantize_static(small_resnet(), [images()]).report().save_html(tmp_path / "report.html")
+        assert 'class="bars"' not in (tmp_path / "report.html").read_text()
+
     def test_a_graph_shows_itself_in_html(self):
         graph = nq.prepare(small_resnet(), images())
         assert graph._repr_html_().count("<tr>") == len(repr(graph).splitlines()) - 1
@@ -103,7 +119,9 @@ class TestConvolutionNets:
         pyplot.switch_backend("Agg")
         ax = report.plot()
         assert [tick.get_text() for tick in ax.get_xticklabels()] == [row.layer for row in report.rows]
-        np.testing.assert_allclose(ax.lines[0].get_ydata(), [row.output_sqnr for row in report.rows])
+        np.testing.assert_allclose([bar.get_height() for bar in ax.patches], [row.output_sqnr for row in report.rows])
+        weights = [np.nan if row.weight_sqnr is None else row.weight_sqnr for row in report.rows]
+        np.testing.assert_allclose(ax.lines[0].get_ydata(), weights)
         assert report.plot(ax) is ax
         pyplot.close("all")
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from . import _core
 from .profiles import SMALLEST_SCALE, find_profile
+from .tables import html_table
 
 #: The rule of the core by rounding and `QuantSpec.zero_aligned`.
 _RULES = {
@@ -276,6 +277,16 @@ class QParams:
     def __reduce__(self):
         return _restore, (self.scale, self.zero_point, self.spec, self.profile)
 
+    def _repr_html_(self):
+        spec = self.spec
+        kind = f"{'' if spec.signed else 'u'}int{spec.bits}, codes {spec.qmin} to {spec.qmax}"
+        low, high = self.range
+        rows = [("integers", kind), ("scale", _span(self.scale)), ("zero point", _span(self.zero_point))]
+        rows += [("range", f"{np.min(low):.6g} to {np.max(high):.6g}"), ("profile", self.profile)]
+        if spec.axis is not None:
+            rows.insert(1, ("scales", f"{self.scale.size}, on axis {spec.axis}"))
+        return html_table(("QParams", ""), rows)
+
     def __repr__(self):
         kind = f"{'' if self.spec.signed else 'u'}int{self.spec.bits}"
         profile = "" if self.profile == "default" else f", {self.profile}"
@@ -286,6 +297,12 @@ class QParams:
         scales = f"scale {self.scale.min():.3g}..{self.scale.max():.3g}" if n else "no scale"
         where = f"axis={axis}, {n} channels" if group_size is None else f"{n} groups of {group_size} on axis {axis}"
         return f"QParams({kind}, {where}, {scales}{profile})"
+
+
+def _span(values):
+    """Return a number, or the smallest and the largest of several."""
+    low, high = np.min(values), np.max(values)
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
 
 
 def _restore(scale, zero_point, spec, profile):

@@ -13,7 +13,7 @@ from ..tables import html_table, text_table
 from ..workflows.prepare import example_inputs
 from ..workflows.ptq import calibrate, check_batches, convert, prepare
 from ..workflows.qconfig import QConfig, find_config, resolve_overrides
-from .axes import new_axes
+from .axes import FLOAT, MARK, new_axes
 from .sensitivity import sensitivity
 
 
@@ -87,8 +87,9 @@ class AutoBits:
             If matplotlib is not installed.
         """
         ax = new_axes() if ax is None else ax
-        ax.plot([point.size for point in self.curve], [point.sqnr for point in self.curve], ".-", label="predicted")
-        ax.plot([self.chosen.size], [self.sqnr], "o", label="chosen, measured")
+        sizes, decibels = zip(*[(point.size, point.sqnr) for point in self.curve], strict=True)
+        ax.plot(sizes, decibels, ".-", color=FLOAT, label="predicted")
+        ax.plot([self.chosen.size], [self.sqnr], "o", color=MARK, label="chosen, measured")
         ax.set_xlabel("bytes of weights")
         ax.set_ylabel("SQNR of the output, dB")
         ax.legend()

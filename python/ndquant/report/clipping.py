@@ -9,7 +9,7 @@ import numpy as np
 from ..metrics import ErrorParts, quantization_error
 from ..observers import HistogramObserver
 from ..qparams import QParams, QuantSpec
-from .axes import new_axes
+from .axes import FLOAT, LINES, MARK, new_axes
 
 #: How many clip values are looked at, unless the caller says which.
 _COUNT = 100
@@ -73,12 +73,12 @@ class ClipErrors:
             If matplotlib is not installed.
         """
         ax = new_axes() if ax is None else ax
-        for label, error, style in (
-            ("clipping + rounding", self.mse, "-"),
-            ("clipping", self.clipping, "--"),
-            ("rounding", self.rounding, ":"),
+        for label, error, color, style in (
+            ("clipping + rounding", self.mse, FLOAT, "-"),
+            ("clipping", self.clipping, LINES[1][0], "--"),
+            ("rounding", self.rounding, LINES[3][0], ":"),
         ):
-            ax.plot(self.clip, error, style, label=label)
+            ax.plot(self.clip, error, style, color=color, label=label)
         for number, (name, choice) in enumerate(self.methods.items()):
             # Some methods choose the same range: open marks of growing size leave all of them visible.
             ax.plot(
@@ -86,6 +86,7 @@ class ClipErrors:
                 choice.error.mse,
                 _MARKERS[number % len(_MARKERS)],
                 markersize=6 + 2.5 * number,
+                color=MARK,
                 markerfacecolor="none",
                 label=f"{name}: {choice.low:.3g} .. {choice.high:.3g}",
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import log2
+from pathlib import Path
 
 import numpy as np
 
@@ -18,7 +19,8 @@ from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, zero_is_a_code
 from ..qparams import QParams
 from ..tables import html_table, text_table
-from .axes import new_axes
+from .axes import FLOAT, QUANTIZED, new_axes
+from .page import report_page
 
 _HEAD = ("layer", "runs in", "weight", "in", "out", "parameters", "bytes", "SQNR weight", "SQNR output", "clipped")
 _HEAD += ("headroom",)
@@ -99,8 +101,18 @@ class Report:
     def _repr_html_(self):
         return html_table(_HEAD, self._cells())
 
+    def save_html(self, path, title="Quantization report"):
+        """Write the report as one HTML page that needs no other file, light or dark as its reader has chosen.
+
+        Parameters
+        ----------
+        path : str or path-like
+        title : str, default "Quantization report"
+        """
+        Path(path).write_text(report_page(self, title), encoding="utf-8")
+
     def plot(self, ax=None):
-        """Plot the SQNR of the weights and outputs of each layer.
+        """Plot the SQNR of the outputs of each layer as bars, that of the weights as marks.
 
         Parameters
         ----------
@@ -118,9 +130,12 @@ class Report:
         """
         ax = new_axes(width=0.3 * len(self.rows)) if ax is None else ax
         places = np.arange(len(self.rows))
-        for label, style, field in (("output", "o-", "output_sqnr"), ("weight", "s", "weight_sqnr")):
-            values = [getattr(row, field) for row in self.rows]
-            ax.plot(places, [np.nan if v is None else v for v in values], style, label=label)
+        outputs, weights = (
+            [np.nan if getattr(row, field) is None else getattr(row, field) for row in self.rows]
+            for field in ("output_sqnr", "weight_sqnr")
+        )
+        ax.bar(places, outputs, color=QUANTIZED, label="output")
+        ax.plot(places, weights, "s", color=FLOAT, markerfacecolor="none", label="weight")
         ax.set_xticks(places, [row.layer for row in self.rows], rotation=90)
         ax.set_ylabel("SQNR, dB")
         ax.legend()
