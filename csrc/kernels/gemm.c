@@ -339,11 +339,10 @@ typedef struct {
     int32_t *acc;
 } tile_rows;
 
-static uint8_t *output_of(const job *j, const block *b, const strip *s, const tile_rows *t)
+static uint8_t *output_of(const job *j, size_t row, size_t panel)
 {
     const ndq_packed *w = j->call->w;
-    const size_t size = ndq_gemm_output_bytes(j->call->output);
-    return (uint8_t *)j->call->out + ((b->first + t->m) * w->N + s->panel * w->kernel->nr) * size;
+    return (uint8_t *)j->call->out + (row * w->N + panel * w->kernel->nr) * ndq_gemm_output_bytes(j->call->output);
 }
 
 static void finish_tile(const job *j, const block *b, const strip *s, const tile_rows *t)
@@ -352,7 +351,8 @@ static void finish_tile(const job *j, const block *b, const strip *s, const tile
     const size_t stride = w->N * ndq_gemm_output_bytes(j->call->output);
     if (b->sums)
         w->kernel->subtract_row_terms(t->rows, t->acc, b->sums + t->m, &s->constants);
-    w->kernel->store[j->call->output](t->rows, s->columns, t->acc, &s->constants, &j->stage, output_of(j, b, s, t), stride);
+    w->kernel->store[j->call->output](t->rows, s->columns, t->acc, &s->constants, &j->stage,
+                                      output_of(j, b->first + t->m, s->panel), stride);
 }
 
 /* Sums have places of their own if K is cut, or else as many as are in use at once. */
@@ -369,7 +369,6 @@ static void run_words(const job *j, const block *b, const strip *s, size_t word,
 {
     const ndq_packed *w = j->call->w;
     const bool is_last = word + words == w->words, waits = w->kernel->waits;
-    const bool at_once = words == w->words && ndq_gemm_codes_at_once(w->kernel, &s->constants, j->call->output, s->columns);
     const ptrdiff_t offset = (ptrdiff_t)(word * sizeof(ndq_gemm_word));
     const ndq_gemm_runs k = {1, words, &offset, word > 0, j->call->a_signed, w->is_signed};
     const void *weights = ndq_gemm_panel(w, s->panel, word);
@@ -377,18 +376,40 @@ static void run_words(const job *j, const block *b, const strip *s, size_t word,
     tile_rows before = {0, 0, NULL};
     for (size_t i = 0; i < b->tiles; i++) {
         const tile_rows t = rows_of_tile(j, b, i, before.m + before.rows);
-        const uint8_t *rows = b->rows + t.m * b->stride;
-        if (at_once)
-            w->kernel->code_tile[t.rows - 1](&k, rows, b->stride, weights, &s->constants, &j->stage, output_of(j, b, s, &t),
-                                             w->N);
-        else
-            tile[t.rows - 1](&k, rows, b->stride, weights, t.acc);
-        if (is_last && !at_once && (!waits || i > 0))
+        tile[t.rows - 1](&k, b->rows + t.m * b->stride, b->stride, weights, t.acc);
+        if (is_last && (!waits || i > 0))
             finish_tile(j, b, s, waits ? &before : &t);
         before = t;
     }
     if (is_last && waits)
         finish_tile(j, b, s, &before);
+}
+
+enum { PAIR_BYTES = 16 * 1024 }; /* two panels of so many bytes, and the rows of a tile, stay in L1 */
+
+/* Outputs of one or two panels without sums in memory, and how many; 0 if that cannot be. */
+static size_t run_codes(const job *j, const block *b, size_t panel, size_t end_panel)
+{
+    const ndq_packed *w = j->call->w;
+    const ndq_gemm_kernel *kernel = w->kernel;
+    const ndq_gemm_output output = j->call->output;
+    const size_t first = panel * kernel->nr;
+    const ptrdiff_t offset = 0;
+    const ndq_gemm_runs k = {1, w->words, &offset, false, j->call->a_signed, w->is_signed};
+    ndq_gemm_columns c[2];
+    if (!kernel->code_row || output != NDQ_GEMM_CODES || w->words > b->step)
+        return 0;
+    ndq_gemm_make_columns(j->call, first, &c[0]);
+    if (!ndq_gemm_row_at_once(kernel, &c[0], output))
+        return 0;
+    size_t count = 1;
+    if (kernel->row_panels > 1 && panel + 1 < end_panel && 2 * w->panel_bytes <= PAIR_BYTES) {
+        ndq_gemm_make_columns(j->call, first + kernel->nr, &c[1]);
+        count += ndq_gemm_row_at_once(kernel, &c[1], output);
+    }
+    kernel->code_row(b->count, &k, b->rows, b->stride, ndq_gemm_panel(w, panel, 0),
+                     ndq_min_size(count * kernel->nr, w->N - first), c, &j->stage, output_of(j, b->first, panel), w->N);
+    return count;
 }
 
 static void run_panel(const job *j, const block *b, size_t panel)
@@ -463,13 +484,12 @@ static void finish_vector(const job *j, size_t panel, int32_t sum_of_codes, int3
     const ndq_gemm_call *call = j->call;
     const ndq_packed *w = call->w;
     const ndq_gemm_kernel *kernel = w->kernel;
-    const size_t first = panel * kernel->nr, size = ndq_gemm_output_bytes(call->output);
+    const size_t first = panel * kernel->nr;
     ndq_gemm_columns c;
     make_columns(call, call->za + (call->a_signed ? 128 : 0), first, &c);
     if (w->any_zero_point)
         kernel->subtract_row_terms(1, acc, &sum_of_codes, &c);
-    kernel->store[call->output](1, ndq_min_size(kernel->nr, w->N - first), acc, &c, &j->stage,
-                                (uint8_t *)call->out + first * size, w->N * size);
+    kernel->store[call->output](1, ndq_min_size(kernel->nr, w->N - first), acc, &c, &j->stage, output_of(j, 0, panel), 0);
 }
 
 static void run_vector(job *j, size_t first_panel, size_t end_panel)
@@ -518,8 +538,12 @@ static void run_chunk(void *ctx, size_t chunk)
     lay_out_block(j, scratch, &b);
     prepare_block(j, &b, scratch);
     ndq_gemm_enter(w->kernel);
-    for (size_t panel = first_panel; panel < end_panel; panel++)
-        run_panel(j, &b, panel);
+    for (size_t panel = first_panel; panel < end_panel;) {
+        const size_t done = run_codes(j, &b, panel, end_panel);
+        if (!done)
+            run_panel(j, &b, panel);
+        panel += done ? done : 1;
+    }
     ndq_gemm_leave(w->kernel);
 }
 

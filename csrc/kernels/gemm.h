@@ -70,12 +70,8 @@ typedef void ndq_gemm_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stri
 typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
                             const ndq_gemm_stage *stage, uint8_t *out, size_t stride);
 
-/* A tile and `store` in one, without the way of the sums through memory: see ndq_gemm_codes_at_once. */
-typedef void ndq_gemm_code_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
-                                const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride);
-
-/* The same for any number of rows and columns, of row_panels adjacent panels at most, each with its constants: see
- * ndq_gemm_row_at_once. */
+/* Tiles and `store` in one, without the way of the sums through memory, for any number of rows and columns, of row_panels
+ * adjacent panels at most, each with its constants: see ndq_gemm_row_at_once. */
 typedef void ndq_gemm_code_row(size_t count, const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
                                size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                                size_t out_stride);
@@ -119,8 +115,7 @@ typedef struct ndq_gemm_kernel {
 
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
-    ndq_gemm_code_tile *code_tile[NDQ_GEMM_MAX_MR]; /* or NULL; of kernels with w_centred only */
-    ndq_gemm_code_row *code_row; /* or NULL; likewise */
+    ndq_gemm_code_row *code_row; /* or NULL; of kernels with w_centred only */
     size_t row_panels;           /* 1 or 2 */
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
      * vector_bytes for each, as u8 that are not centred. */
@@ -256,14 +251,7 @@ static inline ndq_gemm_tile *const *ndq_gemm_tiles(const ndq_gemm_kernel *kernel
     return columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
 }
 
-/* Whether code_tile may make the outputs of a panel. Only kernels that centre weights have it, so there are no row terms. */
-static inline bool ndq_gemm_codes_at_once(const ndq_gemm_kernel *kernel, const ndq_gemm_columns *c, ndq_gemm_output output,
-                                          size_t columns)
-{
-    return kernel->code_tile[0] && output == NDQ_GEMM_CODES && columns == kernel->nr && c->shrinks;
-}
-
-/* Whether code_row may make the outputs of a panel, likewise. */
+/* Whether code_row may make the outputs of a panel. Only kernels that centre weights have it, so there are no row terms. */
 static inline bool ndq_gemm_row_at_once(const ndq_gemm_kernel *kernel, const ndq_gemm_columns *c,
                                         ndq_gemm_output output)
 {

@@ -77,13 +77,10 @@ half_row(__m256i c0, __m256i c1, const ndq_gemm_columns *c, const avx2_stage *k)
 
 #define HALF_ROW(row, c0, c1) (codes->halves[row] = half_row(c0, wide ? c1 : c0, codes->columns, codes->constants))
 
-/* Where a tile that ends in codes puts them: in rows of bytes at out or, if that is NULL, each row as int16 in halves. */
+/* Where a tile that ends in codes puts them: each row as int16. */
 typedef struct {
     const ndq_gemm_columns *columns;
-    const ndq_gemm_stage *stage;
-    uint8_t *out;
-    size_t stride;
-    const avx2_stage *constants; /* of the stage, for halves */
+    const avx2_stage *constants;
     __m256i *halves;
 } target;
 
@@ -96,7 +93,7 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
     const uint8_t *b = panel;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m256i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
-    if (!acc && !codes->out) {
+    if (!acc) {
         const int32_t *add = codes->columns->add;
         c00 = c10 = c20 = c30 = c40 = c50 = _mm256_loadu_si256((const __m256i *)add);
         c01 = c11 = c21 = c31 = c41 = c51 = _mm256_loadu_si256((const __m256i *)(add + 8));
@@ -119,23 +116,13 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
             b += bytes ? 64 : 128;
         }
     }
-    if (!acc && !codes->out) {
+    if (!acc) {
         HALF_ROW(0, c00, c01);
         if (rows > 1) HALF_ROW(1, c10, c11);
         if (rows > 2) HALF_ROW(2, c20, c21);
         if (rows > 3) HALF_ROW(3, c30, c31);
         if (rows > 4) HALF_ROW(4, c40, c41);
         if (rows > 5) HALF_ROW(5, c50, c51);
-        return;
-    }
-    if (!acc) {
-        const avx2_stage stage = avx2_make_stage(codes->stage);
-        const ndq_gemm_columns *c = codes->columns;
-        const size_t out_stride = codes->stride;
-        uint8_t *out = codes->out;
-        NDQ_CODE_ROWS(rows, 0, c00, c01, c10, c11);
-        if (rows > 2) NDQ_CODE_ROWS(rows, 2, c20, c21, c30, c31);
-        if (rows > 4) NDQ_CODE_ROWS(rows, 4, c40, c41, c50, c51);
         return;
     }
     SAVE(0, c00, c01);
@@ -167,14 +154,6 @@ join(__m256i left, __m256i right, const avx2_stage *k)
     {                                                                                                        \
         tile(rows, wide, bytes, runs, a, stride, panel, acc, NULL);                                         \
     }
-#define CODE_TILE(rows)                                                                                      \
-    static NDQ_TARGET_AVX2 void codes_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,     \
-                                             const void *panel, const ndq_gemm_columns *c,                   \
-                                             const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)   \
-    {                                                                                                        \
-        const target codes = {.columns = c, .stage = stage, .out = out, .stride = out_stride};               \
-        tile(rows, true, false, runs, a, stride, panel, NULL, &codes);                                       \
-    }
 #define HALF_TILE(name, rows, wide, bytes)                                                                   \
     static NDQ_TARGET_AVX2 void name##_half_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
                                                    const void *panel, const ndq_gemm_columns *c,             \
@@ -202,7 +181,6 @@ join(__m256i left, __m256i right, const avx2_stage *k)
     TILE(narrow, rows, false, false)                                                                         \
     TILE(wide_bytes, rows, true, true)                                                                       \
     TILE(narrow_bytes, rows, false, true)                                                                    \
-    CODE_TILE(rows)                                                                                          \
     HALF_TILE(wide, rows, true, false)                                                                       \
     HALF_TILE(narrow, rows, false, false)                                                                    \
     HALF_TILE(wide_bytes, rows, true, true)                                                                  \
@@ -424,7 +402,6 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .pack = avx2_pack_transposed,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
-    .code_tile = {codes_1, codes_2, codes_3, codes_4, codes_5, codes_6},
     .code_row = code_row_words,
     .row_panels = 2,
 };

@@ -196,15 +196,4 @@ BY_HAND void NAME(store_codes_by_hand)(size_t rows, size_t columns, const int32_
         NAME(code_rows_by_hand)(false, true, false, rows, columns, acc, c, stage, out, stride);
 }
 
-/* Rows `row` and the next, of `rows`, from accumulators to codes in a tile that ends in them. */
-#define NDQ_CODE_ROWS(rows, row, c00, c01, c10, c11)                                                         \
-    do {                                                                                                     \
-        const __m256i first_ = NAME(row_of_codes)(false, true, c00, c01, c, &stage);                         \
-        const __m256i second_ = NAME(row_of_codes)(false, true, c10, c11, c, &stage);                        \
-        const __m256i codes_ = NAME(two_rows)(first_, second_, &stage);                                      \
-        _mm_storeu_si128((__m128i *)(out + (row) * out_stride), _mm256_castsi256_si128(codes_));             \
-        if (rows > (row) + 1)                                                                                \
-            _mm_storeu_si128((__m128i *)(out + ((row) + 1) * out_stride), _mm256_extracti128_si256(codes_, 1)); \
-    } while (0)
-
 #undef BY_HAND
