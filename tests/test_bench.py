@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.bench import (
+    characters,
     elementwise,
     gemm,
     limits,
@@ -158,3 +159,13 @@ def test_networks_for_sequences_are_the_same_everywhere(name):
 
 def test_the_share_of_a_calibration_that_scales_is_a_share():
     assert 0.2 < sequences.share_that_scales(batches=3, size=4) < 1
+
+
+def test_characters_before_and_after_quantization():
+    rows = list(characters.rows(steps=48, hidden=16, text="the quick brown fox jumps over the lazy dog. " * 60))
+    bits, sizes = ({name: row[i] for name, *row in rows} for i in (0, 1))
+    assert bits["float"] < 4 < np.log2(28)
+    for name in ("dynamic int8", "weights float16", "weights bfloat16"):
+        assert abs(bits[name] - bits["float"]) < 0.02 and sizes[name] < 0.75 * sizes["float"]
+    for name in ("last layer int4, after training", "last layer int4, in training"):
+        assert bits[name] < bits["float"] + 0.2

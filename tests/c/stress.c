@@ -692,6 +692,30 @@ CHECK_UPDATE(f64, double)
 CHECK_CHANNELS(f32, float)
 CHECK_CHANNELS(f64, double)
 
+static void check_cells(group *g, rng *r, const ndq_kernels *const k[2])
+{
+    static float gates[2][ELEMENTS], y[2][ELEMENTS], state[2][3][ELEMENTS / 4];
+    static int32_t sums[2][ELEMENTS];
+    const size_t n = below(r, ELEMENTS + 1), H = below(r, ELEMENTS / 4 + 1);
+    memset(y, 0, sizeof(y));
+    for (size_t i = 0; i < ELEMENTS; i++)
+        for (int j = 0; j < 2; j++) {
+            gates[j][i] = (float)below(r, 1 << 24) / (1 << 20) - 8;
+            sums[j][i] = (int32_t)below(r, 1 << 28);
+        }
+    for (int i = 0; i < 2; i++)
+        for (int j = 0; j < 3; j++)
+            memcpy(state[i][j], gates[0] + ELEMENTS / 4 * j, sizeof(state[i][j]));
+    const ndq_sums_row row = {0.01f, (int32_t)below(r, 256), gates[0], gates[1], sums[1]};
+    for (int i = 0; i < 2; i++) {
+        k[i]->scale_sums_f32(&row, n, sums[0], y[i]);
+        k[i]->lstm_cell_f32(H, gates[0], gates[1], state[i][0], state[i][1]);
+        k[i]->gru_cell_f32(H, gates[0], gates[1], state[i][2]);
+    }
+    SAME("scale_sums", y[0], y[1]);
+    SAME("cells", state[0], state[1]);
+}
+
 static void check_elementwise(const char *backend, const ndq_kernels *kernels)
 {
     const ndq_kernels *const both[2] = {kernels, ndq_kernels_of("portable")};
@@ -720,6 +744,7 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
         check_channels_f64(&g, &r, both);
         check_clip_error(&g, &r, both);
         check_halves(&g, &r, both);
+        check_cells(&g, &r, both);
     }
     if (half_ties_go_up())
         printf("float16: ties are not compared, as this processor itself does not round them to even\n");
