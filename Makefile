@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -q
 
 EMULATED := emulate-arm64 emulate-x86 emulate-avx512 emulate-avx512vnni
 
-.PHONY: demo test test-all test-c sanitize emulate $(EMULATED) lint bench notebooks clean
+.PHONY: demo test test-all test-c sanitize emulate $(EMULATED) lint bench notebooks docs clean
 
 # The main job: a network trained, quantized two ways, run and verified, on the digits that ship.
 demo: $(VENV)/installed
@@ -118,6 +118,11 @@ lint: $(VENV)/installed-test
 # Executes the notebooks, without the network, and keeps their outputs in them.
 notebooks: $(VENV)/installed-test
 	$(BIN)/python notebooks/execute.py
+
+# The reference from the docstrings, and three pages beside it, in build/docs.
+docs: $(VENV)/installed
+	$(BIN)/pip install --quiet --editable '.[docs]'
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs
 
 bench: $(VENV)/installed
 	$(BIN)/python -m tests.bench.elementwise

@@ -1,0 +1,47 @@
+"""The pages of docs/: what they name exists, and building them warns of nothing."""
+
+import os
+import re
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import ndquant as nq
+from ndquant import nn
+
+from .test_notebooks import NAMES, committed
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.mark.parametrize("page", ["numerics", "tutorials", "from_pytorch"])
+def test_names_on_the_pages_exist(page):
+    text = (DOCS / f"{page}.md").read_text()
+    right = "\n".join(line.split("|")[2] if line.startswith("| ") else line for line in text.splitlines())
+    for module, alias in ((nq, "nq"), (nn, "nn")):
+        assert [name for name in re.findall(rf"\b{alias}\.(\w+)", right) if not hasattr(module, name)] == []
+
+
+def test_cells_that_show_a_mistake_exist():
+    text, found = " ".join((DOCS / "tutorials.md").read_text().split()), 0
+    for name, cells in re.findall(r"Notebook `(\w+)`, cells? ((?:`[\w-]+`(?:, )?)+)", text):
+        assert name in NAMES
+        for cell in re.findall(r"`([\w-]+)`", cells):
+            assert cell in committed(name).code, (name, cell)
+            found += 1
+    assert found >= 15
+
+
+def test_building_warns_of_nothing(tmp_path):
+    if "NDQUANT_TEST_ALL" not in os.environ:
+        pytest.skip("only with NDQUANT_TEST_ALL, that is in make test-all")
+    missing = [module for module in ("sphinx", "numpydoc", "myst_parser") if find_spec(module) is None]
+    if missing:
+        pytest.skip(f"not installed: {', '.join(missing)} (the extra `docs`)")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", DOCS, tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "ndquant.quantize_static" in (tmp_path / "api.html").read_text()
