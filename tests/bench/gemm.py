@@ -1,6 +1,6 @@
 """Matrix products, of codes and of float32, beside NumPy's float32 ones and other libraries that are installed.
 
-    python -m tests.bench.gemm [--rounds 51] [--shapes 100] [--alone] [--threads 1,2] [--json FILE]
+    python -m tests.bench.gemm [--rounds 51] [--shapes 100] [--alone] [--threads 1,2] [--cpu-time] [--json FILE]
 
 All candidates of a row take turns in slices of a millisecond, so that a busy machine slows them alike; times are
 medians in microseconds, and so are ratios, which are taken slice by slice. Outputs are preallocated where the library
@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import time
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +24,7 @@ import numpy as np
 import ndquant as nq
 from ndquant.functional import matmul_f32, quantize_weight
 
-from . import limits, others_products
+from . import limits, others_products, timing
 from .timing import empty, ratios, samples
 
 #: (M, K, N): rows, inputs, outputs.
@@ -219,8 +220,11 @@ def main():
     parser.add_argument("--shapes", type=int, default=100, help="how many random shapes")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--alone", action="store_true", help="without other libraries")
+    parser.add_argument("--cpu-time", action="store_true", help="for one thread, on a machine that is busy besides")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.cpu_time:
+        timing.clock = time.process_time
     rounds, result = options.rounds, {"cpu": limits.cpu_name()}
     nq.show_config()
     for count in map(int, options.threads.split(",")):
