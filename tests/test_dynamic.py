@@ -214,6 +214,17 @@ class TestModels:
         for y, truth in zip(outputs_of(pickle.loads(pickle.dumps(dyn)), x), expected, strict=True):
             assert_same_bits(y, truth)
 
+    def test_integers_of_a_layer(self, model):
+        net, x = model
+        graph = nq.quantize_dynamic(net).graph(x)
+        node = next(n for n in graph.nodes if n.op.name.endswith("_dynamic"))
+        found = graph.integers(node.name)
+        for name, weight in node.module.weights.items():
+            assert found[name].dtype == np.int8 and found[f"{name}_scale"].shape == found[name].shape[:1]
+            np.testing.assert_array_equal(found[name], weight.codes)
+        with pytest.raises(nq.QuantizationError, match="quantizes each row by its own range"):
+            graph.explain(node.name, (0, 0), x)
+
     def test_verify_can_fail(self, model):
         net, x = model
         graph = nq.quantize_dynamic(net).graph(x)

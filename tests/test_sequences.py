@@ -354,3 +354,20 @@ class TestStatic:
         graph = Encoder().graph(self.x)
         with pytest.raises(ValueError, match="head: reads a value of several parts"):
             graph.replace([n.copy(inputs=("lstm.l0",)) if n.name == "head" else n for n in graph.nodes])
+
+    def test_a_softmax_between_layers_runs_on_integers(self, tmp_path):
+        model = nn.Sequential(nn.Linear(8, 6, rng=0), nn.Softmax(), nn.Linear(6, 3, rng=1))
+        int8 = nq.quantize_static(model, [self.x])
+        assert "softmax_integer" in [node.op.name for node in int8.nodes]
+        assert int8.verify(self.x), int8.verify(self.x)
+        assert nq.sqnr(model.eval()(self.x), int8(self.x)) > 30
+        int8.save(tmp_path / "m.npz")
+        np.testing.assert_array_equal(nq.load(tmp_path / "m.npz")(self.x), int8(self.x))
+
+    def test_a_softmax_along_another_axis_says_that_it_stays_float(self):
+        int8 = nq.quantize_static(
+            nn.Sequential(nn.Linear(8, 6, rng=0), nn.Softmax(1), nn.Linear(6, 3, rng=1)), [self.x]
+        )
+        kernels = {row.layer: row.kernel for row in int8.report(self.x).rows}
+        assert kernels["softmax"] == "float: only a softmax along the last axis has an integer form"
+        assert int8.verify(self.x)

@@ -390,7 +390,8 @@ class Graph:
         dict
             ``weight`` (codes), ``weight_scale``, ``weight_zero_point``, ``bias`` (int32 codes at the scale
             ``input_scale * weight_scale``, or None), ``input_scale``, ``input_zero_point``, and, unless the output is
-            float, ``output_scale`` and ``output_zero_point``.
+            float, ``output_scale`` and ``output_zero_point``. Of a dynamic layer codes, scales and float biases of each
+            of its weights, under the names of these.
         """
         from .lower import integers
 

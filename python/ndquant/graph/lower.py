@@ -6,6 +6,7 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..ops import OPS
+from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, StoredGrid
 from ..ops.record import in_layer
 from ..profiles import PROFILES
@@ -98,8 +99,10 @@ def edge_qparams(graph, name):
 
 def integers(graph, node):
     """Return the stored integers of `node` as plain arrays; see `Graph.integers`."""
+    if isinstance(node.module, DynamicLayer):
+        return node.module.integers()
     if not isinstance(node.module, IntegerLayer):
-        layers = ", ".join(n.name for n in graph.nodes if isinstance(n.module, IntegerLayer))
+        layers = ", ".join(n.name for n in graph.nodes if isinstance(n.module, IntegerLayer | DynamicLayer))
         known = f"the integer layers are {layers}" if layers else "the graph is not converted"
         raise QuantizationError(f"integers: {node.name!r} ({node.op.name}) stores none; {known}")
     x_qparams, layer = edge_qparams(graph, node.inputs[0]), node.module

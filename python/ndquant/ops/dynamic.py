@@ -39,6 +39,14 @@ class DynamicLayer(StoredIntegers):
                 made[name] = RowWeight.of(arrays[name].data, arrays[bias].data if bias in arrays else None)
         return cls(**made)
 
+    def integers(self):
+        """Return codes, scales and float biases as plain arrays."""
+        found = {}
+        for name, weight in self.weights.items():
+            found[name], found[f"{name}_scale"] = np.array(weight.codes), np.array(weight.qparams.scale)
+            found[self.BIASES[name]] = None if weight.bias is None else np.array(weight.bias)
+        return found
+
     @property
     def weights(self):
         """{name: `RowWeight`}."""

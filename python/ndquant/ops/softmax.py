@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from .record import register, whole_number
+from .. import integer
+from .integer_layer import StoredGrid, have_integer_form, lower_to
+from .record import Codes, register, same_shape, whole_number
 
 
 def softmax(x, axis=-1):
@@ -38,7 +40,45 @@ def _shape(node, shapes):
     return shape
 
 
+def _of_rows(node, shapes):
+    is_last = node.attributes["axis"] == len(shapes[0])
+    return None if is_last else "only a softmax along the last axis has an integer form"
+
+
+def _integer_output(node, inputs, saved, out_qparams):
+    (x,) = inputs
+    on_codes = isinstance(x, Codes) and have_integer_form(x.qparams, out_qparams)
+    return integer.softmax(x.codes, x.qparams, out_qparams) if on_codes else None
+
+
+def _integer_forward(node, inputs, run):
+    (x,) = inputs
+    return Codes(integer.softmax(x.codes, x.qparams, node.out_qparams), node.out_qparams), None
+
+
+def _integer_step(node, inputs, steps):
+    return steps.softmax(*inputs, node.out_qparams)
+
+
 #: The axis counts from the batch axis, 0.
 SOFTMAX = register(
-    name="softmax", forward=_forward, backward=_backward, shape=_shape, attributes=_attributes, keeps_output=True
+    name="softmax",
+    forward=_forward,
+    backward=_backward,
+    shape=_shape,
+    attributes=_attributes,
+    keeps_output=True,
+    lower=lower_to("softmax_integer"),
+    no_integers=_of_rows,
+    integer_output=_integer_output,
+)
+SOFTMAX_INTEGER = register(
+    name="softmax_integer",
+    forward=_integer_forward,
+    backward=None,
+    stores=StoredGrid,
+    shape=same_shape,
+    attributes=_attributes,
+    takes_codes=True,
+    step=_integer_step,
 )

@@ -9,6 +9,7 @@ from ..errors import QuantizationError
 from ..graph.inputs import as_inputs
 from ..graph.lower import edge_qparams
 from ..ops import Codes
+from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer
 from ..profiles import PROFILES
 from ..reference.activation import BOUNDS
@@ -60,6 +61,8 @@ def explain(graph, name, index, batch):
     """
     if graph.kind != "integer":
         raise QuantizationError(f"explain: expected a converted graph, not one of kind {graph.kind!r}")
+    if isinstance(graph[name].module, DynamicLayer):
+        raise QuantizationError(f"explain: {name!r} quantizes each row by its own range, so no one grid explains it")
     node = graph[name]
     if not isinstance(node.module, IntegerLayer):
         layers = ", ".join(n.name for n in graph.nodes if isinstance(n.module, IntegerLayer))

@@ -13,7 +13,7 @@ from .. import reference
 from ..dynamic import WEIGHT
 from ..graph.graph import Run
 from ..graph.lower import quantizer_behind
-from ..integer import even_windows, pool_windows
+from ..integer import even_windows, exp_table, pool_windows
 from ..ops import Fixed
 from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, StoredTable
@@ -291,6 +291,10 @@ def _real(graph, node, layers, x, number=0):
     return reference.dequantize(x, g.scale, g.zero_point, g.axis, np.float32)
 
 
+def _softmax(graph, node, layers, x):
+    return reference.softmax_codes(x, exp_table(input_grid(graph, node, layers)), _grid(layers[node.name].out))
+
+
 def _linear_dynamic(graph, node, layers, x):
     y = reference.linear_rows(x.reshape(-1, x.shape[-1]), *layers[node.name].rows["weight"])
     low, high = BOUNDS[node.attributes.get("activation")]
@@ -312,6 +316,7 @@ def _recurrent_dynamic(graph, node, layers, x, *more):
 
 
 _STEPS = {
+    "softmax_integer": _softmax,
     "linear_dynamic": _linear_dynamic,
     "lstm_dynamic": _recurrent_dynamic,
     "gru_dynamic": _recurrent_dynamic,

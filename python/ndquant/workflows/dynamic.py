@@ -137,6 +137,10 @@ class DynamicModel(Module):
             self._lowered[id(traced)] = traced, _lower(traced, self.layers, self.dtype, self._made)
         return self._lowered[id(traced)][1]
 
+    def extra_repr(self):
+        """Return what weights are stored as."""
+        return self.dtype
+
     def train(self, mode=True):
         """Do nothing: the model does not train. Returns it."""
         return self
