@@ -32,9 +32,10 @@ typedef struct {
     const int32_t *zero_point; /* O of them, or NULL: all 0 */
 } ndq_conv_source;
 
-/* Packed weights, `parts` of them with O / parts outputs each: one for each group, or a single one if depthwise. `lower`
- * has the codes of a depthwise window one row lower, for the second of two rows of outputs: see depthwise.c. It is NULL
- * where that would have more pairs of rows. */
+/* Packed weights, `parts` of them with O / parts outputs each: one for each group, or a single one if depthwise. Several
+ * small groups of the source may have become one, as C and groups then say. `lower` has the codes of a depthwise window
+ * one row lower, for the second of two rows of outputs: see depthwise.c. It is NULL where that would have more pairs of
+ * rows. */
 typedef struct {
     size_t O, C, KH, KW, groups;
     bool merged, depthwise;
