@@ -8,11 +8,14 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ndquant import demo
 from tests.bench import (
     characters,
     elementwise,
     gemm,
     limits,
+    low_bits_mnist,
+    low_bits_resnet,
     models,
     ndquant_cases,
     networks,
@@ -21,6 +24,7 @@ from tests.bench import (
     sequences,
     timing,
 )
+from tests.test_residual import images, small_resnet
 
 #: {operation: arrays that it fills}.
 OUTPUTS = {
@@ -169,3 +173,20 @@ def test_characters_before_and_after_quantization():
         assert abs(bits[name] - bits["float"]) < 0.02 and sizes[name] < 0.75 * sizes["float"]
     for name in ("last layer int4, after training", "last layer int4, in training"):
         assert bits[name] < bits["float"] + 0.2
+
+
+def test_methods_below_8_bits_train_with_and_without_their_key_step():
+    job = demo.digits_job()
+    job = job._replace(train=tuple(part[:100] for part in job.train), test=tuple(part[:50] for part in job.test))
+    found = low_bits_mnist.run(job, 0, lambda text: None)
+    assert {(4, "LSQ"), (2, "  no gradient to the scales"), (2, "binary weights"), ("", "float")} <= found.keys()
+    assert "W2A2" in low_bits_mnist.table([found, found])
+
+
+def test_passes_below_8_bits_are_scored_beside_rounding_to_nearest():
+    model, x = small_resnet().eval(), images(8)
+    graphs = dict(low_bits_resnet.networks(model, [x[:4], x[4:]], low_bits_resnet.config(4, 8)))
+    scores = {name: low_bits_resnet.scores(graphs[name], x, np.arange(8) % 4, model(x)) for name in graphs}
+    nearest = scores["rounded to nearest"]
+    assert scores["GPTQ"][1] > nearest[1] + 1 and scores["AdaRound"][1] > nearest[1]
+    assert scores["GPTQ, identity Hessian"][1] == pytest.approx(nearest[1], abs=0.5)
