@@ -427,14 +427,21 @@ static void run_panel(const job *j, const block *b, size_t panel)
     } while (word < w->words);
 }
 
-/* Brings a row into the kernel's format. */
-static void expand_row(const ndq_gemm_call *call, const uint8_t *codes, uint8_t *row)
+/* Brings rows into the kernel's format, padded with zeros. A few codes are multiplied in the time of a call. */
+static void expand_rows(const job *j, size_t count, const uint8_t *a, uint8_t *rows)
 {
+    const ndq_gemm_call *call = j->call;
     const ndq_packed *w = call->w;
-    const size_t used = w->K * ndq_gemm_code_bytes(w->kernel);
-    w->kernel->expand_a(w->K, codes, call->a_signed, call->za, row);
-    if (used < w->words * sizeof(ndq_gemm_word))
-        memset(row + used, 0, w->words * sizeof(ndq_gemm_word) - used);
+    const ndq_gemm_kernel *kernel = w->kernel;
+    const size_t bytes = w->words * sizeof(ndq_gemm_word), padding = bytes - w->K * ndq_gemm_code_bytes(kernel);
+    const bool few = padding <= sizeof(uint64_t) && bytes >= sizeof(uint64_t);
+    for (size_t m = 0; m < count; m++, a += call->a_stride, rows += j->row_bytes) {
+        if (few)
+            memset(rows + bytes - sizeof(uint64_t), 0, sizeof(uint64_t));
+        else
+            memset(rows + bytes - padding, 0, padding);
+        kernel->expand_a(w->K, a, call->a_signed, call->za, rows);
+    }
 }
 
 static int32_t sum_of_row(const ndq_gemm_call *call, const uint8_t *codes)
@@ -464,12 +471,10 @@ static void prepare_block(const job *j, block *b, uint8_t *scratch)
     const uint8_t *a = call->a + (ptrdiff_t)b->first * call->a_stride;
     b->rows = j->in_place ? a : scratch;
     b->stride = j->in_place ? (size_t)call->a_stride : j->row_bytes;
-    for (size_t m = 0; m < b->count; m++, a += call->a_stride) {
-        if (!j->in_place)
-            expand_row(call, a, scratch + m * j->row_bytes);
-        if (b->sums)
-            b->sums[m] = sum_of_row(call, a);
-    }
+    if (!j->in_place)
+        expand_rows(j, b->count, a, scratch);
+    for (size_t m = 0; b->sums && m < b->count; m++, a += call->a_stride)
+        b->sums[m] = sum_of_row(call, a);
 }
 
 /* Memory of a single row in the format of vector_tile. */
