@@ -892,11 +892,12 @@ static void fill_weights(const ndq_conv_weights *w, bool with_float_bias)
 {
     for (size_t part = 0; part < w->parts; part++)
         for (size_t n = 0; n < w->part[part]->N; n++) {
-            w->part[part]->scale[n] = 0.001f * (float)(1 + n % 7);
+            const size_t o = part * w->part[part]->N + n; /* kernels may differ in how many groups are a part */
+            w->part[part]->scale[n] = 0.001f * (float)(1 + o % 7);
             if (with_float_bias)
-                w->part[part]->float_bias[n] = (float)(n % 5) - 2.0f;
+                w->part[part]->float_bias[n] = (float)(o % 5) - 2.0f;
             else
-                w->part[part]->bias[n] = (int32_t)(n * 37 % 2001) - 1000;
+                w->part[part]->bias[n] = (int32_t)(o * 37 % 2001) - 1000;
         }
 }
 
