@@ -310,6 +310,16 @@ def test_any_layout_gives_what_a_plain_copy_gives(backend, data):
     assert_same_bits(nq.dequantize(strided(q, data), qp), nq.dequantize(q, qp))
 
 
+def test_gradients_in_the_other_byte_order(backend, rng):
+    """Also where they lie in memory as x does, in an order that is not C's."""
+    qp = nq.QParams(1.0, 0, cases.SPECS[0])
+    for x in (np.zeros((9, 7)), np.zeros((9, 7), order="F")):
+        dy = np.asarray(rng.standard_normal((9, 7)), order="F")
+        swapped = dy.astype(dy.dtype.newbyteorder(), order="K")
+        assert_same_bits(nq.fake_quantize_backward(swapped, x, qp), dy)
+        assert_same_bits(nq.fake_quantize_with_grad(x, swapped, qp)[1], dy)
+
+
 @pytest.fixture
 def streaming():
     """Let every call write past the caches."""

@@ -106,7 +106,7 @@ static int take_in_order(call_state *call, int work)
 {
     ndq_elementwise *job = &call->job;
     call->x_work = ndq_retain(call->x);
-    if (call->dy && PyArray_TYPE(call->dy) == PyArray_TYPE(call->x) && ndq_have_same_layout(call->dy, call->x)) {
+    if (call->dy && PyArray_TYPE(call->dy) == PyArray_TYPE(call->x) && ndq_have_same_layout(call->x, call->dy)) {
         call->dy_work = ndq_retain(call->dy);
         job->dy_is = job->x_is;
     } else if (call->dy && (!(call->dy_work = like_x(call, work)) || PyArray_CopyInto(call->dy_work, call->dy) < 0))
