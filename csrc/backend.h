@@ -7,19 +7,21 @@
 #include "kernels/gemm_f32.h"
 
 /* Coefficients of the map between values and codes, y = scale * (q - zp) + offset; each array has one entry per channel.
- * inv = 1 / scale. By rule, the value v that is rounded, and its bounds:
+ * inv = 1 / scale; qmin is that of all channels. By rule, the value v that is rounded, and its bounds:
  *   multiply (profiles default, torch):   v = x * inv,              lo = qmin - zp, hi = qmax - zp
  *   divide (profile onnx, float offsets): v = (x - offset) / scale, lo = qmin - zp, hi = qmax - zp
  *   textbook, always in float64:          v = x / scale + zp,       lo = qmin,      hi = qmax
- * Only the rule divide reads the offset: it is 0 for onnx, and a float offset has zp = 0. With same_zero all channels are
- * known to have one zp, and so one lo and one hi. */
+ * Only the rule divide reads the offset: it is 0 for onnx, and a float offset has zp = 0. With same_zero all channels have
+ * one zp, and so one lo and one hi, of which kernels that see channels along the last axis read the first alone. */
 typedef struct {
     const float *scale, *inv, *zp, *lo, *hi, *offset;
+    float qmin;
     bool float_offset, same_zero;
 } ndq_affine_f32;
 
 typedef struct {
     const double *scale, *inv, *zp, *lo, *hi, *offset;
+    double qmin;
     bool float_offset, same_zero;
 } ndq_affine_f64;
 
@@ -125,6 +127,8 @@ typedef struct {
  *   sum_rows                 sums[c] += sum of u, sums[C + c] += sum of u * v over rows of C channels, in float64, in a
  *                            fixed order
  *   sum_run                  the same for n elements of one channel
+ *   repeat                   to[c * inner + j] = from[c] for c < n, j < inner <= NDQ_REPEAT_MOST; writes up to
+ *                            NDQ_REPEAT_OVER elements more
  *   scale_channels           y[i] = (x[i] - centre) * scale + shift
  *   mix_channels             dx[i] = (dy[i] * scale + (x[i] - centre) * slope) + shift
  *   scale_sums               y[i] = float(sum[i] - zero * column_sum[i]) * (own_scale * scale[i]) + bias[i]; y may be sum
@@ -137,7 +141,7 @@ typedef struct {
  *
  * Suffixes: f32, f64 and divide_f32, divide_f64 compute in that type, by the rules multiply and divide; textbook is that
  * rule. Codes of 32 bits are computed in float64 only: float32 does not hold them. */
-enum { NDQ_BLOCK = 4096 };
+enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 48, NDQ_REPEAT_OVER = 8 };
 
 #define NDQ_SPAN(A) const A *p, const ndq_geometry *g, size_t position, size_t n
 
@@ -171,6 +175,7 @@ enum { NDQ_BLOCK = 4096 };
     X(adam_step_##s, (const ndq_adam *p, size_t begin, size_t end, const T *g, T *m, T *v, T *w))            \
     X(sum_rows_##s, (size_t rows, size_t C, const T *u, const T *v, double *sums))                           \
     X(sum_run_##s, (size_t n, const T *u, const T *v, double *sum, double *product))                         \
+    X(repeat_##s, (size_t inner, size_t n, const T *from, T *to))                                            \
     X(scale_channels_##s,                                                                                    \
       (const ndq_channels_##s *p, const ndq_geometry *g, size_t begin, size_t end, const T *x, T *y))        \
     X(mix_channels_##s, (const ndq_channels_##s *p, const ndq_geometry *g, size_t begin, size_t end,         \

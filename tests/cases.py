@@ -36,6 +36,25 @@ SHAPES = (
     ((9, 2, 700), 1),
 )
 
+#: (shape, axis): few elements of a channel, then the next one. Channels that return and that do not, within a table
+#: of coefficients or beyond it, within what a thread takes or beyond it.
+SHORT_STRETCHES = (
+    ((65, 2), 0),
+    ((9000, 4), 0),
+    ((450, 3), 0),
+    ((300, 5), 0),
+    ((700, 8), 0),
+    ((130, 30), 0),
+    ((40, 48), 0),
+    ((60, 5, 9), 1),
+    ((50, 3, 7), 1),
+    ((90, 100), 1),
+    ((5000, 1), 1),
+    ((700, 1, 5), 1),
+    ((3, 700, 3), 1),
+    ((3, 12, 49), 1),
+)
+
 ZERO_POINTS = (0, 1, 17, 128, 255)
 
 SPECS = (

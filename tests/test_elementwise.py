@@ -20,6 +20,15 @@ WITH_BACKEND = settings(suppress_health_check=[HealthCheck.function_scoped_fixtu
 
 def check_all(x, dy, qp):
     """Compare every function with its twin on these data."""
+    check_maps(x, dy, qp)
+    check_learnable(x, dy, qp)
+    np.testing.assert_array_equal(
+        _core.quantization_error(x, qp), reference.quantization_error(x, *cases.arguments(qp))
+    )
+
+
+def check_maps(x, dy, qp):
+    """Compare the functions that make one element of each."""
     arguments = cases.arguments(qp)
     codes, real = reference.quantize(x, *arguments), reference.fake_quantize(x, *arguments)
     dx = reference.fake_quantize_backward(dy, x, *arguments)
@@ -30,8 +39,6 @@ def check_all(x, dy, qp):
     both = nq.fake_quantize_with_grad(x, dy, qp)
     assert_same_bits(both[0], real)
     assert_same_bits(both[1], dx)
-    check_learnable(x, dy, qp)
-    np.testing.assert_array_equal(_core.quantization_error(x, qp), reference.quantization_error(x, *arguments))
 
 
 def check_learnable(x, dy, qp):
@@ -71,6 +78,22 @@ def test_channels_last_may_share_a_zero_point_or_not(backend, rng, profile):
             scale = rng.uniform(0.01, 0.1, channels).astype(np.float32)
             qp = nq.QParams(scale, zero_point, cases.with_axis(spec, 1), profile=profile)
             check_all(*(cases.values(rng, (37, channels), np.float32) for _ in range(2)), qp)
+
+
+@pytest.mark.parametrize("shape, axis", cases.SHORT_STRETCHES, ids=str)
+def test_channels_of_few_elements_may_share_a_zero_point_or_not(backend, rng, shape, axis):
+    specs = (cases.SPECS[2], cases.WIDE_SPECS[2], cases.OFFSET_SPECS[0])
+    for spec, dtype in zip(specs, (np.float32, np.float64, np.float16), strict=True):
+        for profile in cases.PROFILES if spec.zero_aligned else cases.OFFSET_PROFILES:
+            qp = cases.random_qparams(rng, cases.with_axis(spec, axis), shape, profile)
+            same = nq.QParams(qp.scale, qp.zero_point.ravel()[0], qp.spec, profile=profile)
+            for qparams in (qp, same):
+                x, dy = (cases.values(rng, shape, dtype) for _ in range(2))
+                check_maps(x, dy, qparams)
+                there, back = nq.quantize(x, qparams), nq.QParams(0.05, 0, cases.SPECS[0], profile=profile)
+                found = nq.requantize(nq.requantize(there, qparams, back), back, qparams)
+                middle = nq.quantize(nq.dequantize(there, qparams), back)
+                assert_same_bits(found, nq.quantize(nq.dequantize(middle, back), qparams))
 
 
 @pytest.mark.parametrize("profile", cases.PROFILES)
@@ -493,7 +516,7 @@ ALL_SPECS = cases.SPECS + cases.WIDE_SPECS + cases.OFFSET_SPECS
 @WITH_BACKEND
 @given(data=st.data())
 def test_requantize_is_quantize_of_dequantize(backend, data):
-    shape = data.draw(st.sampled_from([(), (0,), (7,), (6, 4), (3, 8, 5), (2, 3000), (70, 1030)]))
+    shape = data.draw(st.sampled_from([(), (0,), (7,), (6, 4), (3, 8, 5), (2, 3000), (70, 1030), (300, 4), (50, 6, 9)]))
     rng, pair = np.random.default_rng(data.draw(st.integers(0, 1000))), []
     for name in ("from", "to"):
         axis = data.draw(st.sampled_from([None, *range(len(shape))]), label=f"axis {name}")

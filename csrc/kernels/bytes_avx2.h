@@ -24,7 +24,7 @@ NDQ_TARGET_AVX2 static inline __m256i ndq_packed_bounds_avx2(__m256 a, __m256 b)
 
 NDQ_TARGET_AVX2 static inline __m256i ndq_qmin_avx2(const ndq_affine_f32 *p)
 {
-    return _mm256_set1_epi8((int8_t)(int)(p->lo[0] + p->zp[0]));
+    return _mm256_set1_epi8((int8_t)(int)p->qmin);
 }
 
 /* The codes of four vectors of rounded values, counted from qmin. */
@@ -73,28 +73,30 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_run_avx2(const ndq_affine_f32 
     }                                                                                                         \
     return end;
 
-/* The lower bounds of channels j .. j + 15, or those given where all channels have the same. */
-NDQ_TARGET_AVX2 static inline __m256i ndq_row_bounds_avx2(const ndq_affine_f32 *p, size_t j, __m256i same)
+/* Upper bounds are those of bytes here, so that they take no load either; what is rounded is kept within 16 bits. */
+typedef struct {
+    __m256 top;
+    __m256i qmin, levels, same; /* lower bounds, where all channels have the same */
+} ndq_row_avx2;
+
+/* The lower bounds of channels j .. j + 15. */
+NDQ_TARGET_AVX2 static inline __m256i ndq_row_bounds_avx2(const ndq_affine_f32 *p, size_t j, const ndq_row_avx2 *k)
 {
-    return p->same_zero ? same : ndq_packed_bounds_avx2(_mm256_loadu_ps(p->lo + j), _mm256_loadu_ps(p->lo + j + 8));
+    return p->same_zero ? k->same : ndq_packed_bounds_avx2(_mm256_loadu_ps(p->lo + j), _mm256_loadu_ps(p->lo + j + 8));
 }
 
-/* Upper bounds are those of bytes here, so that they take no load either; what is rounded is kept within 16 bits. */
-NDQ_TARGET_AVX2 static inline void ndq_quantize_columns_avx2(const ndq_affine_f32 *p, size_t j, size_t rows,
-                                                             size_t channels, const float *x, uint8_t *q)
+NDQ_TARGET_AVX2 static inline void ndq_quantize_columns_avx2(const ndq_affine_f32 *p, const ndq_row_avx2 *k, size_t j,
+                                                             size_t rows, size_t channels, const float *x, uint8_t *q)
 {
-#define INV(k) _mm256_loadu_ps(p->inv + j + (k))
-    const __m256 inv0 = INV(0), inv1 = INV(8), inv2 = INV(16), inv3 = INV(24);
+#define INV(i) _mm256_loadu_ps(p->inv + j + (i))
+    const __m256 inv0 = INV(0), inv1 = INV(8), inv2 = INV(16), inv3 = INV(24), top = k->top;
 #undef INV
-    const __m256 top = _mm256_set1_ps(INT16_MAX), lo = _mm256_set1_ps(p->lo[0]);
-    const __m256i same = ndq_packed_bounds_avx2(lo, lo), qmin = ndq_qmin_avx2(p);
-    const __m256i lo01 = ndq_row_bounds_avx2(p, j, same), lo23 = ndq_row_bounds_avx2(p, j + 16, same);
-    const __m256i levels = _mm256_set1_epi8((int8_t)(int)(p->hi[0] - p->lo[0]));
+    const __m256i lo01 = ndq_row_bounds_avx2(p, j, k), lo23 = ndq_row_bounds_avx2(p, j + 16, k);
     for (size_t r = 0, at = j; r < rows; r++, at += channels) {
         const __m256i v0 = ndq_rounded_avx2(x + at, inv0, top), v1 = ndq_rounded_avx2(x + at + 8, inv1, top);
         const __m256i v2 = ndq_rounded_avx2(x + at + 16, inv2, top), v3 = ndq_rounded_avx2(x + at + 24, inv3, top);
-        const __m256i codes = _mm256_min_epu8(ndq_codes_avx2(v0, v1, v2, v3, lo01, lo23), levels);
-        _mm256_storeu_si256((__m256i *)(q + at), _mm256_add_epi8(codes, qmin));
+        const __m256i codes = _mm256_min_epu8(ndq_codes_avx2(v0, v1, v2, v3, lo01, lo23), k->levels);
+        _mm256_storeu_si256((__m256i *)(q + at), _mm256_add_epi8(codes, k->qmin));
     }
 }
 
@@ -102,7 +104,10 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_rows_avx2(const ndq_affine_f32
                                                             const float *x, uint8_t *q)
 {
     const ndq_affine_f32 a = *p;
-    NDQ_EACH_COLUMNS(ndq_quantize_columns_avx2(&a, j, rows, channels, x + i, q + i))
+    const __m256 lo = _mm256_set1_ps(p->lo[0]);
+    const ndq_row_avx2 k = {_mm256_set1_ps(INT16_MAX), ndq_qmin_avx2(p),
+                            _mm256_set1_epi8((int8_t)(int)(p->hi[0] - p->lo[0])), ndq_packed_bounds_avx2(lo, lo)};
+    NDQ_EACH_COLUMNS(ndq_quantize_columns_avx2(&a, &k, j, rows, channels, x + i, q + i))
 }
 
 NDQ_TARGET_AVX2 static inline __m256 ndq_reals_avx2(const uint8_t *q, bool is_signed, __m256 zp, __m256 scale)
@@ -134,8 +139,10 @@ NDQ_TARGET_AVX2 static inline void ndq_dequantize_columns_avx2(const ndq_affine_
 {
 #define LOAD(array, k) _mm256_loadu_ps(p->array + j + (k))
     const __m256 scale0 = LOAD(scale, 0), scale1 = LOAD(scale, 8), scale2 = LOAD(scale, 16), scale3 = LOAD(scale, 24);
-    const __m256 zp0 = LOAD(zp, 0), zp1 = LOAD(zp, 8), zp2 = LOAD(zp, 16), zp3 = LOAD(zp, 24);
 #undef LOAD
+#define ZP(k) p->same_zero ? _mm256_set1_ps(p->zp[0]) : _mm256_loadu_ps(p->zp + j + (k))
+    const __m256 zp0 = ZP(0), zp1 = ZP(8), zp2 = ZP(16), zp3 = ZP(24);
+#undef ZP
     for (size_t r = 0, at = j; r < rows; r++, at += channels) {
         _mm256_storeu_ps(y + at, ndq_reals_avx2(q + at, is_signed, zp0, scale0));
         _mm256_storeu_ps(y + at + 8, ndq_reals_avx2(q + at + 8, is_signed, zp1, scale1));

@@ -1,5 +1,5 @@
-/* What batch normalization does with channels, for one type and backend. Plain C: the compiler vectorises it for
- * NDQ_TARGET.
+/* What batch normalization does with channels, and constants of channels repeated, for one type and backend. Plain C: the
+ * compiler vectorises it for NDQ_TARGET.
  *
  * Parameters: T; NDQ_CHANNELS, its arrays of constants; NDQ_SUFFIX; and those of elementwise_all.inc.h. */
 
@@ -85,4 +85,39 @@ NDQ_TARGET static void NDQ_FN(mix_channels)(const NDQ_CHANNELS *p, const ndq_geo
                                             const T *dy, const T *x, T *dx)
 {
     NDQ_EACH_CHANNEL(dx[i] = (dy[i] * k.scale + (x[i] - k.centre) * k.slope) + k.shift)
+}
+
+/* Loops of constant length vanish. Where a count is no small constant it is rounded up to one, and the next channel
+ * overwrites what is too much. */
+NDQ_TARGET static void NDQ_FN(repeat)(size_t inner, size_t n, const T *NDQ_RESTRICT from, T *NDQ_RESTRICT to)
+{
+#define TIMES(count)                                                                    \
+    case count:                                                                         \
+        for (size_t c = 0; c < n; c++)                                                  \
+            for (size_t j = 0; j < count; j++)                                          \
+                to[c * count + j] = from[c];                                            \
+        return;
+    assert(inner <= NDQ_REPEAT_MOST);
+    switch (inner) {
+        TIMES(1)
+        TIMES(2)
+        TIMES(3)
+        TIMES(4)
+    }
+#undef TIMES
+#define VECTORS(count)                                                                  \
+    case count:                                                                         \
+        for (size_t c = 0; c < n; c++, to += inner)                                     \
+            for (size_t j = 0; j < count * NDQ_REPEAT_OVER; j++)                        \
+                to[j] = from[c];                                                        \
+        return;
+    switch (ndq_ceil_div(inner, NDQ_REPEAT_OVER)) {
+        VECTORS(1)
+        VECTORS(2)
+        VECTORS(3)
+        VECTORS(4)
+        VECTORS(5)
+        VECTORS(6)
+    }
+#undef VECTORS
 }

@@ -27,7 +27,7 @@ static bool take_rows(size_t M, size_t K, quantized_rows *rows)
 static bool quantize_row(const ndq_kernels *kernels, size_t K, const float *x, quantized_rows *rows, size_t m)
 {
     static const ndq_grid grid = {.qmax = CODES, .bits = 8, .rule = NDQ_RANGE_DEFAULT};
-    static const ndq_geometry whole = {.channels = 1, .inner = 1};
+    const ndq_geometry whole = {.channels = 1, .inner = K ? K : 1};
     ndq_extremes e = {INFINITY, -INFINITY, 0, 0};
     kernels->minmax_f32(K, x, &e);
     if (e.nans || e.infs)
@@ -37,7 +37,7 @@ static bool quantize_row(const ndq_kernels *kernels, size_t K, const float *x, q
     ndq_scale_zero_point_f32(&grid, 1, &low, &high, &rows->scale[m], &zero);
     rows->zero[m] = (int32_t)zero;
     const float inv = 1.0f / rows->scale[m], zp = (float)zero, lo = -zp, hi = CODES - zp;
-    const ndq_affine_f32 affine = {&rows->scale[m], &inv, &zp, &lo, &hi, &offset, false, true};
+    const ndq_affine_f32 affine = {&rows->scale[m], &inv, &zp, &lo, &hi, &offset, 0, false, true};
     kernels->quantize_f32(&affine, &whole, 0, K, x, rows->codes + m * K);
     return true;
 }

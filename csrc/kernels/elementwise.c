@@ -1,12 +1,10 @@
 #include "elementwise.h"
 
 #include "../threads.h"
+#include "table.h"
 
 /* Elements a thread takes at a time. */
 enum { CHUNK = 32 * 1024 };
-
-/* Twelve arrays in one block: six coefficients in float64, then the same in float32. */
-enum { COEFFICIENTS = 6 };
 
 static ndq_code_type code_type(int64_t qmin, int64_t qmax)
 {
@@ -16,16 +14,17 @@ static ndq_code_type code_type(int64_t qmin, int64_t qmax)
     return (positive < 1 << 8 ? NDQ_U8 : positive < 1 << 16 ? NDQ_U16 : NDQ_U32) + (is_signed ? 1 : 0);
 }
 
+/* The arrays of params are one block: coefficients in float64, then the same in float32. */
 ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *scale, const double *zero_point,
                            int64_t qmin, int64_t qmax, ndq_rule rule)
 {
-    const size_t each = COEFFICIENTS * (sizeof(double) + sizeof(float));
+    const size_t each = NDQ_COEFFICIENTS * (sizeof(double) + sizeof(float));
     if (channels > SIZE_MAX / each)
         return NDQ_NO_MEMORY;
     double *d = ndq_alloc(channels * each);
     if (!d)
         return NDQ_NO_MEMORY;
-    float *f = (float *)(d + COEFFICIENTS * channels);
+    float *f = (float *)(d + NDQ_COEFFICIENTS * channels);
     const size_t C = channels;
     const bool offset = rule == NDQ_OFFSET || rule == NDQ_OFFSET_F64;
     const ndq_code_type codes = code_type(qmin, qmax);
@@ -36,8 +35,8 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
         .channels = C, .qmin = qmin, .qmax = qmax, .rule = rule, .codes = codes, .float_offset = offset,
         .always_f64 = codes >= NDQ_U32 || rule == NDQ_TEXTBOOK_RULE || rule == NDQ_OFFSET_F64,
         .fits_f32 = true, .memory = d,
-        .f64 = {d, d + C, d + 2 * C, d + 3 * C, d + 4 * C, d + 5 * C, offset, same},
-        .f32 = {f, f + C, f + 2 * C, f + 3 * C, f + 4 * C, f + 5 * C, offset, same},
+        .f64 = {d, d + C, d + 2 * C, d + 3 * C, d + 4 * C, d + 5 * C, (double)qmin, offset, same},
+        .f32 = {f, f + C, f + 2 * C, f + 3 * C, f + 4 * C, f + 5 * C, (float)qmin, offset, same},
     };
     for (size_t c = 0; scale && c < C; c++)
         params->fits_f32 &= ndq_params_set(params, c, scale[c], zero_point[c]);
@@ -48,12 +47,12 @@ bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zer
 {
     const size_t C = params->channels;
     double *d = (double *)params->memory + channel;
-    float *f = (float *)((double *)params->memory + COEFFICIENTS * C) + channel;
+    float *f = (float *)((double *)params->memory + NDQ_COEFFICIENTS * C) + channel;
     const double offset = params->float_offset ? zero_point : 0, zero = zero_point - offset;
     const double shift = params->rule == NDQ_TEXTBOOK_RULE ? 0 : zero;
     const double low = (double)params->qmin - shift, high = (double)params->qmax - shift;
-    const double exact[COEFFICIENTS] = {scale, 1.0 / scale, zero, low, high, offset};
-    for (size_t row = 0; row < COEFFICIENTS; row++) {
+    const double exact[NDQ_COEFFICIENTS] = {scale, 1.0 / scale, zero, low, high, offset};
+    for (size_t row = 0; row < NDQ_COEFFICIENTS; row++) {
         d[row * C] = exact[row];
         f[row * C] = (float)exact[row];
     }
@@ -75,16 +74,9 @@ ndq_arithmetic ndq_arithmetic_of(const ndq_params *params, bool narrow)
     return (narrow && !params->always_f64 ? NDQ_F32 : NDQ_F64) + (divide ? 1 : 0);
 }
 
-/* How an array, or one of its parts, divides into channels, and their coefficients. */
-typedef struct {
-    ndq_geometry geometry;
-    ndq_affine_f32 f32;
-    ndq_affine_f64 f64;
-} view;
-
 /* n elements, the first of which is element `position` of what is viewed. */
 typedef struct {
-    const view *view;
+    const ndq_view *view;
     size_t position, n;
     const char *in[2];
     char *out[2];
@@ -97,13 +89,14 @@ typedef void stretch_body(const ndq_elementwise *job, const stretch *s);
 typedef struct {
     const ndq_elementwise *job;
     stretch_body *body;
+    unsigned does; /* as table.h says it */
     ndq_operand in[2], out[2];
     bool staged, stream;
 } task;
 
 /* The coefficients of a view, whose arrays are AT(p, name). */
 #define COEFFICIENTS_AT(p, AT)                                                                                \
-    {AT(p, scale), AT(p, inv), AT(p, zp), AT(p, lo), AT(p, hi), AT(p, offset), p.float_offset, p.same_zero}
+    {AT(p, scale), AT(p, inv), AT(p, zp), AT(p, lo), AT(p, hi), AT(p, offset), p.qmin, p.float_offset, p.same_zero}
 
 /* Element `first` of an operand, NULL if there is none. */
 static char *at(const ndq_operand *o, size_t first)
@@ -119,7 +112,7 @@ static void run_parts(const task *t, size_t first, stretch s)
     for (const size_t end = first + s.n; first < end; first += s.n) {
         const size_t channel = first / part * job->geometry.channels;
 #define FROM_CHANNEL(p, name) p.name + channel
-        const view v = {job->geometry, COEFFICIENTS_AT(job->params->f32, FROM_CHANNEL),
+        const ndq_view v = {job->geometry, COEFFICIENTS_AT(job->params->f32, FROM_CHANNEL),
                         COEFFICIENTS_AT(job->params->f64, FROM_CHANNEL)};
 #undef FROM_CHANNEL
         s.view = &v;
@@ -147,7 +140,7 @@ static bool direct(const task *t, const ndq_operand *o)
     return ndq_is_direct(o) && !(t->stream && (o == &t->out[0] || o == &t->out[1]));
 }
 
-static void run_staged(const task *t, const view *v, size_t first, size_t n)
+static void run_staged(const task *t, const ndq_view *v, size_t first, size_t n)
 {
     double memory[4][NDQ_STAGED];
     stretch s = {.view = v, .position = first, .n = n};
@@ -175,7 +168,7 @@ static size_t to_next_line(const task *t, size_t first)
     return t->stream && begun ? (NDQ_ALIGN - begun) / t->out[0].bytes : 0;
 }
 
-static void run_range(const task *t, const view *v, size_t begin, size_t end)
+static void run_range(const task *t, const ndq_view *v, size_t begin, size_t end)
 {
     if (!t->staged) {
         const char *x = at(&t->in[0], begin), *dy = at(&t->in[1], begin);
@@ -191,61 +184,28 @@ static void run_range(const task *t, const view *v, size_t begin, size_t end)
         ndq_stream_end();
 }
 
-/* Where few channels are the last axis, kernels get several rows as one, with the coefficients repeated: a loop over a
- * row then lasts long enough to be worth starting. */
-enum { LONG_ROW = 96, SEVERAL_ROWS = 8 * LONG_ROW, VECTOR = 16 };
-
-/* How many rows make a long one, which is of whole vectors if possible. */
-static size_t rows_in_long_row(size_t channels)
+static ndq_view whole_view(const ndq_elementwise *job)
 {
-    const size_t most = LONG_ROW / channels;
-    for (size_t times = most; times > most / 2; times--)
-        if (times * channels % VECTOR == 0)
-            return times;
-    return most;
-}
-
-static const void *repeat(void *to, const void *from, size_t bytes, size_t times)
-{
-    const size_t all = bytes * times;
-    memcpy(to, from, bytes);
-    for (size_t have = bytes; have < all; have *= 2)
-        memcpy((char *)to + have, to, ndq_min_size(have, all - have));
-    return to;
-}
-
-static void run_rows(const task *t, size_t begin, size_t end)
-{
-    const ndq_params *params = t->job->params;
-    const size_t channels = t->job->geometry.channels, times = rows_in_long_row(channels);
-    struct {
-        float scale[LONG_ROW], inv[LONG_ROW], zp[LONG_ROW], lo[LONG_ROW], hi[LONG_ROW], offset[LONG_ROW];
-    } f32;
-    struct {
-        double scale[LONG_ROW], inv[LONG_ROW], zp[LONG_ROW], lo[LONG_ROW], hi[LONG_ROW], offset[LONG_ROW];
-    } f64;
-    view v = {{channels * times, 1, 0}, params->f32, params->f64};
-#define F32_REPEATED(p, name) repeat(f32.name, p.name, channels * sizeof(float), times)
-#define F64_REPEATED(p, name) repeat(f64.name, p.name, channels * sizeof(double), times)
-    if (ndq_is_f32(t->job->arithmetic))
-        v.f32 = (ndq_affine_f32)COEFFICIENTS_AT(params->f32, F32_REPEATED);
-    else
-        v.f64 = (ndq_affine_f64)COEFFICIENTS_AT(params->f64, F64_REPEATED);
-#undef F32_REPEATED
-#undef F64_REPEATED
-    run_range(t, &v, begin, end);
+    return (ndq_view){job->geometry, job->params->f32, job->params->f64};
 }
 
 static void run_chunk(void *ctx, size_t chunk)
 {
     const task *t = ctx;
-    const ndq_elementwise *job = t->job;
-    const ndq_geometry *g = &job->geometry;
-    const size_t begin = chunk * CHUNK, end = ndq_min_size(job->n, begin + CHUNK);
-    if (!g->part && g->inner == 1 && g->channels <= LONG_ROW / 2 && end - begin >= SEVERAL_ROWS)
-        run_rows(t, begin, end);
-    else
-        run_range(t, &(view){*g, job->params->f32, job->params->f64}, begin, end);
+    const size_t begin = chunk * CHUNK, end = ndq_min_size(t->job->n, begin + CHUNK);
+    ndq_table table;
+    bool periodic;
+    const size_t length = ndq_table_length(t->job, t->does, end - begin, &periodic);
+    if (length == 0 || periodic) {
+        const ndq_view v = length ? ndq_tabulate(t->job, t->does, length, 0, length, &table) : whole_view(t->job);
+        run_range(t, &v, begin, end);
+        return;
+    }
+    for (size_t first = begin, last; first < end; first = last) {
+        last = ndq_min_size(end, first + length);
+        const ndq_view v = ndq_tabulate(t->job, t->does, length, first, last - first, &table);
+        run_range(t, &v, first, last);
+    }
 }
 
 /* Where less is written than read, nothing is gained. Outputs that are inputs themselves are in the caches already when
@@ -363,32 +323,36 @@ static size_t float_bytes(const ndq_elementwise *job)
 #define DY_OF(job) {(char *)(job)->dy, float_bytes(job), (job)->dy_is, (job)->dy_strides}
 #define FLOATS(job, array) {(job)->array, float_bytes(job), (job)->y_is, NULL}
 
+enum { QUANTIZES = NDQ_SCALES | NDQ_CLAMPS, DEQUANTIZES = NDQ_READS_ZERO | NDQ_MAKES_REALS };
+
 void ndq_quantize(const ndq_elementwise *job)
 {
     const ndq_operand codes = {.data = job->q, .bytes = ndq_code_bytes(job->codes)};
-    run((task){.job = job, .body = quantize, .in = {X_OF(job)}, .out = {codes}});
+    run((task){.job = job, .body = quantize, .does = QUANTIZES, .in = {X_OF(job)}, .out = {codes}});
 }
 
 void ndq_dequantize(const ndq_elementwise *job)
 {
     const ndq_operand codes = {(char *)job->x, ndq_code_bytes(job->codes), NDQ_AS_COMPUTED, job->x_strides};
-    run((task){.job = job, .body = dequantize, .in = {codes}, .out = {FLOATS(job, y)}});
+    run((task){.job = job, .body = dequantize, .does = DEQUANTIZES, .in = {codes}, .out = {FLOATS(job, y)}});
 }
 
 void ndq_fake_quantize(const ndq_elementwise *job)
 {
-    run((task){.job = job, .body = fake_quantize, .in = {X_OF(job)}, .out = {FLOATS(job, y)}});
+    run((task){.job = job, .body = fake_quantize, .does = NDQ_SCALES | NDQ_CLAMPS | NDQ_MAKES_REALS, .in = {X_OF(job)},
+               .out = {FLOATS(job, y)}});
 }
 
 void ndq_fake_quantize_backward(const ndq_elementwise *job)
 {
-    run((task){.job = job, .body = fake_quantize_backward, .in = {X_OF(job), DY_OF(job)}, .out = {FLOATS(job, dx)}});
+    run((task){.job = job, .body = fake_quantize_backward, .does = NDQ_SCALES | NDQ_CLAMPS,
+               .in = {X_OF(job), DY_OF(job)}, .out = {FLOATS(job, dx)}});
 }
 
 void ndq_fake_quantize_with_grad(const ndq_elementwise *job)
 {
-    run((task){.job = job, .body = fake_quantize_with_grad, .in = {X_OF(job), DY_OF(job)},
-               .out = {FLOATS(job, y), FLOATS(job, dx)}});
+    run((task){.job = job, .body = fake_quantize_with_grad, .does = NDQ_SCALES | NDQ_CLAMPS | NDQ_MAKES_REALS,
+               .in = {X_OF(job), DY_OF(job)}, .out = {FLOATS(job, y), FLOATS(job, dx)}});
 }
 
 typedef struct {
@@ -396,7 +360,8 @@ typedef struct {
     bool by_f32;
 } requantization;
 
-enum { REQUANTIZE_BLOCK = 1024 };
+/* No longer than a table of float64. */
+enum { REQUANTIZE_BLOCK = NDQ_TABLE_BYTES / sizeof(double) };
 
 /* The values of one block, in the type that the next step reads. */
 typedef struct {
@@ -410,10 +375,16 @@ static void *values_of(block_values *v, ndq_arithmetic arithmetic)
 }
 
 /* A step of one block; `in` and `out` are where the block begins. */
-static void run_step(const ndq_elementwise *job, stretch_body *body, size_t begin, size_t n, ndq_operand in,
-                     ndq_operand out)
+static void run_step(const ndq_elementwise *job, stretch_body *body, unsigned does, size_t begin, size_t n,
+                     ndq_operand in, ndq_operand out)
 {
-    const view v = {job->geometry, job->params->f32, job->params->f64};
+    ndq_table table;
+    ndq_view v = whole_view(job);
+    bool periodic;
+    const size_t length = ndq_table_length(job, does, n, &periodic);
+    if (length)
+        v = periodic ? ndq_tabulate(job, does, length, 0, length, &table)
+                     : ndq_tabulate(job, does, REQUANTIZE_BLOCK, begin, n, &table);
     const task t = {.job = job, .body = body, .in = {in}, .out = {out}};
     run_stretch(&t, &(stretch){&v, begin, n, {in.data}, {out.data}});
 }
@@ -426,7 +397,7 @@ static void requantize_block(const requantization *r, size_t begin, size_t end)
     const size_t from_bytes = ndq_code_bytes(from->codes), to_bytes = ndq_code_bytes(to->codes);
     const ndq_operand codes = {.data = (char *)from->x + begin * from_bytes, .bytes = from_bytes};
     const ndq_operand values = {.data = values_of(&v, from->arithmetic), .bytes = float_bytes(from)};
-    run_step(from, dequantize, begin, n, codes, values);
+    run_step(from, dequantize, DEQUANTIZES, begin, n, codes, values);
     if (r->by_f32 && !ndq_is_f32(from->arithmetic))
         for (size_t i = 0; i < n; i++)
             v.f32[i] = (float)v.f64[i];
@@ -435,7 +406,7 @@ static void requantize_block(const requantization *r, size_t begin, size_t end)
             v.f64[i] = v.f32[i];
     const ndq_operand read = {.data = values_of(&v, to->arithmetic), .bytes = float_bytes(to)};
     const ndq_operand written = {.data = (char *)to->q + begin * to_bytes, .bytes = to_bytes};
-    run_step(to, quantize, begin, n, read, written);
+    run_step(to, quantize, QUANTIZES, begin, n, read, written);
 }
 
 static void requantize_chunk(void *ctx, size_t chunk)

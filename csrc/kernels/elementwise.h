@@ -14,6 +14,9 @@ typedef enum { NDQ_F32, NDQ_DIVIDE_F32, NDQ_F64, NDQ_DIVIDE_F64, NDQ_TEXTBOOK_F6
 /* The types of codes: twice the log2 of their bytes, and 1 if they are signed. */
 typedef enum { NDQ_U8, NDQ_S8, NDQ_U16, NDQ_S16, NDQ_U32, NDQ_S32 } ndq_code_type;
 
+/* How many an affine map has: the arrays of ndq_affine_f32. */
+enum { NDQ_COEFFICIENTS = 6 };
+
 typedef struct {
     size_t channels;
     int64_t qmin, qmax;

@@ -6,23 +6,26 @@
  * In all of them v is the scaled value before rounding, r the rounded one. The bounds lo and hi are integers, so
  * clamping before rounding gives the same as after it, and keeps v where the rounding trick is exact. */
 
+/* Kernels that read bounds anyhow need no zp: it is qmin - lo, except by the rule textbook. */
 typedef struct {
-    T scale, inv, zp, lo, hi, offset;
+    T scale, inv, zp, lo, hi, offset, qmin;
 } NDQ_FN(coef);
 
 #define COEF NDQ_FN(coef)
 
 static inline COEF NDQ_FN(coef_of)(const NDQ_AFFINE *p, size_t c)
 {
-    return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c], p->offset[c]};
+    return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c], p->offset[c], p->qmin};
 }
 
-/* The coefficients of channel c, given its zero point and the coefficients of channel 0. Bounds are computed: that is
- * faster than to load them, and exact, as they are integers. */
-static inline COEF NDQ_FN(coef_in_row)(const NDQ_AFFINE *p, size_t c, T zp, COEF k0)
+/* The coefficients of channel c, given those of channel 0: with one zero point, bounds need not be loaded. */
+static inline COEF NDQ_FN(coef_in_row)(const NDQ_AFFINE *p, size_t c, COEF k0)
 {
-    const T shift = NDQ_RULE == NDQ_RULE_TEXTBOOK ? 0 : k0.zp - zp;
-    return (COEF){p->scale[c], p->inv[c], zp, k0.lo + shift, k0.hi + shift, p->offset[c]};
+    COEF k = p->same_zero ? k0 : (COEF){.zp = p->zp[c], .lo = p->lo[c], .hi = p->hi[c], .qmin = p->qmin};
+    k.scale = p->scale[c];
+    k.inv = p->inv[c];
+    k.offset = p->offset[c];
+    return k;
 }
 
 static inline T NDQ_FN(scaled)(T x, COEF k)
@@ -55,13 +58,13 @@ static inline int32_t NDQ_FN(code)(T x, COEF k)
 #if NDQ_RULE == NDQ_RULE_TEXTBOOK
     return (int32_t)(v - NDQ_MAGIC);
 #elif NDQ_IS_DOUBLE
-    return (int32_t)((v - NDQ_MAGIC) + k.zp);
+    return (int32_t)((v - NDQ_MAGIC) + (k.qmin - k.lo));
 #else
     /* The rounded integer, modulo 2^16, is in the last bits of v already: two additions and a conversion less. (The
      * last bits of a float64 are as good, but AVX2 narrows 64 bits poorly.) */
     int32_t bits;
     memcpy(&bits, &v, sizeof bits);
-    return bits + (int32_t)k.zp;
+    return bits + (int32_t)(k.qmin - k.lo);
 #endif
 }
 
@@ -70,7 +73,7 @@ static inline int32_t NDQ_FN(code)(T x, COEF k)
 static inline uint32_t NDQ_FN(code32)(T x, COEF k)
 {
     const T r = NDQ_FN(round_between)(NDQ_FN(scaled)(x, k), k.lo, k.hi);
-    const T v = (NDQ_RULE == NDQ_RULE_TEXTBOOK ? r : r + k.zp) + NDQ_MAGIC;
+    const T v = (NDQ_RULE == NDQ_RULE_TEXTBOOK ? r : r + (k.qmin - k.lo)) + NDQ_MAGIC;
     uint64_t bits;
     memcpy(&bits, &v, sizeof bits);
     return (uint32_t)bits;
@@ -89,10 +92,6 @@ static inline T NDQ_FN(real)(T r, COEF k)
 }
 
 #ifndef NDQ_EACH
-/* Rows that are not longer are done in fours, so that coefficients are loaded once for them. With longer ones, or
- * several inputs, that would jump back and forth in memory, further than prefetchers follow. */
-enum { NDQ_SHORT_ROW = 96 };
-
 #define NDQ_AT(index, STATEMENT)                                                        \
     {                                                                                   \
         const size_t i = index;                                                         \
@@ -100,10 +99,11 @@ enum { NDQ_SHORT_ROW = 96 };
     }
 
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
- * different coefficients and these are loaded like data; otherwise they are constant over a whole stretch. RUN and ROWS
- * do the first elements of a stretch, or whole rows, in another way, and give how many; FOURS is said above.
+ * different coefficients and these are loaded like data, once for two rows if PAIRS: with several inputs or outputs, that
+ * would be more places in memory than prefetchers follow. Otherwise they are constant over a whole stretch. RUN and ROWS
+ * do the first elements of a stretch, or whole rows, in another way, and give how many.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
-#define NDQ_EACH_AFTER(RUN, ROWS, FOURS, STATEMENT)                                     \
+#define NDQ_EACH_AFTER(RUN, ROWS, PAIRS, STATEMENT)                                     \
     const NDQ_AFFINE affine = *p;                                                       \
     const size_t channels = g->channels, inner = g->inner;                              \
     const COEF k0 = NDQ_FN(coef_of)(&affine, 0);                                        \
@@ -118,23 +118,18 @@ enum { NDQ_SHORT_ROW = 96 };
             }                                                                           \
             c = c + 1 == channels ? 0 : c + 1;                                          \
         } else if (c != 0 || (last = first + ROWS) == first) {                          \
-            const size_t four = 4 * channels;                                           \
-            const bool fours = FOURS && c == 0 && channels <= NDQ_SHORT_ROW;            \
-            for (; fours && n - first >= four; first += four)                           \
+            for (; PAIRS && c == 0 && (n - first) / 2 >= channels; first += 2 * channels) \
                 NDQ_IVDEP for (size_t j = 0; j < channels; j++)                         \
                 {                                                                       \
-                    const COEF k = NDQ_FN(coef_in_row)(&affine, j, affine.zp[j], k0);   \
+                    const COEF k = NDQ_FN(coef_in_row)(&affine, j, k0);                 \
                     NDQ_AT(first + j, STATEMENT)                                        \
                     NDQ_AT(first + channels + j, STATEMENT)                             \
-                    NDQ_AT(first + 2 * channels + j, STATEMENT)                         \
-                    NDQ_AT(first + 3 * channels + j, STATEMENT)                         \
                 }                                                                       \
             last = ndq_min_size(n, first + (channels - c));                             \
             const size_t shift = c - first;                                             \
             NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
             {                                                                           \
-                const T zp = affine.same_zero ? k0.zp : affine.zp[i + shift];           \
-                const COEF k = NDQ_FN(coef_in_row)(&affine, i + shift, zp, k0);         \
+                const COEF k = NDQ_FN(coef_in_row)(&affine, i + shift, k0);             \
                 STATEMENT;                                                              \
             }                                                                           \
             c = 0;                                                                      \

@@ -454,12 +454,12 @@ static span random_span(rng *r)
     for (size_t c = 0; c < CHANNELS; c++) {                                                                  \
         scale[c] = (C)(0.01 * (double)(c + 1));                                                              \
         inv[c] = 1 / scale[c];                                                                               \
-        zp[c] = (C)s.zp;                                                                                     \
-        lo[c] = (C)(textbook ? s.qmin : s.qmin - s.zp);                                                      \
-        hi[c] = (C)(textbook ? s.qmax : s.qmax - s.zp);                                                      \
+        zp[c] = (C)(s.n % 2 ? s.zp : s.qmin + (double)(((size_t)(s.zp - s.qmin) + c) % 256));                \
+        lo[c] = (C)(textbook ? s.qmin : s.qmin - (double)zp[c]);                                             \
+        hi[c] = (C)(textbook ? s.qmax : s.qmax - (double)zp[c]);                                             \
         offset[c] = (C)(0.3 * (double)c);                                                                    \
     }                                                                                                        \
-    const A p = {scale, inv, zp, lo, hi, offset, false, s.n % 2};
+    const A p = {scale, inv, zp, lo, hi, offset, (C)s.qmin, false, s.n % 2};
 
 #define CHECK_RULE(suffix, A, C, T, textbook)                                                                \
     static void check_rule_##suffix(group *g, rng *r, const ndq_kernels *const k[2], double largest)         \
@@ -671,7 +671,9 @@ CHECK_UPDATE(f64, double)
     static void check_channels_##suffix(group *g, rng *r, const ndq_kernels *const k[2])                     \
     {                                                                                                        \
         static T start[6][ELEMENTS], a[2][2][ELEMENTS];                                                      \
+        static T repeated[2][ELEMENTS + NDQ_REPEAT_OVER];                                                    \
         static double sums[2][2 * ELEMENTS];                                                                 \
+        const size_t inner = 1 + below(r, NDQ_REPEAT_MOST), count = below(r, ELEMENTS / inner + 1);          \
         for (size_t i = 0; i < 6 * ELEMENTS; i++)                                                            \
             start[i / ELEMENTS][i % ELEMENTS] = (T)below(r, 1 << 24) / (1 << 23) - 1;                        \
         const span s = random_span(r);                                                                       \
@@ -684,8 +686,12 @@ CHECK_UPDATE(f64, double)
             k[i]->mix_channels_##suffix(&p, &s.geometry, s.position, end, start[0], start[1], a[i][1]);      \
             k[i]->sum_rows_##suffix(s.n / C, C, start[0], start[1], sums[i]);                                \
             k[i]->sum_run_##suffix(s.n, start[0], start[1], sums[i], sums[i] + ELEMENTS);                    \
+            k[i]->repeat_##suffix(inner, count, start[0], repeated[i]);                                      \
         }                                                                                                    \
         SAME("channels_" #suffix, a[0], a[1]);                                                               \
+        for (size_t j = 0; j < count * inner; j++)                                                           \
+            if (repeated[0][j] != start[0][j / inner] || repeated[1][j] != start[0][j / inner])              \
+                FAIL(g, "%s", "repeat_" #suffix);                                                            \
         SAME("sums of channels_" #suffix, sums[0], sums[1]);                                                 \
     }
 
