@@ -14,7 +14,6 @@ from .gradients import assert_gradients, by_ops
 
 F32 = np.float32
 GOLDEN = np.load(Path(__file__).parent / "golden" / "sequences.npz")
-MASKS = ("padding", "mask")
 
 
 class Attend(nn.Module):

@@ -161,10 +161,6 @@ def _times(node, steps):
     return range(steps)[::-1] if node.attributes["reverse"] else range(steps)
 
 
-def _select(alive, d):
-    return d if alive is None else np.where(alive, d, 0)
-
-
 def _backward(node, dy, saved, need_input):
     cell, (w_ih, w_hh, b_ih, _) = CELLS[node.op.name], parameters_of(node)
     steps, count, _ = saved.x.shape
