@@ -79,6 +79,8 @@ def main():
     parser.add_argument("--seed", type=int, help="another seed than the notebook's own")
     options = parser.parse_args()
     paths = options.paths or sorted(FOLDER.glob("*.ipynb"))
+    if options.to:
+        options.to.mkdir(parents=True, exist_ok=True)
     for path in paths:
         start, notebook = time.perf_counter(), nbformat.read(path, as_version=4)
         execute(notebook, options.seed)
