@@ -1,6 +1,6 @@
 """Run a static Linux program on a processor that this machine does not have, emulated by Bochs.
 
-    python tests/emulate/run.py [--cpu tigerlake] [--timeout 600] [--env NAME=VALUE] program [arguments]
+    python tests/emulate/run.py [--cpu tigerlake] [--timeout 1800] [--env NAME=VALUE] program [arguments]
 
 The program's output goes to the standard output, and its exit status is ours; 77 means that a tool is missing.
 """
@@ -133,7 +133,7 @@ def watch(folder, bochsrc, where, timeout):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cpu", default="tigerlake", help="a model listed by `bochs -help cpu`; needs XSAVE")
-    parser.add_argument("--timeout", type=float, default=600, help="seconds")
+    parser.add_argument("--timeout", type=float, default=1800, help="seconds")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("program", help="linked with -static")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)
