@@ -54,9 +54,10 @@ build/stress-tsan: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
 	$(CC) -g -fsanitize=thread $(STRESS) -o $@
 
+# At -O1 clang leaves loops that ask to be vectorised as they are, and says so.
 build/stress-msan: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
-	$(CLANG) -g -fsanitize=memory $(STRESS) -O1 -o $@
+	$(CLANG) -g -fsanitize=memory $(STRESS) -O1 -Wno-pass-failed -o $@
 
 build/stress-arm64: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
