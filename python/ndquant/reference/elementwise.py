@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 import numpy as np
 
 BLOCK, LANES = 4096, 16
@@ -217,7 +220,8 @@ def quantization_error(x, scale, zero_point, qmin, qmax, axis=None, profile="def
         square = np.square(y.astype(np.float64) - x)
         terms = np.where(inside, 0.0, square), np.where(inside, square, 0.0), np.square(x), np.where(inside, 0.0, 1.0)
         totals = [np.atleast_1d(sum_in_blocks(term, axis, group_size)).reshape(-1) for term in terms]
-        return tuple(float(sum(total.tolist())) for total in totals)
+        # Not sum(): from Python 3.12 on it compensates rounding.
+        return tuple(reduce(add, total.tolist(), 0.0) for total in totals)
 
 
 def _rows(terms, axis, group_size):
