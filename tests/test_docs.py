@@ -1,10 +1,8 @@
 """The pages of docs/: what they name exists, and building them warns of nothing."""
 
-import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -12,6 +10,7 @@ import pytest
 import ndquant as nq
 from ndquant import nn
 
+from .skips import skip_unless_all, skip_without
 from .test_notebooks import NAMES, committed
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -36,11 +35,8 @@ def test_cells_that_show_a_mistake_exist():
 
 
 def test_building_warns_of_nothing(tmp_path):
-    if "NDQUANT_TEST_ALL" not in os.environ:
-        pytest.skip("only with NDQUANT_TEST_ALL, that is in make test-all")
-    missing = [module for module in ("sphinx", "numpydoc", "myst_parser") if find_spec(module) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)} (the extra `docs`)")
+    skip_unless_all()
+    skip_without("docs", "sphinx", "numpydoc", "myst_parser")
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", DOCS, tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, "")

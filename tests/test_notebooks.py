@@ -6,13 +6,14 @@ import os
 import re
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ndquant as nq
+
+from .skips import skip_unless_all, skip_without
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 SHARED = Path(__file__).parents[2] / "shared"
@@ -56,20 +57,13 @@ def committed(name):
 
 def execute(name, folder, *options):
     """Execute a notebook into a folder, in a process of its own: Jupyter's parts warn, and warnings are errors here."""
-    missing = [module for module in ("nbclient", "nbformat", "ipykernel", "matplotlib") if find_spec(module) is None]
-    if missing:
-        pytest.skip(f"not installed: {', '.join(missing)} (the extra `notebooks`)")
+    skip_without("notebooks", "nbclient", "nbformat", "ipykernel", "matplotlib")
     path = name if isinstance(name, Path) else FOLDER / f"{name}.ipynb"
     command = [sys.executable, FOLDER / "execute.py", path, "--to", folder, *options]
     data = {"NDQUANT_DATA": str(SHARED / "data")} if (SHARED / "data").is_dir() else {}
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=data | os.environ)
     assert done.returncode == 0, done.stderr[-3000:]
     return Notebook(folder / path.name)
-
-
-def skip_unless(is_quick):
-    if not is_quick and "NDQUANT_TEST_ALL" not in os.environ:
-        pytest.skip("only with NDQUANT_TEST_ALL, that is in make test-all")
 
 
 @pytest.fixture(params=NAMES)
@@ -143,7 +137,8 @@ def test_every_row_names_a_cell_that_there_is():
 
 @pytest.mark.parametrize("name", NAMES)
 def test_executing_gives_what_is_committed(name, tmp_path):
-    skip_unless(name == QUICK)
+    if name != QUICK:
+        skip_unless_all()
     before, found = committed(name), execute(name, tmp_path)
     for cell in found.code:
         assert len(found.outputs(cell)) == len(before.outputs(cell)), cell
@@ -153,7 +148,8 @@ def test_executing_gives_what_is_committed(name, tmp_path):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_seed_changes_every_figure_that_depends_on_data(name, tmp_path):
-    skip_unless(name == QUICK_WITH_SEED)
+    if name != QUICK_WITH_SEED:
+        skip_unless_all()
     before, found = committed(name), execute(name, tmp_path, "--seed", "1")
     for cell in found.code:
         has_figures = any(re.search(r"\d", output) for output in found.outputs(cell))
