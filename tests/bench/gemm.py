@@ -233,11 +233,13 @@ def main():
             layers = measure_layers(LAYERS, rounds, options.alone or count > 1, f"layers on codes, {note}")
             result[f"threads {count}"] = {
                 "layers": layers,
-                "random": measure_random(options.shapes if count == 1 else 0, layers, max(rounds // 5, 5)),
                 "float32": measure_products(SQUARES[:3], rounds, f"float32 products, {note}"),
                 "gradients": measure_products(GRADIENTS, rounds, f"gradients of the MLP, {note}"),
                 "training": measure_training(rounds),
             }
+            if count == 1 and options.shapes:
+                shapes = measure_random(options.shapes, layers, max(rounds // 5, 5))
+                result["threads 1"]["random"] = shapes
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
 
