@@ -124,6 +124,9 @@ typedef struct {
  *   normalize                out[i] = code of (length * x - sum) * inv * gain[i] + offset[i]
  *   largest                  most[i] = max(most[i], x[i] ^ flip)
  *   total                    sum[i] += x[i] ^ flip
+ *   pack                     codes[i] - lowest, modulo 2^8, as `bits` bits side by side, the first in the most significant
+ *                            ones; the last byte is filled with zeros; *largest = max(*largest, each of them)
+ *   unpack                   the reverse
  *   sum_rows                 sums[c] += sum of u, sums[C + c] += sum of u * v over rows of C channels, in float64, in a
  *                            fixed order
  *   sum_run                  the same for n elements of one channel
@@ -191,7 +194,9 @@ enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 48, NDQ_REPEAT_OVER = 8 };
     X(normalize_##s, (const ndq_byte_result *r, const ndq_byte_row *row, size_t n, const uint8_t *x,         \
                       const float *gain, const float *offset, uint8_t *out))                                 \
     X(largest_##s, (size_t n, uint8_t flip, const uint8_t *x, uint8_t *most))                                \
-    X(total_##s, (size_t n, uint8_t flip, const uint8_t *x, uint32_t *sum))
+    X(total_##s, (size_t n, uint8_t flip, const uint8_t *x, uint32_t *sum))                                  \
+    X(pack_##s, (int bits, uint8_t lowest, size_t n, const uint8_t *codes, uint8_t *packed, uint8_t *largest)) \
+    X(unpack_##s, (int bits, uint8_t lowest, size_t n, const uint8_t *packed, uint8_t *codes, uint8_t *largest))
 
 #define NDQ_SLOTS_OF_CELLS(X, s)                                                                             \
     X(scale_sums_##s, (const ndq_sums_row *row, size_t n, const int32_t *sum, float *y))                     \

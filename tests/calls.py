@@ -39,6 +39,9 @@ PACKED = WEIGHT._packed
 ROWS = _core.pack_matrix(W, W_QP, np.zeros(3, np.float32))
 CELLS = _core.pack_matrix(np.ones((12, 3), np.int8), nq.QParams(0.1, 0, nq.QuantSpec()), np.zeros(12, np.float32))
 GATES, STATES = X[:, :24].reshape(3, 2, 12), (np.zeros((2, 3), np.float32), np.zeros((2, 3), np.float32))
+NIBBLE = nq.QuantSpec(4)
+NIBBLES, BITS = np.full((3, 100), 7, np.int8), np.zeros((3, 50), np.uint8)
+PACKED_BITS = np.full((3, 50), 0xFF, np.uint8)
 SUMS, RESULT = np.zeros((3, 3), np.int32), np.zeros((3, 3), np.float32)
 
 #: Sizes and signs as the core takes them: qmin, qmax, bits, symmetric, rule.
@@ -67,6 +70,9 @@ ARRAYS = (
     CODES,
     W,
     BIAS,
+    NIBBLES,
+    BITS,
+    PACKED_BITS,
     SUMS,
     RESULT,
     *MOMENTS,
@@ -75,7 +81,7 @@ ARRAYS = (
     WEIGHTS,
     RANGES,
 )
-OUTPUTS = (OUT, CODES, SUMS, RESULT, *MOMENTS, *COPIES)
+OUTPUTS = (OUT, CODES, BITS, SUMS, RESULT, *MOMENTS, *COPIES)
 
 GOOD = {
     "quantize": lambda: nq.quantize(X, QP),
@@ -138,6 +144,10 @@ GOOD = {
     "matmul_f32 codes": lambda: functional.matmul_f32(X[:, ::2], W.T[::2], QP, out=RESULT),
     "make_plan": lambda: _core.make_plan(*PLAN),
     "Plan": lambda: (READY.run(X, RESULT), READY.trace((X, RESULT), COPIES), READY.nbytes),
+    "pack_codes": lambda: nq.pack_codes(NIBBLES[:, ::2], NIBBLE),
+    "pack_codes out": lambda: nq.pack_codes(NIBBLES, NIBBLE, out=BITS),
+    "unpack_codes": lambda: nq.unpack_codes(PACKED_BITS, NIBBLE, 99),
+    "unpack_codes out": lambda: nq.unpack_codes(PACKED_BITS, NIBBLE, 100, out=CODES),
     "choose_qparams": lambda: nq.choose_qparams(X, nq.QuantSpec(axis=0)),
     "add": lambda: integer.add(Q, QP, Q, QP, QP, "relu"),
     "add in two layouts": lambda: integer.add(IMAGES, QP, IMAGES.transpose(0, 1, 3, 2), QP, QP),
@@ -173,6 +183,15 @@ GOOD = {
 }
 
 BAD = {
+    "pack_codes dtype": lambda: nq.pack_codes(X, NIBBLE),
+    "pack_codes value": lambda: nq.pack_codes(Q, NIBBLE),
+    "pack_codes bits": lambda: _core.pack_codes(Q, 9, -8, 7, None),
+    "pack_codes out": lambda: nq.pack_codes(NIBBLES, NIBBLE, out=CODES),
+    "pack_codes 0-d": lambda: nq.pack_codes(np.int8(3), NIBBLE),
+    "unpack_codes length": lambda: nq.unpack_codes(PACKED_BITS, NIBBLE, 101),
+    "unpack_codes length dtype": lambda: nq.unpack_codes(PACKED_BITS, NIBBLE, 99.5),
+    "unpack_codes value": lambda: nq.unpack_codes(PACKED_BITS, nq.QuantSpec(4, narrow_range=True), 99),
+    "unpack_codes out": lambda: nq.unpack_codes(PACKED_BITS, NIBBLE, 99, out=CODES),
     "int x": lambda: nq.quantize(Q, QP),
     "masked x": lambda: nq.quantize(np.ma.array(X), QP),
     "ragged x": lambda: nq.quantize([[1.0], [1.0, 2.0]], QP),

@@ -20,7 +20,7 @@ LAYERS = (
     ("_core", "errors", "layout", "parameter", "reference", "tables"),
     ("profiles",),
     ("qparams",),
-    ("functional", "channels", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
+    ("functional", "bits", "channels", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
     ("clip_search", "entropy"),
     ("observers", "metrics", "formats"),
     ("dynamic",),

@@ -194,6 +194,18 @@ def exercise_dynamic(side, rng):
             _core.recurrence(gx, weight, *states, np.array([1, 2]), False)
 
 
+def exercise_bits(side, rng):
+    """Call packing and unpacking on guarded codes and bits."""
+    for n in SIZES:
+        for bits in (1, 2, 3, 4, 8):
+            spec = nq.QuantSpec(bits, signed=False, symmetric=False)
+            for rows in (1, 3):
+                codes = guarded(rng.integers(0, spec.qmax, (rows, n), np.uint8, endpoint=True), side)
+                packed = guarded(np.zeros((rows, -(-n * bits // 8)), np.uint8), side)
+                nq.pack_codes(codes, spec, out=packed)
+                nq.unpack_codes(packed, spec, n, out=codes)
+
+
 def exercise_codes(side, rng):
     """Call what lies between products on guarded codes."""
     qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
@@ -252,6 +264,7 @@ WORK = (
     exercise_layers,
     exercise_convolutions,
     exercise_float_convolutions,
+    exercise_bits,
     exercise_codes,
     exercise_dynamic,
     exercise_plans,

@@ -43,16 +43,49 @@ int ndq_check_status(ndq_status status)
     return -1;
 }
 
+/* The type in which the values of one of the ml_dtypes package's types are taken, by its name, or -1. */
+static int type_instead(const char *name)
+{
+    static const struct {
+        const char *name;
+        int type;
+    } known[] = {{"bfloat16", NPY_FLOAT}, {"float8_e4m3fn", NPY_FLOAT}, {"float8_e5m2", NPY_FLOAT}, {"int4", NPY_BYTE},
+                 {"uint4", NPY_UBYTE},    {"int2", NPY_BYTE},           {"uint2", NPY_UBYTE}};
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
+        if (strcmp(name, known[i].name) == 0)
+            return known[i].type;
+    return -1;
+}
+
+/* Arrays of types that NumPy lacks and ml_dtypes has are copied to a NumPy type that holds their values; all others stay. */
+static PyArrayObject *of_numpy_type(PyArrayObject *array)
+{
+    if (!PyTypeNum_ISUSERDEF(PyArray_TYPE(array)))
+        return array;
+    PyObject *name = PyType_GetName(PyArray_DESCR(array)->typeobj), *bytes = name ? PyUnicode_AsUTF8String(name) : NULL;
+    const int type = bytes ? type_instead(PyBytes_AsString(bytes)) : -1;
+    PyArrayObject *copy = NULL;
+    if (type >= 0)
+        copy = (PyArrayObject *)PyArray_FromArray(array, PyArray_DescrFromType(type), NPY_ARRAY_FORCECAST);
+    else if (bytes)
+        copy = ndq_retain(array);
+    Py_XDECREF(name);
+    Py_XDECREF(bytes);
+    ndq_release(array);
+    return copy;
+}
+
 /* A plain array of whatever dtype `object` has; masks would be dropped silently, so they are refused. */
 static PyArrayObject *any_array(PyObject *object, const char *name)
 {
     if (PyArray_CheckExact(object))
-        return ndq_retain((PyArrayObject *)object);
+        return of_numpy_type(ndq_retain((PyArrayObject *)object));
     if (PyArray_Check(object) && PyObject_HasAttrString(object, "_mask")) {
         PyErr_Format(PyExc_TypeError, "%s: masked arrays are not supported; fill or compress it first", name);
         return NULL;
     }
-    return (PyArrayObject *)PyArray_FromAny(object, NULL, 0, 0, NPY_ARRAY_ENSUREARRAY, NULL);
+    PyArrayObject *array = (PyArrayObject *)PyArray_FromAny(object, NULL, 0, 0, NPY_ARRAY_ENSUREARRAY, NULL);
+    return array ? of_numpy_type(array) : NULL;
 }
 
 static PyArrayObject *refuse_dtype(PyArrayObject *array, const char *name, const char *expected)

@@ -47,6 +47,7 @@
 
 #define NDQ_SUFFIX u8
 #include "codes.inc.h"
+#include "bits.inc.h"
 #undef NDQ_SUFFIX
 
 #define NDQ_RULE NDQ_RULE_DIVIDE

@@ -1,6 +1,7 @@
 """Quantization for NumPy, with a C core."""
 
 from . import datasets, formats, nn, passes
+from .bits import pack_codes, unpack_codes
 from .convolution import conv2d_integer, conv2d_requantized, conv_transpose2d_integer
 from .errors import QuantizationError, QuantizationWarning
 from .functional import (
@@ -76,6 +77,7 @@ __all__ = [
     "matmul_integer",
     "mse",
     "nn",
+    "pack_codes",
     "passes",
     "prepare",
     "prepare_qat",
@@ -88,4 +90,5 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "sqnr",
+    "unpack_codes",
 ]

@@ -2,7 +2,7 @@
 
 from typing import Any, Final, final
 
-from numpy import float32, float64, int32, int64
+from numpy import float32, float64, int32, int64, uint8
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from .qparams import QParams
@@ -302,6 +302,12 @@ def layer_norm_codes(
     out_qparams: QParams,
     out: NDArray[Any] | None,
     /,
+) -> NDArray[Any]: ...
+def pack_codes(
+    codes: NDArray[Any], bits: int, qmin: int, qmax: int, out: NDArray[uint8] | None, /
+) -> NDArray[uint8]: ...
+def unpack_codes(
+    packed: NDArray[uint8], length: int, bits: int, qmin: int, qmax: int, out: NDArray[Any] | None, /
 ) -> NDArray[Any]: ...
 def available_backends() -> list[str]: ...
 def all_backends() -> list[str]: ...

@@ -90,7 +90,8 @@ def fake_quantize(x, fmt, *, saturate=False):
     Returns
     -------
     ndarray, shape and dtype of `x`
-        Rounded once, from the float64 value of `x`. What that dtype cannot hold becomes infinity.
+        Rounded once, from the float64 value of `x`. What that dtype cannot hold becomes infinity. Arrays of the types
+        of ml_dtypes give float32.
 
     Raises
     ------
@@ -314,8 +315,14 @@ def find_format(name):
     return FORMATS[name]
 
 
+def of_numpy_type(array):
+    """Return an array of one of the formats that ml_dtypes adds to NumPy as float32, any other as it is."""
+    is_theirs = array.dtype.isbuiltin == 2 and array.dtype.name in FORMATS
+    return array.astype(np.float32) if is_theirs else array
+
+
 def _floats(x, name):
-    array = np.asarray(x)
+    array = of_numpy_type(np.asarray(x))
     if array.dtype.kind != "f" or array.dtype.itemsize > 8:
         raise TypeError(f"{name} must be an array of float16, float32 or float64, not {array.dtype}")
     return array

@@ -25,7 +25,8 @@ def quantize(x, qparams, out=None):
     x : array_like of float
         Any strides and byte order; per channel, `x` has one element per channel along the axis of `qparams`, per group
         ``group_size`` for each scale. NaN becomes the lowest code, infinities the lowest and the highest. A new array
-        gets the memory order of `x`.
+        gets the memory order of `x`. Here and in all functions, bfloat16, float8_e4m3fn and float8_e5m2 of ml_dtypes
+        are taken as float32.
     qparams : QParams
     out : ndarray, optional
         Filled and returned: C-contiguous, of the shape of `x` and the dtype of ``qparams.spec``. If several threads

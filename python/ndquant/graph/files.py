@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..bits import pack_codes, unpack_codes
 from ..dynamic import RowWeight
 from ..errors import QuantizationError
 from ..ops import OPS, Indices
@@ -135,26 +136,15 @@ def _qparams_header(qparams):
 
 
 def _pack_codes(codes, spec):
-    if spec.bits == 8:
-        return codes
-    distance = (codes.astype(np.int16) - spec.qmin).astype(np.uint8).reshape(-1, 1)
-    return np.packbits(np.unpackbits(distance, axis=1)[:, 8 - spec.bits :])
+    return codes if spec.bits == 8 else pack_codes(codes.reshape(-1), spec)
 
 
 def _unpack_codes(packed, spec, shape):
-    count = prod(shape)
-    if spec.bits == 8:
-        if packed.dtype != spec.dtype or packed.shape != shape:
-            raise ValueError(f"codes of {packed.dtype} {packed.shape} where {spec.dtype} {shape} belong")
-        return packed
-    if packed.dtype != np.uint8 or packed.shape != (-(-count * spec.bits // 8),):
-        raise ValueError(f"packed codes of {packed.dtype} {packed.shape} do not hold {count} codes of {spec.bits} bits")
-    bits = np.unpackbits(packed, count=count * spec.bits).reshape(count, spec.bits)
-    distance = np.packbits(bits, axis=1)[:, 0] >> (8 - spec.bits)
-    codes = distance.astype(np.int16) + spec.qmin
-    if codes.size and codes.max() > spec.qmax:
-        raise ValueError(f"a code is above {spec.qmax}")
-    return codes.astype(spec.dtype).reshape(shape)
+    if spec.bits < 8:
+        return unpack_codes(packed, spec, prod(shape)).reshape(shape)
+    if packed.dtype != spec.dtype or packed.shape != shape:
+        raise ValueError(f"codes of {packed.dtype} {packed.shape} where {spec.dtype} {shape} belong")
+    return packed
 
 
 def load(path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ..formats import of_numpy_type
 from ..ops import Indices
 
 _FLOAT32 = np.dtype(np.float32)
@@ -19,7 +20,7 @@ def as_inputs(inputs):
 def _as_input(x):
     if type(x) is np.ndarray and x.dtype == _FLOAT32 and x.ndim > 1 and x.flags.c_contiguous:
         return x
-    array = np.asarray(x)
+    array = of_numpy_type(np.asarray(x))
     if isinstance(x, np.ma.MaskedArray) or array.dtype.kind not in "fiub":
         got = "a masked array" if isinstance(x, np.ma.MaskedArray) else array.dtype
         raise TypeError(f"input: expected an array of floats, not {got}")

@@ -1,5 +1,6 @@
 """The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
 
+from .bits import pack_codes, unpack_codes
 from .channels import channel_sums, mix_channels, scale_channels
 from .clipping import clip_error, cross_entropy, entropy_divergence, histogram
 from .codes import add_codes, avg_pool_codes, layer_norm_codes, max_pool_codes, multiply_codes, softmax_codes
@@ -58,6 +59,7 @@ __all__ = [
     "minmax",
     "mix_channels",
     "multiply_codes",
+    "pack_codes",
     "product_scale",
     "quantization_error",
     "quantize",
@@ -71,4 +73,5 @@ __all__ = [
     "softmax_codes",
     "sum_in_blocks",
     "tanh",
+    "unpack_codes",
 ]
