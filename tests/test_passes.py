@@ -139,12 +139,34 @@ class TestBiasCorrection:
     def test_it_works_on_rounded_weights_and_twice(self):
         model, x = mlp((24, 24, 24, 5)), correlated()
         rounded = passes.gptq(prepared(model, x), [x])
-        once = passes.correct_bias(rounded, [x])
-        twice = nq.convert(passes.correct_bias(once, [x]))
+        once = passes.correct_bias(rounded, [x], inherited=True)
+        twice = nq.convert(passes.correct_bias(once, [x], inherited=True))
         once = nq.convert(once)
         np.testing.assert_array_equal(once.integers("4")["weight"], nq.convert(rounded).integers("4")["weight"])
         np.testing.assert_array_equal(once.integers("4")["bias"], twice.integers("4")["bias"])
         assert np.abs((once(x) - model(x)).mean(axis=0)).max() < 3e-3
+
+    def test_a_layer_loses_the_shift_of_its_own_rounding_alone(self):
+        model, x = mlp((24, 24, 24, 5)), correlated()
+        graph = prepared(model, x)
+        before, after = nq.convert(graph), nq.convert(passes.correct_bias(graph, [x]))
+        layer, read = before.integers("2"), np.maximum(model[0](x), 0)
+        weight = layer["weight"] * layer["weight_scale"][:, None]
+        rounded = nq.fake_quantize(read, graph["0.quantizer"].quantizer.qparams)
+        shift = (rounded @ weight.T - read @ model[2].weight.T).mean(axis=0)
+        step = layer["input_scale"] * layer["weight_scale"]
+        found = (layer["bias"] - after.integers("2")["bias"]) * step
+        assert np.abs(shift).max() > 20 * step.max()
+        np.testing.assert_allclose(found, shift, atol=1.01 * step.max())
+
+    def test_what_is_inherited_goes_on_demand(self):
+        model, x = mlp((24, 24, 24, 5)), correlated()
+        graph = prepared(model, x)
+        own, all_of_it = (
+            nq.convert(passes.correct_bias(graph, [x], inherited=inherited)) for inherited in (False, True)
+        )
+        own, all_of_it = (np.abs((g(x) - model(x)).mean(axis=0)).max() for g in (own, all_of_it))
+        assert all_of_it < 3e-3 and own > 3 * all_of_it
 
     def test_a_layer_without_bias_gets_one(self):
         model, x = one_layer(bias=False), correlated()

@@ -7,13 +7,12 @@ import numpy as np
 from .layers import original_weight, refine_layers, rounded_weight, set_bias
 
 
-def correct_bias(prepared, batches):
-    """Move the bias of every layer so that the means of its outputs are those of the float network.
+def correct_bias(prepared, batches, *, inherited=False):
+    """Move the bias of every layer so that rounding does not shift the means of its outputs.
 
-    Rounding weights and activations shifts the mean of an output by ``E[w_q z] - E[w x]``, x what the layer reads in
-    the float network and z what it reads in the quantized one, whose layers in front are corrected already. That is
-    measured on the batches and subtracted from the bias. What remains is the rounding of the bias to integers, at most
-    half of ``scale of the input * scale of the weight``.
+    Rounding the weights and what they meet shifts the mean of an output by ``E[w_q q(x)] - E[w x]``, x what the layer
+    reads in the float network. That is measured on the batches and subtracted from the bias. What remains is the
+    rounding of the bias to integers, at most half of ``scale of the input * scale of the weight``.
 
     Parameters
     ----------
@@ -21,6 +20,11 @@ def correct_bias(prepared, batches):
         Of `prepare` after `calibrate`; it stays as it is.
     batches : iterable
         Each item an array, or a tuple of arrays for several inputs.
+    inherited : bool, default False
+        Correct the shifts that come from layers in front, too: what the layer reads in the quantized network, whose
+        layers in front are corrected already, takes the place of q(x). Means of whole networks are then those of the
+        float network; but where activations are sparse, what shifts them is noise between the peaks, and peaks shrink
+        when it is taken off everywhere.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def correct_bias(prepared, batches):
     >>> bool(shifts[1] < 0.01 * shifts[0])
     True
     """
-    return refine_layers(prepared, batches, _correct, "correct_bias", products=False)
+    return refine_layers(prepared, batches, _correct, "correct_bias", products=False, inherited=inherited)
 
 
 def _correct(node, moments):

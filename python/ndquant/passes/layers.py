@@ -11,7 +11,7 @@ from ..functional import dequantize, matmul_f32, quantize
 from ..graph.graph import Run
 from ..graph.inputs import as_inputs
 from ..graph.originals import restore_originals
-from ..ops.record import real
+from ..ops.record import Codes, real
 from ..quantizers.given import GivenQuantizer
 from ..workflows.prepare import example_inputs
 from ..workflows.ptq import check_batches, check_kind
@@ -19,7 +19,7 @@ from ..workflows.ptq import check_batches, check_kind
 
 @dataclass
 class Moments:
-    """Sums over all rows x that the weights of a layer meet: x in the float network, z in the quantized one.
+    """Sums over all rows that the weights of a layer meet: x in the float network, z quantized.
 
     Shape letters: G groups of a convolution (1 elsewhere), K inputs of an output.
 
@@ -40,7 +40,7 @@ class Moments:
     xz: np.ndarray | None = None
 
 
-def refine_layers(prepared, batches, refine, caller, *, products=True):
+def refine_layers(prepared, batches, refine, caller, *, products=True, inherited=True):
     """Return `prepared` after ``refine(node, moments)`` of every layer with quantized weights, in their order.
 
     `refine` may change weight, bias and weight quantizer of the node by `set_weight` and `set_bias`; the layers behind
@@ -57,6 +57,9 @@ def refine_layers(prepared, batches, refine, caller, *, products=True):
         What errors call the pass.
     products : bool, default True
         Whether `refine` reads ``zz`` and ``xz`` of the moments.
+    inherited : bool, default True
+        Whether z is what a layer reads in the quantized network; otherwise it is x, quantized: without the errors of
+        the layers in front.
     """
     check_kind(prepared, "prepared", caller, "prepare")
     check_batches(batches)
@@ -72,7 +75,8 @@ def refine_layers(prepared, batches, refine, caller, *, products=True):
     walks = [_Walk(graph, inputs) for graph in (plain, quantized)]
     for node in quantized.nodes:
         if node.weight_quantizer is not None:
-            refine(node, _moments(node, *(walk.read_by(node) for walk in walks), products))
+            x, z = (walk.read_by(node) for walk in walks)
+            refine(node, _moments(node, x, z if inherited else list(map(_quantized_like, z, x)), products))
         for walk in walks:
             walk.run(node.name)
     for quantizer, state in states:
@@ -95,7 +99,7 @@ class _Walk:
 
     def read_by(self, node):
         """Return the values that a layer reads, one array for each batch."""
-        return [real(run.values[node.inputs[0]]) for run in self.runs]
+        return [run.values[node.inputs[0]] for run in self.runs]
 
     def run(self, name):
         node = self.graph[name]
@@ -110,10 +114,15 @@ class _Walk:
                     run.saved.pop(source, None)
 
 
+def _quantized_like(read, x):
+    """Return what becomes of `x` in front of a layer that reads `read` in the quantized network."""
+    return Codes(quantize(real(x), read.qparams), read.qparams) if isinstance(read, Codes) else x
+
+
 def _moments(node, floats, quantized, products):
     total = None
     for x, z in zip(floats, quantized, strict=True):
-        found = _batch_moments(_rows(node, x), _rows(node, z), products)
+        found = _batch_moments(_rows(node, real(x)), _rows(node, real(z)), products)
         if not np.isfinite(found[1]).all():
             raise QuantizationError(f"{node.name}: a row that it reads is NaN or infinite")
         total = found if total is None else [a + b for a, b in zip(total, found, strict=True)]
