@@ -21,6 +21,7 @@ from tests.bench import (
     networks,
     others_networks,
     residual,
+    results,
     sequences,
     timing,
 )
@@ -175,18 +176,26 @@ def test_characters_before_and_after_quantization():
         assert bits[name] < bits["float"] + 0.2
 
 
-def test_methods_below_8_bits_train_with_and_without_their_key_step():
+def test_methods_below_8_bits_train_with_and_without_their_key_step(tmp_path):
     job = demo.digits_job()
     job = job._replace(train=tuple(part[:100] for part in job.train), test=tuple(part[:50] for part in job.test))
-    found = low_bits_mnist.run(job, 0, lambda text: None)
-    assert {(4, "LSQ"), (2, "  no gradient to the scales"), (2, "binary weights"), ("", "float")} <= found.keys()
-    assert "W2A2" in low_bits_mnist.table([found, found])
+    found = results.Results(tmp_path / "found.json")
+    tasks = {key: task for key, task in low_bits_mnist.TASKS.items() if "PyTorch" not in key[1] and key[0] != "W3A3"}
+    low_bits_mnist.measure(found, tasks, lambda: job, 0, lambda text: None)
+    assert not found.missing(tasks, 0) and found.missing(tasks, 1, "LSQ") == [(f"W{b}A{b}", "LSQ") for b in (4, 2)]
+    assert low_bits_mnist.table(results.Results(found.path)) == low_bits_mnist.table(found)
 
 
-def test_passes_below_8_bits_are_scored_beside_rounding_to_nearest():
+def test_passes_below_8_bits_are_scored_beside_rounding_to_nearest(tmp_path, monkeypatch):
+    tasks = [key for key in low_bits_resnet.TASKS if key[0] not in ("W4A4", "W3", "W4")]
+    monkeypatch.setattr(low_bits_resnet, "TASKS", tasks)
     model, x = small_resnet().eval(), images(8)
-    graphs = dict(low_bits_resnet.networks(model, [x[:4], x[4:]], low_bits_resnet.config(4, 8)))
-    scores = {name: low_bits_resnet.scores(graphs[name], x, np.arange(8) % 4, model(x)) for name in graphs}
-    nearest = scores["rounded to nearest"]
-    assert scores["GPTQ"][1] > nearest[1] + 1 and scores["AdaRound"][1] > nearest[1]
-    assert scores["GPTQ, identity Hessian"][1] == pytest.approx(nearest[1], abs=0.5)
+    found, loaded = results.Results(tmp_path / "found.json"), (model, (x, x, np.arange(8) % 4), model(x))
+    low_bits_resnet.measure(found, lambda: loaded, 0, images=8)
+    decibels = {row: found.of("W4A8", row)[0, 1] for row in low_bits_resnet.PASSES}
+    nearest = decibels["rounded to nearest"]
+    assert decibels["GPTQ"] > nearest + 1 and decibels["AdaRound"] > max(nearest, decibels["- not learned"])
+    assert decibels["- identity for its Hessian"] == pytest.approx(nearest, abs=0.5)
+    assert found.missing(tasks, 0) == [] and "| GPTQ | " in low_bits_resnet.tables(found)
+    network = low_bits_resnet.unequal(model, [x], 0).model
+    np.testing.assert_allclose(network(x), model(x), atol=1e-5)

@@ -1,0 +1,45 @@
+"""Figures of benchmarks that take long, kept in a JSON file one by one and printed from there."""
+
+from __future__ import annotations
+
+import json
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+import numpy as np
+
+
+class Results:
+    """Figures by column, row and seed: what is in the file is not measured again."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+        self.figures = json.loads(self.path.read_text()) if self.path.exists() else {}
+
+    def missing(self, tasks, seed, pattern="*"):
+        """Return the (column, row) of `tasks` without a figure for this seed, of rows that match a pattern."""
+        return [key for key in tasks if fnmatchcase(key[1], pattern) and str(seed) not in self._seeds(*key)]
+
+    def add(self, column, row, seed, figure):
+        """Keep a number or several."""
+        self.figures.setdefault(column, {}).setdefault(row, {})[str(seed)] = figure
+        self.path.write_text(json.dumps(self.figures, indent=1) + "\n")
+
+    def of(self, column, row):
+        """Return the figures of all seeds, (seeds,) or (seeds, figures); empty if there are none."""
+        return np.array(list(self._seeds(column, row).values()))
+
+    def _seeds(self, column, row):
+        return self.figures.get(column, {}).get(row, {})
+
+
+def with_range(values, digits):
+    """Return mean and range as text, or a dash."""
+    if not len(values):
+        return "-"
+    return f"{np.mean(values):.{digits}f} ({np.min(values):.{digits}f}-{np.max(values):.{digits}f})"
+
+
+def markdown(columns, rows):
+    """Return a table: `rows` are tuples of cells."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, ["---"] * len(columns), *rows])
