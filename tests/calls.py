@@ -160,6 +160,9 @@ GOOD = {
     "conv2d": lambda: nq.conv2d_requantized(IMAGES, QP, KERNEL, QP, groups=3),
     "conv2d channels-last": lambda: nq.conv2d_requantized(IMAGES.transpose(0, 3, 1, 2)[:, :1], QP, KERNEL),
     "conv2d_integer": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8)),
+    "conv2d_integer channels": lambda: nq.conv2d_integer(
+        np.ones((1, 16, 6, 6), np.uint8), np.ones((4, 16, 3, 3), np.int8)
+    ),
     "conv_transpose2d": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), 2),
     "conv2d_f32": lambda: convolution.conv2d_f32(FLOATS, TAPS, WIDE[:, 0], 1, 1),
     "conv2d_f32 strided": lambda: convolution.conv2d_f32(FLOATS[:, :, ::-2].astype("f2"), TAPS, None, (1, 2)),

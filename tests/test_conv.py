@@ -148,6 +148,31 @@ def test_any_convolution(backend_name, data):
     assert_same_bits(found, layer.codes(out_qp))
 
 
+@pytest.mark.parametrize("backend_name", _core.available_backends())
+@given(data=st.data())
+@settings(max_examples=examples(40), deadline=None)
+def test_any_convolution_of_3_by_3_with_many_channels(backend_name, data):
+    """AVX2 does those with stride 1 in another way, tile by tile of 2 x 2 outputs."""
+    draw = data.draw
+    rng, padding = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.tuples(*[st.integers(0, 3)] * 2))
+    sizes = tuple(draw(st.integers(max(1, 3 - 2 * pad), 21)) for pad in padding)
+    shape = draw(st.integers(1, 2)), 4 * draw(st.integers(4, 17)), *sizes
+    case = shape, draw(st.integers(1, 40)), (3, 3), (1, 1), padding, (1, 1), 1
+    layer = ConvLayer(rng, case, draw(st.booleans()), draw(st.booleans()))
+    out_qp = layer.out_qparams(rng, nq.QuantSpec(8, draw(st.booleans()), symmetric=False))
+    with nq.backend(backend_name):
+        packed, layout = layer.packed(), draw(st.sampled_from(LAYOUTS))
+        assert_same_bits(layer.run(packed, out_qp, layout=layout), layer.codes(out_qp))
+        assert_same_bits(layer.run(packed, layout=layout), layer.floats())
+
+
+def test_sums_that_fit_int32_but_not_four_times(backend):
+    """As much as the sums of transformed windows are divided by at the end."""
+    x, w = np.full((1, 1000, 4, 4), 255, np.uint8), np.full((2, 1000, 3, 3), 255, np.uint8)
+    w[1, :, ::2] = 0
+    assert_same_bits(nq.conv2d_integer(x, w, padding=1), reference.conv2d_s32(x, w, padding=(1, 1)))
+
+
 @pytest.mark.parametrize("dtypes", SIGNS, ids=lambda d: f"{d[0].__name__}-{d[1].__name__}")
 @pytest.mark.parametrize("groups", (1, 2, 32))
 def test_extremes_do_not_saturate(backend, dtypes, groups):

@@ -161,7 +161,7 @@ static PyObject *packed_nbytes(PyObject *self, void *unused)
     size_t bytes = 0;
     for (size_t part = 0; part < w->parts; part++)
         bytes += w->part[part]->bytes;
-    bytes += w->lower ? w->lower->bytes : 0;
+    bytes += w->winograd_bytes + (w->lower ? w->lower->bytes : 0);
     return PyLong_FromSize_t(bytes);
 }
 

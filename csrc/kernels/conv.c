@@ -1,4 +1,5 @@
 #include "conv_band.h"
+#include "conv_winograd.h"
 
 #include "../threads.h"
 
@@ -14,6 +15,7 @@ enum { SLACK = 2 * NDQ_ALIGN }; /* after a band: runs are padded, with weights o
 
 typedef struct {
     const ndq_conv_call *call;
+    const ndq_conv_call *winograd; /* of the outputs, if those of `call` are tiles of them; or NULL */
     const ndq_gemm_kernel *kernel;
     ndq_gemm_stage stage;
     size_t channels, pixel; /* of a pixel of the band; its bytes */
@@ -39,6 +41,7 @@ typedef struct {
     const job *j;
     size_t n, y, x, rows, cols, panel, end_panel;
     uint8_t *band, *staging; /* staging: codes of one row, or outputs of one row of a panel */
+    uint8_t *scratch;        /* of ndq_winograd_run */
     ndq_gemm_runs runs;
 } chunk;
 
@@ -215,8 +218,40 @@ static size_t lay_out(const job *j, uint8_t *base, chunk *c)
     size_t used = ndq_round_up(j->call->w->KH * j->call->w->KW * sizeof(ptrdiff_t), NDQ_ALIGN);
     c->staging = base + used;
     used += ndq_round_up(row_in > row_out ? row_in : row_out, NDQ_ALIGN);
+    c->scratch = base + used;
+    used += j->winograd ? ndq_round_up(ndq_winograd_scratch_bytes(j->call->w), NDQ_ALIGN) : 0;
     c->band = base + used;
     return used + b->band_rows * b->band_cols * j->pixel + SLACK;
+}
+
+static void run_panels(const chunk *c)
+{
+    panel_of p;
+    for (size_t panel = c->panel; panel < c->end_panel;) {
+        panel += make_panels(c->j, panel, c->end_panel, &p);
+        for (size_t y = 0; y < c->rows; y++)
+            run_row(c, &p, y);
+    }
+}
+
+static void run_winograd(const chunk *c)
+{
+    const job *j = c->j;
+    const ndq_conv_call *call = j->winograd;
+    const ndq_winograd_block block = {
+        .call = call,
+        .stage = &j->stage,
+        .rows = c->rows,
+        .cols = c->cols,
+        .out_rows = ndq_min_size(2 * c->rows, call->y.out - 2 * c->y),
+        .out_cols = ndq_min_size(2 * c->cols, call->x.out - 2 * c->x),
+        .panel = c->panel,
+        .end_panel = c->end_panel,
+        .band = (const int16_t *)(const void *)c->band,
+        .band_row = j->blocks.band_cols * j->channels,
+        .out = (uint8_t *)call->out + c->n * call->out_n + 2 * c->y * call->out_y + 2 * c->x * call->out_x,
+    };
+    ndq_winograd_run(&block, c->scratch);
 }
 
 static void run_chunk(void *ctx, size_t index)
@@ -232,12 +267,10 @@ static void run_chunk(void *ctx, size_t index)
     make_runs(j, (ptrdiff_t *)scratch, &c.runs);
     make_band(&c);
     ndq_gemm_enter(j->kernel);
-    panel_of p;
-    for (size_t panel = c.panel; panel < c.end_panel;) {
-        panel += make_panels(j, panel, c.end_panel, &p);
-        for (size_t y = 0; y < c.rows; y++)
-            run_row(&c, &p, y);
-    }
+    if (j->winograd)
+        run_winograd(&c);
+    else
+        run_panels(&c);
     ndq_gemm_leave(j->kernel);
 }
 
@@ -280,9 +313,12 @@ static bool too_large(const job *j)
 static ndq_status convolve(const ndq_conv_call *call)
 {
     const ndq_conv_weights *w = call->w;
+    const bool in_tiles = ndq_winograd_pays(call);
+    const ndq_conv_call tiles = ndq_winograd_tiles(call);
     ndq_gemm_call product = call->product;
     product.w = w->part[0];
-    job j = {.call = call,
+    job j = {.call = in_tiles ? &tiles : call,
+             .winograd = in_tiles ? call : NULL,
              .kernel = product.w->kernel,
              .stage = ndq_gemm_make_stage(&product),
              .channels = w->C * w->groups,

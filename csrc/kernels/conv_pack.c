@@ -1,4 +1,4 @@
-#include "conv.h"
+#include "conv_winograd.h"
 
 static uint8_t *new_codes(size_t rows, size_t columns)
 {
@@ -128,7 +128,8 @@ ndq_conv_weights *ndq_conv_pack(const ndq_gemm_kernel *gemm, const ndq_gemm_kern
     for (size_t part = 0; w && part < parts; part++)
         w->part[part] = NULL;
     if (!codes || !pack_alike(w, is_depthwise ? depthwise : gemm, s, codes, with_float_bias) ||
-        (is_depthwise && s->KH % 2 && s->KH > 1 && !pack_lower(w, depthwise, s))) {
+        (is_depthwise && s->KH % 2 && s->KH > 1 && !pack_lower(w, depthwise, s)) ||
+        (w->O && ndq_winograd_suits(w) && ndq_winograd_pack(w, codes, s->is_signed, s->zero_point) != NDQ_OK)) {
         ndq_conv_free(w);
         w = NULL;
     }
@@ -140,7 +141,9 @@ void ndq_conv_free(ndq_conv_weights *w)
 {
     for (size_t part = 0; w && part < w->parts; part++)
         ndq_gemm_free(w->part[part]);
-    if (w)
+    if (w) {
         ndq_gemm_free(w->lower);
+        ndq_free(w->winograd);
+    }
     ndq_free(w);
 }

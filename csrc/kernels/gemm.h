@@ -96,6 +96,8 @@ typedef struct ndq_gemm_kernel {
     bool byte_panels;      /* panels hold bytes, which tiles widen to the words of this format */
     double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not worth waking a thread */
 
+    const struct ndq_winograd *winograd; /* see conv_winograd.h; or NULL */
+
     /* What a thread does before its first tile of a call and after the last, or NULL. */
     void (*enter)(void);
     void (*leave)(void);

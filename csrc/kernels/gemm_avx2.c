@@ -7,6 +7,7 @@
 
 #ifdef NDQ_X86
 #include "columns_avx2.h"
+#include "conv_winograd.h"
 
 #define NAME(x) avx2_##x
 #define TARGET NDQ_TARGET_AVX2
@@ -391,7 +392,7 @@ VECTOR_TILE(4)
 
 #define KERNEL                                                                                               \
     .mr = 6, .nr = NR, .codes_per_word = 2, .a_centred = true, .w_centred = true, .k_step = 4,               \
-    .block_words = 1024, .parallel_macs = 2.4e6, .expand_a = avx2_expand_s16_by_hand, .sums = avx2_sums_both,         \
+    .winograd = &ndq_winograd_avx2, .block_words = 1024, .parallel_macs = 2.4e6, .expand_a = avx2_expand_s16_by_hand, .sums = avx2_sums_both,         \
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes_by_hand}
 
 const ndq_gemm_kernel ndq_gemm_avx2 = {
