@@ -94,6 +94,12 @@ typedef struct {
     const int32_t *column_sum;
 } ndq_sums_row;
 
+/* Layer normalization of a row: gain and offset of each element, and what the variance gets. */
+typedef struct {
+    const float *gain, *offset;
+    float eps;
+} ndq_norm_f32;
+
 /* Contracts. Elementwise kernels work on n elements, the first of which is element `position` of an array, so that
  * threads may split anywhere; pointers are to the first of the n. An output may be an input of the same element size.
  * No argument is NULL.
@@ -138,6 +144,11 @@ typedef struct {
  *   lstm_cell                i, f, o = sigmoid, g = tanh of gx + gh, H of each in the order i, f, g, o;
  *                            c = f * c + i * g; h = o * tanh(c)
  *   gru_cell                 r, z = sigmoid of gx + gh, n = tanh(gx + r * gh), in this order; h = (h - n) * z + n
+ *   softmax                  y[i] = exp(x[i] - max) / sum of these, 0 where x[i] is 87 or more below the maximum; all 0 if
+ *                            that is -inf; y may be x
+ *   layer_norm               y[i] = (x[i] - mean) / sqrt(variance + eps) * gain[i] + offset[i] for n >= 1; stats: the mean,
+ *                            and 1 / sqrt(variance + eps); y may be x
+ *   gelu, gelu_tanh          y[i] = x[i] * P(X <= x[i]) of the normal distribution, and of its approximation by tanh
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
  *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
@@ -203,6 +214,12 @@ enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 48, NDQ_REPEAT_OVER = 8 };
     X(lstm_cell_##s, (size_t H, const float *gx, const float *gh, float *c, float *h))                       \
     X(gru_cell_##s, (size_t H, const float *gx, const float *gh, float *h))
 
+#define NDQ_SLOTS_OF_ROWS(X, s)                                                                              \
+    X(softmax_##s, (size_t n, const float *x, float *y))                                                     \
+    X(layer_norm_##s, (const ndq_norm_f32 *p, size_t n, const float *x, float *y, float *stats))             \
+    X(gelu_##s, (size_t n, const float *x, float *y))                                                        \
+    X(gelu_tanh_##s, (size_t n, const float *x, float *y))
+
 #define NDQ_ELEMENTWISE_SLOTS(X)                                                                             \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, f32)                                                         \
     NDQ_SLOTS_OF_RULE(X, ndq_affine_f32, float, divide_f32)                                                  \
@@ -221,6 +238,7 @@ enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 48, NDQ_REPEAT_OVER = 8 };
     NDQ_SLOTS_OF_TYPE(X, double, f64)                                                                        \
     NDQ_SLOTS_OF_BYTES(X, u8)                                                                                \
     NDQ_SLOTS_OF_CELLS(X, f32)                                                                               \
+    NDQ_SLOTS_OF_ROWS(X, f32)                                                                                \
     X(widen_f16, (size_t n, const uint16_t *from, float *to))                                                \
     X(narrow_f16, (size_t n, const float *from, uint16_t *to))                                               \
     X(clip_error_f64, (const ndq_levels *levels, double p, size_t n, const double *x, const double *weight,   \

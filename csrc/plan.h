@@ -9,10 +9,12 @@
 
 #include "kernels/codes.h"
 #include "kernels/conv.h"
+#include "kernels/dynamic.h"
 #include "kernels/elementwise.h"
 #include "kernels/pool.h"
+#include "kernels/rows.h"
 
-enum { NDQ_STEP_INPUTS = 2, NDQ_BOX_AXES = 4 };
+enum { NDQ_STEP_INPUTS = 3, NDQ_BOX_AXES = 4 };
 
 /* n codes, none of which is to be below `lowest` or above `highest`; flip moves these and the codes to u8. */
 typedef struct {
@@ -41,6 +43,11 @@ typedef struct {
     const int32_t *row, *column;
 } ndq_resizing;
 
+/* Rows as ndq_quantize_rows leaves them. */
+typedef struct {
+    size_t M, K;
+} ndq_quantized_rows;
+
 typedef struct ndq_step {
     ndq_status (*run)(const struct ndq_step *step, uint8_t *const *values);
     size_t in[NDQ_STEP_INPUTS], out;
@@ -57,6 +64,13 @@ typedef struct ndq_step {
         ndq_resizing resizing;
         ndq_softmax softmax;
         ndq_layer_norm layer_norm;
+        ndq_quantized_rows quantized_rows;
+        ndq_rows_call rows;
+        size_t elements;
+        ndq_softmax_rows softmax_rows;
+        ndq_normalized_rows normalized_rows;
+        ndq_gelu gelu;
+        ndq_attention attention;
     } work; /* all but the addresses of the arrays, and the kernels that are in use when it runs */
 } ndq_step;
 
@@ -73,6 +87,13 @@ ndq_status ndq_step_softmax(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_layer_norm(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_place(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_lookup(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_quantize_rows(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_linear_rows(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_add_f32(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_softmax_f32(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_layer_norm_f32(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_gelu_f32(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_attention_f32(const ndq_step *step, uint8_t *const *values);
 
 typedef struct {
     size_t offset, bytes; /* offset: in the arena; of no meaning for an array of the caller */

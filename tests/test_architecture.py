@@ -17,10 +17,10 @@ CORE = ROOT / "csrc"
 
 #: Lowest first. A module may import, when it is itself imported, from lower layers and from its own.
 LAYERS = (
-    ("_core", "errors", "layout", "parameter", "reference", "tables"),
+    ("_core", "errors", "layout", "parameter", "progress", "reference", "tables"),
     ("profiles",),
     ("qparams",),
-    ("functional", "bits", "channels", "convolution", "histogram", "integer", "progress", "runtime", "torch_histogram"),
+    ("functional", "bits", "channels", "convolution", "histogram", "integer", "rows", "runtime", "torch_histogram"),
     ("clip_search", "entropy"),
     ("observers", "metrics", "formats"),
     ("dynamic",),

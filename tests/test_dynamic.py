@@ -116,11 +116,11 @@ class TestKernels:
         [
             (lambda w: linear_rows(np.zeros((2, 8)), w), ValueError, "x: its last axis must have length 9"),
             (lambda w: linear_rows(np.zeros((2, 9), int), w), TypeError, "x: "),
-            (lambda w: linear_rows(np.zeros((2, 9)), w, np.zeros((2, 11), F32)), ValueError, "out: "),
+            (lambda w: linear_rows(np.zeros((2, 9)), w, out=np.zeros((2, 11), F32)), ValueError, "out: "),
             (lambda w: linear_rows(np.float32(1), w), ValueError, "x: its last axis"),
-            (lambda w: _core.linear_rows(np.zeros((2, 9)), None, None), TypeError, "packed: expected a PackedMatrix"),
+            (lambda w: _core.linear_rows(np.zeros((2, 9)), None, 0, None), TypeError, "packed: expected a Packed"),
             (
-                lambda w: _core.linear_rows(np.zeros((2, 9)), _core.pack_matrix(w.codes, w.qparams, None), None),
+                lambda w: _core.linear_rows(np.zeros((2, 9)), _core.pack_matrix(w.codes, w.qparams, None), 0, None),
                 ValueError,
                 "packed: expected weights with a float bias",
             ),
@@ -259,6 +259,48 @@ class TestModels:
         assert net.training == training
         for name, array in net.state_dict().items():
             np.testing.assert_array_equal(array, before[name])
+
+
+class TestPlan:
+    """A dynamic network without recurrence runs in one call, which gives what its nodes give one by one."""
+
+    @staticmethod
+    def both(net, x):
+        graph = nq.quantize_dynamic(net).graph(x)
+        assert graph._plan_for((x,)) is not None
+        nodes = graph._run_nodes((x,)).values
+        assert_same_bits(graph(x), nodes[graph.output])
+        return nodes, graph.run(x).values
+
+    def test_each_node_gives_the_same(self, backend):
+        nodes, traced = self.both(Encoder(12, 3, 24, np.random.default_rng(0)), normal((6, 9, 12)))
+        assert nodes.keys() == traced.keys()
+        for name, value in nodes.items():
+            parts = zip(value, traced[name], strict=True) if isinstance(value, tuple) else [(value, traced[name])]
+            for a, b in parts:
+                assert_same_bits(np.ascontiguousarray(a), b)
+
+    def test_a_mask_is_part_of_it(self, backend):
+        class Masked(nn.Module):
+            def __init__(self):
+                self.attention = nn.MultiheadAttention(12, 3, batch_first=True, rng=0)
+
+            def forward(self, x):
+                ahead = np.triu(np.ones((9, 9), bool), 2)
+                return nn.gelu(self.attention(x, x, x, need_weights=False, attn_mask=ahead, is_causal=True)[0])
+
+        net, x = Masked(), normal((2, 9, 12))
+        self.both(net, x)
+        changed = x.copy()
+        changed[:, 5:] = 3
+        dyn = nq.quantize_dynamic(net)
+        assert_same_bits(np.ascontiguousarray(dyn(x)[:, :5]), np.ascontiguousarray(dyn(changed)[:, :5]))
+        assert dyn.verify(x)
+
+    def test_what_python_runs_alone(self):
+        net, x = nn.Sequential(nn.Linear(4, 4, rng=0), nn.Sigmoid()), normal((3, 4))
+        graph = nq.quantize_dynamic(net).graph(x)
+        assert graph._plan_for((x,)) is None and graph(x).shape == (3, 4)
 
 
 class TestSequences:

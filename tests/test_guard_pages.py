@@ -189,7 +189,11 @@ def exercise_dynamic(side, rng):
         packed = _core.pack_matrix(rng.integers(-128, 128, (3 * n, n), np.int8), spec, np.zeros(3 * n, np.float32))
         cells = _core.pack_matrix(rng.integers(-128, 128, (4 * n, n), np.int8), spec, np.zeros(4 * n, np.float32))
         x, h, c = (guarded(rng.standard_normal((2, n)).astype(np.float32), side) for _ in range(3))
-        _core.linear_rows(x, packed, guarded(np.zeros((2, 3 * n), np.float32), side))
+        _core.linear_rows(x, packed, 1, guarded(np.zeros((2, 3 * n), np.float32), side))
+        _core.softmax_f32(x, h)
+        _core.layer_norm_f32(x, c[0], c[1], 1e-5, h)
+        _core.gelu_f32(x, n % 2, h)
+        _core.attention_f32(x[None], c[None], c[None], 1, guarded(np.zeros((1, 2, 2), np.float32), side), h[None])
         for weight, gates, states in ((packed, 3, (h, None)), (cells, 4, (h, c))):
             gx = guarded(rng.standard_normal((2, 2, gates * n)).astype(np.float32), side)
             _core.recurrence(gx, weight, *states, np.array([1, 2]), False)
@@ -250,6 +254,7 @@ def exercise_plans(side, rng):
             "resize": lambda s, x: s.resize_nearest(x, (3, 5)),
             "clamp": lambda s, x: s.clamp(x, "relu"),
             "softmax": lambda s, x: s.softmax(x, qp),
+            "floats between": lambda s, x: s.gelu(s.softmax_floats(s.add_floats(x, x))),
         }
         for end in ends.values():
             steps = Steps()

@@ -68,6 +68,7 @@ WITHOUT_BUFFERS = (
 )
 WITHOUT_BUFFERS += "scale_zero_point quantize_bias PackedMatrix backend backends threads stream_from lookup".split()
 WITHOUT_BUFFERS += "resize_nearest add multiply layer_norm pack_codes unpack_codes".split()
+WITHOUT_BUFFERS += "softmax_f32 layer_norm_f32 gelu_f32".split()
 
 
 def in_a_new_thread(call):

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 import ndquant as nq
-from ndquant import _core, integer
+from ndquant import _core, integer, rows
+from ndquant.dynamic import RowWeight, linear_rows
 from ndquant.graph.plan import Plan
 from ndquant.graph.steps import Steps
 
@@ -192,6 +193,46 @@ def test_rows(backend, shape, channels_last):
     assert_same(y, integer.layer_norm(given, OUT, OTHER, weight, bias, 0.1))
 
 
+def test_layers_that_quantize_rows_share_them(backend):
+    x, steps = floats((2, 5, 9)), Steps()
+    weights = [RowWeight.of(floats((n, 9), n), floats(n)) for n in (4, 6)]
+    value = steps.new(x.shape)
+    values = tuple(steps.linear_rows(value, weight, how) for weight, how in zip(weights, (None, "relu6"), strict=True))
+    found = Plan(steps, {"y": values}, 1, values).run([x])
+    assert [kind for kind, *_ in steps.steps] == ["quantize_rows", "linear_rows", "linear_rows"]
+    for y, weight, how in zip(found, weights, (None, "relu6"), strict=True):
+        assert_same(y, linear_rows(x, weight, how))
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+def test_floats(backend, channels_last):
+    x, weight, bias = floats((2, 3, 5, 6)), floats((6,), 1), floats((6,), 2)
+
+    def applied(build, *arrays):
+        return run(lambda steps, *values: build(steps, *(laid_out(steps, v, channels_last) for v in values)), *arrays)
+
+    assert_same(applied(lambda s, v: s.softmax_floats(v), x), rows.softmax(x))
+    assert_same(applied(lambda s, v: s.add_floats(v, v), x), x + x)
+    assert_same(
+        applied(lambda s, v: s.layer_norm_floats(v, 6, weight, bias, 0.1), x), rows.layer_norm(x, weight, bias, 0.1)[0]
+    )
+    whole = applied(lambda s, v: s.layer_norm_floats(v, 30, None, None, 0.1), x)
+    assert_same(whole.reshape(-1, 30), rows.layer_norm(x.reshape(-1, 30), eps=0.1)[0])
+    for how in ("none", "tanh"):
+        assert_same(applied(lambda s, v, how=how: s.gelu(v, how), x), rows.gelu(x, how))
+    assert_same(applied(lambda s, v: s.permute(v, (0, 2, 3, 1)), x), np.ascontiguousarray(x.transpose(0, 2, 3, 1)))
+    index = slice(None), 1, slice(None, None, 2), slice(1, 4)
+    assert_same(applied(lambda s, v: s.slice(v, index), x), np.ascontiguousarray(x[index]))
+
+
+@pytest.mark.parametrize("mask", (None, (1, 4, 7), (2, 4, 7)))
+def test_attention(backend, mask):
+    q, k, v = floats((2, 4, 6)), floats((2, 7, 6), 1), floats((2, 7, 6), 2)
+    mask = None if mask is None else np.where(floats(mask, 3) > 2, -np.inf, 0)
+    found = run(lambda steps, *values: steps.attention(*values, 3, mask), q, k, v)
+    assert_same(found, rows.attention(q, k, v, 3, mask)[0])
+
+
 def packed(shape, rng=0, bias=True):
     rng = np.random.default_rng(rng)
     qparams = nq.QParams(rng.uniform(0.004, 0.02, shape[0]).astype(np.float32), 0, nq.QuantSpec(axis=0))
@@ -223,7 +264,7 @@ def test_convolution(backend, name, out_qparams, channels_last):
     assert_same(run(build, x), nq.conv2d_requantized(nq.quantize(x, IN), IN, weight, out_qparams, **how))
 
 
-INDICES = np.zeros((1, 2), np.int32)
+INDICES, ROWS = np.zeros((1, 2), np.int32), RowWeight.of(floats((4, 5)), None)
 
 
 @pytest.mark.parametrize(
@@ -243,11 +284,27 @@ INDICES = np.zeros((1, 2), np.int32)
         ("transpose", (1, 5, 12, 2)),
         ("transpose", (1, 2**62, 4, 4)),
         ("add", (IN, IN, None, 0)),
+        ("quantize_rows", (3, 6)),
+        ("quantize_rows", (-3, -5)),
+        ("quantize_rows", (2**62, 2**62)),
+        ("linear_rows", (3, ROWS._packed, 0)),
+        ("linear_rows", (3, packed((4, 5))._packed, 0)),
+        ("linear_rows", (-1, ROWS.packed, 0)),
+        ("softmax_f32", (4,)),
+        ("softmax_f32", (0,)),
+        ("softmax_f32", (2**62,)),
+        ("layer_norm_f32", (5, np.ones(4), np.ones(5), 0.1)),
+        ("layer_norm_f32", (4, np.ones(4), np.ones(4), 0.1)),
+        ("add_f32", ()),
+        ("attention_f32", (1, 3, 3, 1, 4, None)),
+        ("attention_f32", (1, 3, 3, 1, 5, np.zeros((1, 3, 2)))),
+        ("attention_f32", (1, 3, 3, 2**62, 4, None)),
+        ("attention_f32", (1, 3, 3, -1, -5, None)),
     ),
 )
 def test_a_wrong_description_is_refused(kind, constants):
-    sizes = (60, 20) if kind == "resize" else (60, 60)
-    inputs = (0, 0) if kind == "add" else (0,)
+    sizes = (60, 20) if kind in ("resize", "add_f32") else (60, 60)
+    inputs = (0,) * {"add": 2, "add_f32": 2, "attention_f32": 3}.get(kind, 1)
     with pytest.raises((ValueError, TypeError)):
         _core.make_plan(sizes, (), 0, ((kind, inputs, 1, *constants),))
 

@@ -1,11 +1,11 @@
 /* Layers that quantize their input as it comes: floats in, packed weights, floats out. */
 #include "args.h"
+#include "dynamic.h"
 #include "module.h"
 
 #include "../kernels/dynamic.h"
 
-/* Weights that dynamic layers can use: with a float bias, and sums that fit for all activations u8. */
-static const ndq_packed *take_packed(PyObject *module, PyObject *object)
+const ndq_packed *ndq_take_row_weight(PyObject *module, PyObject *object)
 {
     const ndq_packed *packed = ndq_packed_of(module, object);
     if (packed && !packed->float_bias) {
@@ -38,23 +38,24 @@ static int check_finite(ndq_status status, const char *name, size_t row)
     return -1;
 }
 
-/* linear_rows(x, packed, out) */
+/* linear_rows(x, packed, activation, out) */
 static PyObject *py_linear_rows(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *x = NULL, *out = NULL;
     PyObject *result = NULL;
     const ndq_packed *w;
-    if (ndq_check_count("linear_rows", count, 3) < 0 || !(w = take_packed(module, args[1])) ||
+    ndq_activation activation;
+    if (ndq_check_count("linear_rows", count, 4) < 0 || ndq_take_activation(args[2], &activation) < 0 || !(w = ndq_take_row_weight(module, args[1])) ||
         !(x = take_floats(args[0], "x", w->K)))
         goto exit;
     npy_intp shape[NPY_MAXDIMS];
     const int last = PyArray_NDIM(x) - 1;
     memcpy(shape, PyArray_DIMS(x), (size_t)last * sizeof(shape[0]));
     shape[last] = (npy_intp)w->N;
-    if (!(out = ndq_output(args[2], "out", last + 1, shape, NPY_FLOAT)) || ndq_check_disjoint(out, "out", x, "x") < 0)
+    if (!(out = ndq_output(args[3], "out", last + 1, shape, NPY_FLOAT)) || ndq_check_disjoint(out, "out", x, "x") < 0)
         goto exit;
-    const ndq_rows_call call = {.kernels = ndq_kernels_in_use(), .w = w, .M = (size_t)PyArray_MultiplyList(shape, last),
-                                .x = PyArray_DATA(x), .y = PyArray_DATA(out)};
+    const ndq_rows_call call = {.kernels = ndq_kernels_in_use(), .w = w, .activation = activation,
+                                .M = (size_t)PyArray_MultiplyList(shape, last), .x = PyArray_DATA(x), .y = PyArray_DATA(out)};
     size_t bad_row = 0;
     ndq_status status;
     Py_BEGIN_ALLOW_THREADS
@@ -123,7 +124,7 @@ static PyObject *py_recurrence(PyObject *module, PyObject *const *args, Py_ssize
     PyObject *result = NULL;
     const ndq_packed *w;
     int reverse;
-    if (ndq_check_count("recurrence", count, 6) < 0 || !(w = take_packed(module, args[1])) ||
+    if (ndq_check_count("recurrence", count, 6) < 0 || !(w = ndq_take_row_weight(module, args[1])) ||
         (reverse = PyObject_IsTrue(args[5])) < 0 || !(gx = take_floats(args[0], "gx", w->N)) ||
         check_gates(gx, w, args[3] != Py_None) < 0 || !(h = take_states(args[2], "h", gx, w)) ||
         (args[3] != Py_None && !(c = take_states(args[3], "c", gx, w))) ||
@@ -151,7 +152,7 @@ exit:
     {#name, (PyCFunction)(void (*)(void))py_##name, METH_FASTCALL, #name signature "\n--\n\n" doc}
 
 PyMethodDef ndq_dynamic_methods[] = {
-    METHOD(linear_rows, "(x, packed, out, /)", "Product and float bias of rows of floats, each quantized by its range."),
+    METHOD(linear_rows, "(x, packed, activation, out, /)", "Product and float bias of rows of floats, each quantized by its range."),
     METHOD(recurrence, "(gx, packed, h, c, lengths, reverse, /)",
            "The steps of an LSTM layer, or of a GRU layer if c is None; h and c are changed."),
     {NULL, NULL, 0, NULL},

@@ -2,6 +2,7 @@
 #include "steps.h"
 
 #include "codes.h"
+#include "dynamic.h"
 
 static size_t bytes_of(const ndq_step_maker *m, size_t value)
 {
@@ -15,6 +16,17 @@ static int check_bytes(const ndq_step_maker *m, size_t value, size_t bytes)
     PyErr_Format(PyExc_ValueError, "step %zu (%s): value %zu has %zu bytes, expected %zu", m->number, m->kind, value,
                  bytes_of(m, value), bytes);
     return -1;
+}
+
+static int check_sizes(const ndq_step_maker *m, const Py_ssize_t *sizes, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (sizes[i] < 0) {
+            PyErr_Format(PyExc_ValueError, "step %zu (%s): sizes must not be negative, got %zd", m->number, m->kind,
+                         sizes[i]);
+            return -1;
+        }
+    return 0;
 }
 
 /* The steps compute in float32 with one scale. */
@@ -210,12 +222,8 @@ static PyArrayObject *keep_indices(ndq_step_maker *m, PyObject *object, const ch
 static int place_images(const ndq_step_maker *m, const Py_ssize_t *sizes, bool last_in, bool last_out, ndq_pool *call)
 {
     image_strides in, out;
-    for (int i = 0; i < 4; i++)
-        if (sizes[i] < 0) {
-            PyErr_Format(PyExc_ValueError, "step %zu (%s): sizes must not be negative, got %zd", m->number, m->kind,
-                         sizes[i]);
-            return -1;
-        }
+    if (check_sizes(m, sizes, 4) < 0)
+        return -1;
     const size_t N = (size_t)sizes[0], C = (size_t)sizes[1];
     if (check_bytes(m, m->step->in[0], lay_out_images(N, C, (size_t)sizes[2], (size_t)sizes[3], 1, last_in, &in)) < 0 ||
         check_bytes(m, m->step->out, lay_out_images(N, C, call->y.out, call->x.out, 1, last_out, &out)) < 0)
@@ -436,12 +444,155 @@ static int make_layer_norm(ndq_step_maker *m)
     return 0;
 }
 
+/* ---- Floats ---- */
+
+/* `value` must hold a x b floats. */
+static int check_floats(const ndq_step_maker *m, size_t value, size_t a, size_t b)
+{
+    size_t n, bytes;
+    const bool overflows = __builtin_mul_overflow(a, b, &n) || __builtin_mul_overflow(n, sizeof(float), &bytes);
+    return check_bytes(m, value, overflows ? SIZE_MAX : bytes);
+}
+
+/* quantize_rows: (rows, length). */
+static int make_quantize_rows(ndq_step_maker *m)
+{
+    Py_ssize_t sizes[2];
+    if (!PyArg_ParseTuple(m->constants, "nn", &sizes[0], &sizes[1]) || check_sizes(m, sizes, 2) < 0)
+        return -1;
+    const size_t M = (size_t)sizes[0], K = (size_t)sizes[1];
+    m->step->work.quantized_rows = (ndq_quantized_rows){M, K};
+    m->step->run = ndq_step_quantize_rows;
+    return check_floats(m, m->step->in[0], M, K) < 0 ? -1 : check_bytes(m, m->step->out, ndq_quantized_rows_bytes(M, K));
+}
+
+/* linear_rows: (rows, packed, activation); the input is what quantize_rows gives. */
+static int make_linear_rows(ndq_step_maker *m)
+{
+    Py_ssize_t rows;
+    PyObject *packed, *activation;
+    ndq_rows_call *call = &m->step->work.rows;
+    if (!PyArg_ParseTuple(m->constants, "nOO", &rows, &packed, &activation) || check_sizes(m, &rows, 1) < 0 ||
+        ndq_take_activation(activation, &call->activation) < 0 || !(call->w = ndq_take_row_weight(m->module, packed)) ||
+        PyList_Append(m->kept, packed) < 0)
+        return -1;
+    call->M = (size_t)rows;
+    m->step->run = ndq_step_linear_rows;
+    return check_bytes(m, m->step->in[0], ndq_quantized_rows_bytes(call->M, call->w->K)) < 0
+               ? -1
+               : check_floats(m, m->step->out, call->M, call->w->N);
+}
+
+/* add_f32: (). */
+static int make_add_f32(ndq_step_maker *m)
+{
+    const size_t bytes = bytes_of(m, m->step->out);
+    m->step->work.elements = bytes / sizeof(float);
+    m->step->run = ndq_step_add_f32;
+    return check_bytes(m, m->step->in[0], bytes) < 0 ? -1 : check_bytes(m, m->step->in[1], bytes);
+}
+
+/* Rows of `length` floats in the input, and as many in the output. */
+static int take_float_rows(const ndq_step_maker *m, Py_ssize_t length, size_t *rows)
+{
+    const size_t bytes = bytes_of(m, m->step->in[0]), row = length < 1 ? 0 : (size_t)length * sizeof(float);
+    if (length < 1 || (size_t)length > SIZE_MAX / sizeof(float) || bytes % row) {
+        PyErr_Format(PyExc_ValueError, "step %zu (%s): %zu bytes are no rows of %zd floats", m->number, m->kind, bytes,
+                     length);
+        return -1;
+    }
+    *rows = bytes / row;
+    return check_bytes(m, m->step->out, bytes);
+}
+
+/* softmax_f32: (length of rows). */
+static int make_softmax_f32(ndq_step_maker *m)
+{
+    Py_ssize_t length;
+    ndq_softmax_rows *call = &m->step->work.softmax_rows;
+    if (!PyArg_ParseTuple(m->constants, "n", &length) || take_float_rows(m, length, &call->rows) < 0)
+        return -1;
+    call->length = (size_t)length;
+    m->step->run = ndq_step_softmax_f32;
+    return 0;
+}
+
+/* layer_norm_f32: (length of rows, gain, offset, eps). */
+static int make_layer_norm_f32(ndq_step_maker *m)
+{
+    Py_ssize_t length;
+    double eps;
+    PyObject *gain_arg, *offset_arg;
+    PyArrayObject *gain, *offset;
+    ndq_normalized_rows *call = &m->step->work.normalized_rows;
+    if (!PyArg_ParseTuple(m->constants, "nOOd", &length, &gain_arg, &offset_arg, &eps) ||
+        take_float_rows(m, length, &call->rows) < 0 ||
+        !(gain = keep_copy(m, ndq_take_floats(gain_arg, "gain", (size_t)length))) ||
+        !(offset = keep_copy(m, ndq_take_floats(offset_arg, "offset", (size_t)length))))
+        return -1;
+    call->length = (size_t)length;
+    call->norm = (ndq_norm_f32){PyArray_DATA(gain), PyArray_DATA(offset), (float)eps};
+    m->step->run = ndq_step_layer_norm_f32;
+    return 0;
+}
+
+/* gelu_f32: (whether the approximation by tanh). */
+static int make_gelu_f32(ndq_step_maker *m)
+{
+    int tanh;
+    if (!PyArg_ParseTuple(m->constants, "p", &tanh))
+        return -1;
+    const size_t bytes = bytes_of(m, m->step->out);
+    m->step->work.gelu = (ndq_gelu){.tanh = tanh != 0, .n = bytes / sizeof(float)};
+    m->step->run = ndq_step_gelu_f32;
+    return check_bytes(m, m->step->in[0], bytes);
+}
+
+static ndq_heads contiguous_heads(size_t length, size_t features)
+{
+    const ptrdiff_t row = (ptrdiff_t)(features * sizeof(float));
+    return (ndq_heads){NULL, (ptrdiff_t)length * row, row, sizeof(float)};
+}
+
+/* attention_f32: (examples, queries, keys, heads, features of a head, mask or None). */
+static int make_attention_f32(ndq_step_maker *m)
+{
+    Py_ssize_t n[5];
+    PyObject *mask_arg;
+    PyArrayObject *mask;
+    ndq_attention *a = &m->step->work.attention;
+    if (!PyArg_ParseTuple(m->constants, "nnnnnO", &n[0], &n[1], &n[2], &n[3], &n[4], &mask_arg) || check_sizes(m, n, 5) < 0)
+        return -1;
+    *a = (ndq_attention){.N = (size_t)n[0], .L = (size_t)n[1], .S = (size_t)n[2], .heads = (size_t)n[3], .D = (size_t)n[4]};
+    size_t features, queries, keys;
+    if (__builtin_mul_overflow(a->heads, a->D, &features) || __builtin_mul_overflow(a->L, features, &queries) ||
+        __builtin_mul_overflow(a->S, features, &keys))
+        return check_bytes(m, m->step->in[0], SIZE_MAX);
+    if (check_floats(m, m->step->in[0], a->N, queries) < 0 || check_floats(m, m->step->in[1], a->N, keys) < 0 ||
+        check_floats(m, m->step->in[2], a->N, keys) < 0 || check_floats(m, m->step->out, a->N, queries) < 0)
+        return -1;
+    if (mask_arg != Py_None) {
+        if (!(mask = keep_copy(m, ndq_take_mask(mask_arg, a))))
+            return -1;
+        a->mask = PyArray_DATA(mask);
+    }
+    a->factor = (float)(1 / sqrt(a->D ? (double)a->D : 1.0));
+    a->q = contiguous_heads(a->L, features);
+    a->k = a->v = contiguous_heads(a->S, features);
+    m->step->run = ndq_step_attention_f32;
+    return 0;
+}
+
 static const ndq_step_kind kinds[] = {
     {"quantize", 1, make_quantize}, {"dequantize", 1, make_dequantize}, {"linear", 1, make_linear},
     {"conv2d", 1, make_conv2d},     {"clamp", 1, make_clamp},           {"add", 2, make_add},
     {"multiply", 2, make_multiply}, {"pool", 1, make_pool},             {"transpose", 1, make_transpose},
     {"resize", 1, make_resize},     {"softmax", 1, make_softmax},       {"layer_norm", 1, make_layer_norm},
     {"place", 1, make_place},       {"lookup", 1, make_lookup},
+    {"quantize_rows", 1, make_quantize_rows},   {"linear_rows", 1, make_linear_rows},
+    {"add_f32", 2, make_add_f32},               {"softmax_f32", 1, make_softmax_f32},
+    {"layer_norm_f32", 1, make_layer_norm_f32}, {"gelu_f32", 1, make_gelu_f32},
+    {"attention_f32", 3, make_attention_f32},
 };
 
 const ndq_step_kind *ndq_find_step_kind(PyObject *name)

@@ -5,22 +5,32 @@
 
 enum { ROWS_AT_ONCE = 8, CODES = 255 };
 
-/* Memory for the codes of rows and what they mean. */
+/* Codes of rows and what they mean. */
 typedef struct {
     uint8_t *codes;
     float *scale;
     int32_t *zero;
-    void *memory;
 } quantized_rows;
 
-static bool take_rows(size_t M, size_t K, quantized_rows *rows)
+static size_t numbers_bytes(size_t M)
 {
-    const size_t numbers = ndq_round_up(M * sizeof(float), NDQ_ALIGN);
-    rows->memory = ndq_alloc(2 * numbers + M * K);
-    rows->scale = rows->memory;
-    rows->zero = (int32_t *)((char *)rows->memory + numbers);
-    rows->codes = (uint8_t *)rows->memory + 2 * numbers;
-    return rows->memory != NULL;
+    return ndq_round_up(M * sizeof(float), NDQ_ALIGN);
+}
+
+static quantized_rows rows_in(void *memory, size_t M)
+{
+    char *numbers = memory;
+    return (quantized_rows){.scale = memory, .zero = (int32_t *)(void *)(numbers + numbers_bytes(M)),
+                            .codes = (uint8_t *)numbers + 2 * numbers_bytes(M)};
+}
+
+size_t ndq_quantized_rows_bytes(size_t M, size_t K)
+{
+    size_t codes, bytes;
+    if (M > SIZE_MAX / (4 * sizeof(float)) || __builtin_mul_overflow(M, K, &codes) ||
+        __builtin_add_overflow(codes, 2 * numbers_bytes(M), &bytes))
+        return SIZE_MAX;
+    return bytes;
 }
 
 /* False if the row is not finite. */
@@ -43,64 +53,88 @@ static bool quantize_row(const ndq_kernels *kernels, size_t K, const float *x, q
 }
 
 typedef struct {
-    const ndq_rows_call *call;
+    const ndq_kernels *kernels;
+    size_t M, K;
+    const float *x;
     quantized_rows rows;
     size_t bad_row; /* the first, or M */
-} rows_job;
+} quantize_job;
 
-static void quantize_rows(void *ctx, size_t chunk)
+static void quantize_chunk(void *ctx, size_t chunk)
 {
-    rows_job *job = ctx;
-    const ndq_rows_call *call = job->call;
-    const size_t K = call->w->K, end = ndq_min_size(call->M, (chunk + 1) * ROWS_AT_ONCE);
+    quantize_job *j = ctx;
+    const size_t end = ndq_min_size(j->M, (chunk + 1) * ROWS_AT_ONCE);
     for (size_t m = chunk * ROWS_AT_ONCE; m < end; m++)
-        if (!quantize_row(call->kernels, K, call->x + m * K, &job->rows, m)) {
-            size_t seen = __atomic_load_n(&job->bad_row, __ATOMIC_RELAXED);
-            while (m < seen && !__atomic_compare_exchange_n(&job->bad_row, &seen, m, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        if (!quantize_row(j->kernels, j->K, j->x + m * j->K, &j->rows, m)) {
+            size_t seen = __atomic_load_n(&j->bad_row, __ATOMIC_RELAXED);
+            while (m < seen && !__atomic_compare_exchange_n(&j->bad_row, &seen, m, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
                 ;
         }
 }
 
-/* The sums are where the outputs will be. */
-static void scale_rows(void *ctx, size_t chunk)
+ndq_status ndq_quantize_rows(const ndq_kernels *kernels, size_t M, size_t K, const float *x, void *memory, size_t *bad_row)
 {
-    const rows_job *job = ctx;
-    const ndq_packed *w = job->call->w;
-    const size_t end = ndq_min_size(job->call->M, (chunk + 1) * ROWS_AT_ONCE);
-    ndq_sums_row row = {.scale = w->scale, .bias = w->float_bias, .column_sum = w->column_sum};
-    for (size_t m = chunk * ROWS_AT_ONCE; m < end; m++) {
-        float *y = job->call->y + m * w->N;
-        row.own_scale = job->rows.scale[m];
-        row.zero = job->rows.zero[m];
-        job->call->kernels->scale_sums_f32(&row, w->N, (const int32_t *)(const void *)y, y);
+    quantize_job job = {kernels, M, K, x, rows_in(memory, M), M};
+    ndq_for_chunks(M * K, ndq_ceil_div(M, ROWS_AT_ONCE), quantize_chunk, &job);
+    *bad_row = job.bad_row;
+    return job.bad_row < M ? NDQ_NOT_FINITE : NDQ_OK;
+}
+
+typedef struct {
+    const ndq_rows_call *call;
+    quantized_rows rows;
+} scale_job;
+
+static void activate(ndq_activation activation, size_t n, float *y)
+{
+    const float largest = ndq_largest_value(activation);
+    for (size_t i = 0; i < n; i++) {
+        const float v = y[i] < 0 ? 0.0f : y[i];
+        y[i] = v > largest ? largest : v;
     }
 }
 
-static ndq_status run_rows(rows_job *job)
+/* The sums are where the outputs will be. */
+static void scale_chunk(void *ctx, size_t chunk)
 {
+    const scale_job *job = ctx;
     const ndq_rows_call *call = job->call;
     const ndq_packed *w = call->w;
-    const size_t chunks = ndq_ceil_div(call->M, ROWS_AT_ONCE);
-    job->bad_row = call->M;
-    ndq_for_chunks(call->M * w->K, chunks, quantize_rows, job);
-    if (job->bad_row < call->M)
-        return NDQ_NOT_FINITE;
-    const ndq_gemm_call gemm = {.w = w, .M = call->M, .a = job->rows.codes, .a_stride = (ptrdiff_t)w->K,
+    const size_t end = ndq_min_size(call->M, (chunk + 1) * ROWS_AT_ONCE);
+    ndq_sums_row row = {.scale = w->scale, .bias = w->float_bias, .column_sum = w->column_sum};
+    for (size_t m = chunk * ROWS_AT_ONCE; m < end; m++) {
+        float *y = call->y + m * w->N;
+        row.own_scale = job->rows.scale[m];
+        row.zero = job->rows.zero[m];
+        call->kernels->scale_sums_f32(&row, w->N, (const int32_t *)(const void *)y, y);
+        if (call->activation != NDQ_NO_ACTIVATION)
+            activate(call->activation, w->N, y);
+    }
+}
+
+ndq_status ndq_multiply_rows(const ndq_rows_call *call, const void *memory)
+{
+    const ndq_packed *w = call->w;
+    scale_job job = {call, rows_in((void *)memory, call->M)};
+    const ndq_gemm_call gemm = {.w = w, .M = call->M, .a = job.rows.codes, .a_stride = (ptrdiff_t)w->K,
                                 .output = NDQ_GEMM_S32, .out = call->y};
     const ndq_status status = ndq_gemm(&gemm);
     if (status == NDQ_OK)
-        ndq_for_chunks(call->M * w->N, chunks, scale_rows, job);
+        ndq_for_chunks(call->M * w->N, ndq_ceil_div(call->M, ROWS_AT_ONCE), scale_chunk, &job);
     return status;
+}
+
+static ndq_status run_rows(const ndq_rows_call *call, void *memory, size_t *bad_row)
+{
+    const ndq_status status = ndq_quantize_rows(call->kernels, call->M, call->w->K, call->x, memory, bad_row);
+    return status == NDQ_OK ? ndq_multiply_rows(call, memory) : status;
 }
 
 ndq_status ndq_linear_rows(const ndq_rows_call *call, size_t *bad_row)
 {
-    rows_job job = {.call = call};
-    if (!take_rows(call->M, call->w->K, &job.rows))
-        return NDQ_NO_MEMORY;
-    const ndq_status status = run_rows(&job);
-    *bad_row = job.bad_row;
-    ndq_free(job.rows.memory);
+    void *memory = ndq_alloc(ndq_quantized_rows_bytes(call->M, call->w->K));
+    const ndq_status status = memory ? run_rows(call, memory, bad_row) : NDQ_NO_MEMORY;
+    ndq_free(memory);
     return status;
 }
 
@@ -126,16 +160,15 @@ ndq_status ndq_run_recurrence(const ndq_recurrence *call, size_t *bad_row)
 {
     const ndq_packed *w = call->w;
     float *gh = ndq_alloc(call->N * w->N * sizeof(float));
+    void *memory = ndq_alloc(ndq_quantized_rows_bytes(call->N, w->K));
     const ndq_rows_call product = {.kernels = call->kernels, .w = w, .M = call->N, .x = call->h, .y = gh};
-    rows_job job = {.call = &product};
-    ndq_status status = gh && take_rows(call->N, w->K, &job.rows) ? NDQ_OK : NDQ_NO_MEMORY;
+    ndq_status status = gh && memory ? NDQ_OK : NDQ_NO_MEMORY;
     for (size_t step = 0; status == NDQ_OK && step < call->T; step++) {
-        status = run_rows(&job);
+        status = run_rows(&product, memory, bad_row);
         if (status == NDQ_OK)
             run_cells(call, call->reverse ? call->T - 1 - step : step, gh);
     }
-    *bad_row = job.bad_row;
-    ndq_free(job.rows.memory);
+    ndq_free(memory);
     ndq_free(gh);
     return status;
 }

@@ -42,6 +42,7 @@
 #include "update.inc.h"
 #include "channels.inc.h"
 #include "cells.inc.h"
+#include "rows.inc.h"
 #undef NDQ_RULE
 #undef NDQ_SUFFIX
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from . import _core
 from .errors import QuantizationError
-from .functional import quantize
+from .functional import activation_number, quantize
 from .observers import choose_qparams
 from .qparams import QuantSpec
 
@@ -64,7 +64,7 @@ def _own(array):
     return array
 
 
-def linear_rows(x, weight, out=None):
+def linear_rows(x, weight, activation=None, out=None):
     """Fully connected layer, each row of whose input is quantized to uint8 by its own range.
 
     What a row gives does not depend on the rows beside it, on the backend or on threads.
@@ -75,6 +75,7 @@ def linear_rows(x, weight, out=None):
         Computed in float32.
     weight : RowWeight
         N outputs by K inputs.
+    activation : {None, "relu", "relu6"}
     out : ndarray of float32, shape (..., N), optional
 
     Returns
@@ -95,7 +96,7 @@ def linear_rows(x, weight, out=None):
     array([[4.24],
            [1.   ]], dtype=float32)
     """
-    return _core.linear_rows(x, weight.packed, out)
+    return _core.linear_rows(x, weight.packed, activation_number(activation), out)
 
 
 def recurrence(gx, weight, states, lengths=None, reverse=False):

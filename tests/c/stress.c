@@ -722,6 +722,25 @@ static void check_cells(group *g, rng *r, const ndq_kernels *const k[2])
     SAME("cells", state[0], state[1]);
 }
 
+static void check_rows(group *g, rng *r, const ndq_kernels *const k[2])
+{
+    static float x[ELEMENTS], gain[ELEMENTS], y[2][5][ELEMENTS];
+    const size_t n = 1 + below(r, ELEMENTS);
+    memset(y, 0, sizeof(y));
+    for (size_t i = 0; i < ELEMENTS; i++) {
+        x[i] = below(r, 40) ? (float)below(r, 1 << 24) / (1 << 17) - 64 : -INFINITY;
+        gain[i] = (float)below(r, 1 << 24) / (1 << 22);
+    }
+    const ndq_norm_f32 norm = {gain, x, 1e-5f};
+    for (int i = 0; i < 2; i++) {
+        k[i]->softmax_f32(n, x, y[i][0]);
+        k[i]->gelu_f32(n, gain, y[i][1]);
+        k[i]->gelu_tanh_f32(n, gain, y[i][2]);
+        k[i]->layer_norm_f32(&norm, n, gain, y[i][3], y[i][4]);
+    }
+    SAME("rows", y[0], y[1]);
+}
+
 static void check_elementwise(const char *backend, const ndq_kernels *kernels)
 {
     const ndq_kernels *const both[2] = {kernels, ndq_kernels_of("portable")};
@@ -751,6 +770,7 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
         check_clip_error(&g, &r, both);
         check_halves(&g, &r, both);
         check_cells(&g, &r, both);
+        check_rows(&g, &r, both);
     }
     if (half_ties_go_up())
         printf("float16: ties are not compared, as this processor itself does not round them to even\n");

@@ -185,7 +185,7 @@ class Graph:
         self._last_inputs = arrays
         plan = self._plan_for(arrays)
         if plan is not None:
-            return plan.run(arrays)
+            return self._run_plan(plan.run, arrays)
         self._run = self._run_nodes(arrays)
         y = self._run.values[self.output]
         if isinstance(y, tuple):
@@ -196,7 +196,15 @@ class Graph:
         """Run the graph and return the `Run` with the value of every node."""
         arrays = self._checked(as_inputs(inputs))
         plan = self._plan_for(arrays)
-        return self._run_nodes(arrays) if plan is None else Run(self, self.training, plan.trace(arrays))
+        return self._run_nodes(arrays) if plan is None else Run(self, self.training, self._run_plan(plan.trace, arrays))
+
+    def _run_plan(self, run, arrays):
+        try:
+            return run(arrays)
+        except ValueError as error:
+            failure = error
+        self._run_nodes(arrays)  # whose error names the layer
+        raise failure
 
     def _plan_for(self, arrays):
         """Return the plan of an integer graph, or None where Python runs the nodes one by one."""

@@ -18,6 +18,8 @@ order of elements is asked for, as by a `reshape` that flattens, a step that tra
 
 from __future__ import annotations
 
+import numpy as np
+
 from .. import _core
 from ..ops.record import StoredIntegers
 from .steps import Steps
@@ -86,7 +88,9 @@ class Plan:
         memory |= {value.number: copy for value, copy in zip(self._given_by_steps, copies, strict=True)}
 
         def wrap(value):
-            return tuple(map(wrap, value)) if isinstance(value, tuple) else value.wrap(memory[value.number])
+            if isinstance(value, tuple):
+                return tuple(map(wrap, value))
+            return value if isinstance(value, np.ndarray) else value.wrap(memory[value.number])
 
         return {name: wrap(value) for name, value in self.values.items()}
 
@@ -97,12 +101,17 @@ def make_plan(graph, shapes):
     values = {name: steps.new(shape) for name, shape in zip(graph.inputs, shapes, strict=True)}
     for node in graph.nodes:
         step = node.op.step
-        value = None if step is None else step(node, [values[name] for name in node.inputs], steps)
+        read = [values[name] for name in node.inputs]
+        has_arrays = any(isinstance(value, np.ndarray) for value in read)
+        if step is None or has_arrays and not node.op.step_takes_arrays:
+            return None
+        value = step(node, read, steps)
         if value is None:
             return None
         values[node.name] = value
     output = values[graph.output]
-    numbers = [value.number for value in (output if isinstance(output, tuple) else (output,))]
+    parts = output if isinstance(output, tuple) else (output,)
+    numbers = [-1 if isinstance(value, np.ndarray) else value.number for value in parts]
     if min(numbers) < len(shapes) or len(set(numbers)) < len(numbers):
         return None  # an output is memory of the caller already
     return Plan(steps, values, len(shapes), output)

@@ -58,6 +58,10 @@ class Value:
         """Return an array for the memory of this value."""
         return np.empty(self.memory_shape, self.dtype)
 
+    def unfilled(self):
+        """Return a view of `shape` of an array for the memory of this value."""
+        return self.seen_as_shape(self.new_array())
+
     def seen_as_shape(self, array):
         """Return an array of this memory as a view of `shape`."""
         array = array.reshape(self.memory_shape)
@@ -80,6 +84,7 @@ class Steps:
     def __init__(self):
         self.values: list[Value] = []
         self.steps: list[tuple] = []
+        self._quantized_rows: dict[int, Value] = {}
 
     def new(self, shape, qparams=None, channels_last=False):
         """Return a new value: codes of `qparams`, or float32."""
@@ -125,6 +130,10 @@ class Steps:
     def dequantize(self, x):
         """Return what codes stand for."""
         return self.append("dequantize", [x], self.new(x.shape, None, x.channels_last), x.qparams)
+
+    def floats(self, x):
+        """Return `x`, or what its codes stand for, with its elements in the order of its shape."""
+        return self.channels_first(x if x.qparams is None else self.dequantize(x))
 
     # ---- layers with weights
 
@@ -173,8 +182,8 @@ class Steps:
         return [x if x.shape == shape else self._repeat(x, shape, like.channels_last) for x in (a, b)]
 
     def _repeat(self, x, shape, channels_last):
-        whole, y = x.seen_as_shape(np.empty(x.nbytes, np.uint8)), self.new(shape, x.qparams, channels_last)
-        return self._place(x, whole, np.broadcast_to(whole, shape), y, y.seen_as_shape(np.empty(y.nbytes, np.uint8)))
+        whole, y = x.unfilled(), self.new(shape, x.qparams, channels_last)
+        return self._place(x, whole, np.broadcast_to(whole, shape), y, y.unfilled())
 
     def _combine(self, kind, a, b, out_qparams, activation):
         if a.shape != b.shape:
@@ -211,21 +220,63 @@ class Steps:
         how = weight, bias, eps / float(x.qparams.scale) ** 2, out_qparams
         return self.append("layer_norm", [x], self.new(x.shape, out_qparams), x.shape[-1], x.qparams.spec.signed, *how)
 
-    # ---- boxes of codes
+    # ---- floats, in float32
+
+    def linear_rows(self, x, weight, activation=None):
+        """Fully connected layer each row of whose input is quantized by its own range."""
+        outputs, features = weight.codes.shape
+        x, rows = self.floats(x), prod(x.shape[:-1])
+        if x.number not in self._quantized_rows:  # several layers may read them
+            memory = Value(len(self.values), (_bytes_of_rows(rows, features),), np.dtype(np.uint8))
+            self.values.append(memory)
+            self._quantized_rows[x.number] = self.append("quantize_rows", [x], memory, rows, features)
+        y, how = self.new((*x.shape[:-1], outputs)), (weight.packed, activation_number(activation))
+        return self.append("linear_rows", [self._quantized_rows[x.number]], y, rows, *how)
+
+    def add_floats(self, a, b):
+        """Add floats of one shape."""
+        a, b = self.floats(a), self.floats(b)
+        return self.append("add_f32", [a, b], self.new(a.shape))
+
+    def softmax_floats(self, x):
+        """Softmax of each row."""
+        x = self.floats(x)
+        return self.append("softmax_f32", [x], self.new(x.shape), x.shape[-1])
+
+    def layer_norm_floats(self, x, length, weight, bias, eps):
+        """Normalize each `length` neighbours; `weight` and `bias` may be None."""
+        x = self.floats(x)
+        weight = np.ones(length, np.float32) if weight is None else weight
+        bias = np.zeros(length, np.float32) if bias is None else bias
+        return self.append("layer_norm_f32", [x], self.new(x.shape), length, weight, bias, eps)
+
+    def gelu(self, x, approximate="none"):
+        """GELU of each element."""
+        x = self.floats(x)
+        return self.append("gelu_f32", [x], self.new(x.shape), approximate == "tanh")
+
+    def attention(self, q, k, v, heads, mask=None):
+        """Scaled dot-product attention."""
+        q, k, v = (self.floats(x) for x in (q, k, v))
+        examples, queries, features = q.shape
+        sizes = examples, queries, k.shape[1], heads, features // heads
+        return self.append("attention_f32", [q, k, v], self.new(q.shape), *sizes, mask)
+
+    # ---- boxes
 
     def slice(self, x, index):
-        """Return part of the codes; `index` is basic and has the batch axis whole. None if it is of too many axes."""
+        """Return a part; `index` is basic and has the batch axis whole. None if it is of too many axes."""
         return self._part(x, lambda a: a[index])
 
     def permute(self, x, axes):
-        """Return codes with their axes in another order."""
+        """Return `x` with its axes in another order."""
         return self._part(x, lambda a: a.transpose(axes), keeps_layout=False)
 
     def _part(self, x, select, keeps_layout=True):
-        whole = x.seen_as_shape(np.empty(x.nbytes, np.uint8))
+        whole = x.unfilled()
         part = select(whole)
         y = self.new(part.shape, x.qparams, x.channels_last and keeps_layout and part.ndim == 4)
-        return self._place(x, whole, part, y, y.seen_as_shape(np.empty(y.nbytes, np.uint8)))
+        return self._place(x, whole, part, y, y.unfilled())
 
     def pad(self, x, width):
         """Surround codes with that of 0; `width` is (before, after) of each axis."""
@@ -249,16 +300,17 @@ class Steps:
         return y
 
     def _into(self, x, y, inside, fill=-1):
-        whole_in, whole_out = (value.seen_as_shape(np.empty(value.nbytes, np.uint8)) for value in (x, y))
+        whole_in, whole_out = x.unfilled(), y.unfilled()
         return self._place(x, whole_in, whole_in, y, whole_out[inside], whole_out, fill)
 
     def _place(self, x, whole_in, part_in, y, part_out, whole_out=None, fill=-1):
         """Copy a part of `x` to a part of `y`; None if that takes too many axes.
 
-        The arrays are of bytes and only say where the parts lie.
+        The arrays only say where the parts lie.
         """
         whole_out = part_out if whole_out is None else whole_out
-        axes = _merged(zip(part_in.shape, part_in.strides, part_out.strides, strict=True))
+        size = x.dtype.itemsize
+        axes = _merged([*zip(part_in.shape, part_in.strides, part_out.strides, strict=True), (size, 1, 1)])
         if len(axes) > 4:
             return None
         lengths, in_strides, out_strides = zip(*[(1, 0, 0)] * (4 - len(axes)), *axes, strict=True)
@@ -302,6 +354,11 @@ class Steps:
         y = self.new(shape, out_qparams or x.qparams, True)
         how = taps, x.qparams.spec.signed, x.qparams, out_qparams
         return self.append("pool", [x], y, x.shape, x.channels_last, True, *windows, *how)
+
+
+def _bytes_of_rows(rows, features):
+    """Return how much memory quantized rows take: scales and zero points, each from a cache line on, and codes."""
+    return 2 * (-(-4 * rows // 64) * 64) + rows * features
 
 
 def _merged(axes):

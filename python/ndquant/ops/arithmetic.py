@@ -79,6 +79,10 @@ def _register_elementwise(name, function, *gradients):
             for gradient, operand, needed in zip(gradients, operands, need_input, strict=True)
         ), {}
 
+    def add_step(node, inputs, steps):
+        a, b = inputs
+        return steps.add_floats(a, b) if a.shape == b.shape and not node.attributes else None
+
     has_integers = name in _INTEGER
     register(
         name=name,
@@ -91,6 +95,7 @@ def _register_elementwise(name, function, *gradients):
         lower=lower_to(f"{name}_integer") if has_integers else None,
         no_integers=_has_fixed_operand,
         absorbs=("relu", "relu6") if has_integers else (),
+        step=add_step if name == "add" else None,
     )
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import rows
 from .pointwise import dropout_attributes
 from .record import Fixed, Indices, register, whole_number
 
@@ -17,7 +18,7 @@ from .record import Fixed, Indices, register, whole_number
 class AttentionSaved:
     """What `attention_backward` needs of a forward pass."""
 
-    q: np.ndarray  # (N, heads, L, D), scaled
+    q: np.ndarray  # (N, heads, L, D)
     k: np.ndarray
     v: np.ndarray
     weights: np.ndarray
@@ -37,6 +38,8 @@ def _joined(x):
 def attention(q, k, v, heads, mask=None, kept=None):
     """Return ``softmax(q @ k.T / sqrt(D) + mask) @ v`` for each head, and what `attention_backward` needs.
 
+    float32 without `kept` by `rows.attention`.
+
     Parameters
     ----------
     q : ndarray of float, shape (N, L, E)
@@ -44,19 +47,27 @@ def attention(q, k, v, heads, mask=None, kept=None):
     heads : int
         Divides E.
     mask : ndarray of float, optional
-        Broadcast to (N, heads, L, S); minus infinity where a query must not look. One that may look nowhere gives 0.
+        Broadcast to (N, 1, L, S); minus infinity where a query must not look. One that may look nowhere gives 0.
     kept : ndarray, shape (N, heads, L, S), optional
         Factors of the weights.
     """
-    factor = q.dtype.type((q.shape[2] // heads) ** -0.5)
-    q, k, v = (_heads(x, heads) for x in (q * factor, k, v))
-    scores = q @ k.swapaxes(2, 3)
+    if kept is None and q.dtype == np.float32:
+        y, weights = rows.attention(q, k, v, heads, None if mask is None else rows_mask(mask, q, k))
+        return y, AttentionSaved(*(_heads(x, heads) for x in (q, k, v)), weights, None)
+    q, k, v = (_heads(x, heads) for x in (q, k, v))
+    scores = (q @ k.swapaxes(2, 3)) * q.dtype.type(q.shape[3] ** -0.5)
     if mask is not None:
         scores += mask.astype(scores.dtype)
     weights = _probabilities(scores)
     if kept is not None:
         return _joined((weights * kept) @ v), AttentionSaved(q, k, v, weights, kept)
     return _joined(weights @ v), AttentionSaved(q, k, v, weights, None)
+
+
+def rows_mask(mask, q, k):
+    """Return a mask as (1 or N, L, S)."""
+    mask = mask if mask.ndim == 4 else mask.reshape(*(1,) * (4 - mask.ndim), *mask.shape)
+    return np.broadcast_to(mask, (len(mask), 1, q.shape[1], k.shape[1]))[:, 0]
 
 
 def _probabilities(scores):
@@ -75,7 +86,8 @@ def attention_backward(dy, saved):
     if saved.kept is not None:
         d_weights = d_weights * saved.kept
     d_scores = saved.weights * (d_weights - (d_weights * saved.weights).sum(axis=-1, keepdims=True))
-    dq = (d_scores @ saved.k) * dy.dtype.type(depth**-0.5)
+    d_scores *= dy.dtype.type(depth**-0.5)
+    dq = d_scores @ saved.k
     return tuple(map(_joined, (dq, d_scores.swapaxes(2, 3) @ saved.q, used.swapaxes(2, 3) @ dy)))
 
 
@@ -160,6 +172,14 @@ def _shape(node, shapes):
     return q, (q[0], k[0]) if a["weights"] == "average" else (a["heads"], q[0], k[0])
 
 
+def _step(node, inputs, steps):
+    a, (q, k) = node.attributes, inputs[:2]
+    if a["padding"] or a["weights"] is not None or not a["batch_first"]:
+        return None
+    mask = _mask(node, inputs, q.shape[1], k.shape[1])
+    return (steps.attention(*inputs[:3], a["heads"], None if mask is None else rows_mask(mask, q, k)),)
+
+
 #: The value is a tuple: the output, and weights if they are asked for.
 ATTENTION = register(
     name="attention",
@@ -171,4 +191,6 @@ ATTENTION = register(
     takes_fixed=True,
     takes_indices=True,
     keeps_output=True,
+    step=_step,
+    step_takes_arrays=True,
 )

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dynamic import RowWeight, linear_rows, recurrence
 from ..errors import QuantizationError
-from .layer import activate, fused_attributes
+from .layer import fused_attributes
 from .record import StoredIntegers, register
 from .recurrent import CELLS, initial_states, lengths_of, recurrent_attributes, recurrent_shape, time_first
 
@@ -53,17 +53,16 @@ class DynamicLayer(StoredIntegers):
         return {name: self.__dict__[name] for name in self.BIASES if name in self.__dict__}
 
 
-def _named(node, function, *arguments):
+def _named(node, function, *arguments, **more):
     """Call a function; an error about the data names the layer."""
     try:
-        return function(*arguments)
+        return function(*arguments, **more)
     except ValueError as error:
         raise QuantizationError(f"{node.name}: {error}") from None
 
 
 def _linear_forward(node, inputs, run):
-    y = _named(node, linear_rows, *inputs, node.module.weight)
-    return activate(y, node.attributes.get("activation")), None
+    return _named(node, linear_rows, *inputs, node.module.weight, **node.attributes), None
 
 
 def _linear_shape(node, shapes):
@@ -73,6 +72,10 @@ def _linear_shape(node, shapes):
     return (*shape[:-1], outputs)
 
 
+def _linear_step(node, inputs, steps):
+    return _named(node, steps.linear_rows, *inputs, node.module.weight, **node.attributes)
+
+
 LINEAR_DYNAMIC = register(
     name="linear_dynamic",
     forward=_linear_forward,
@@ -80,6 +83,7 @@ LINEAR_DYNAMIC = register(
     stores=DynamicLayer,
     shape=_linear_shape,
     attributes=fused_attributes,
+    step=_linear_step,
 )
 
 

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from .. import rows
+
 #: Terms of the series of `_scaled_erfc` that float32 and float64 need.
 _TERMS = {2: 14, 4: 14, 8: 30}
 
@@ -47,8 +49,11 @@ _INNER, _CUBE = math.sqrt(2 / math.pi), 0.044715
 def gelu(x, approximate="none"):
     """Return ``x * P(X <= x)`` of the normal distribution (Hendrycks and Gimpel, https://arxiv.org/abs/1606.08415).
 
-    With ``approximate="tanh"`` the probability is ``(1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2``.
+    With ``approximate="tanh"`` the probability is ``(1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3))) / 2``. float32 by
+    `rows.gelu`.
     """
+    if x.dtype == np.float32:
+        return rows.gelu(x, approximate)
     return x * _probability(x, approximate)
 
 

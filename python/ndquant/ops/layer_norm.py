@@ -6,6 +6,7 @@ from math import prod
 
 import numpy as np
 
+from .. import rows
 from .record import finite, register, whole_number
 
 
@@ -21,14 +22,27 @@ def layer_norm(x, weight, bias, axes=1, eps=1e-5):
     """Return ``(x - mean) / sqrt(var + eps) * weight + bias``, and what `layer_norm_backward` needs.
 
     `weight` and `bias` have the shape of the last `axes` axes of `x`, or are None: 1 and 0.
+    float32 is computed by `rows.layer_norm`.
     """
-    normal = x - _mean(x, axes)
+    if x.dtype == np.float32:
+        return _layer_norm_rows(x, weight, bias, axes, eps)
+    mean = _mean(x, axes)
+    normal = x - mean
     inverse = 1 / np.sqrt(_mean(normal * normal, axes) + x.dtype.type(eps))
     normal *= inverse
     y = normal.copy() if weight is None else normal * weight
     if bias is not None:
         y += bias
-    return y, (normal, inverse)
+    return y, (x, mean, inverse)
+
+
+def _layer_norm_rows(x, weight, bias, axes, eps):
+    length = prod(x.shape[-axes:])
+    flat, *affine = (None if a is None else a.reshape(-1, length) for a in (x, weight, bias))
+    y, stats = rows.layer_norm(flat, *(None if a is None else a[0] for a in affine), eps)
+    shape = *x.shape[:-axes], *(1,) * axes
+    mean, inverse = stats[:, 0].reshape(shape), stats[:, 1].reshape(shape)
+    return y.reshape(x.shape), (x, mean, inverse)
 
 
 def _mean(x, axes):
@@ -43,7 +57,8 @@ def layer_norm_backward(dy, weight, saved, axes=1):
 
     With x' = (x - mean) * inverse and d = dy * weight that of x is ``inverse * (d - mean(d) - x' * mean(d * x'))``.
     """
-    normal, inverse = saved
+    x, mean, inverse = saved
+    normal = (x - mean) * inverse
     examples = tuple(range(dy.ndim - axes))
     d = dy if weight is None else dy * weight
     dx = inverse * (d - _mean(d, axes) - normal * _mean(d * normal, axes))
@@ -78,6 +93,12 @@ def _shape(node, shapes):
     return shape
 
 
+def _step(node, inputs, steps):
+    (x,), axes = inputs, node.attributes["axes"]
+    affine = (a if a is None else a.reshape(-1) for a in _affine(node))
+    return steps.layer_norm_floats(x, prod(x.shape[-axes:]), *affine, node.attributes["eps"])
+
+
 LAYER_NORM = register(
     name="layer_norm",
     forward=_forward,
@@ -85,4 +106,5 @@ LAYER_NORM = register(
     shape=_shape,
     attributes=layer_norm_attributes,
     parameters=("weight", "bias"),
+    step=_step,
 )

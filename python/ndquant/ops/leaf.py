@@ -21,6 +21,10 @@ def _constant_backward(node, dy, saved, need_input):
     return (), {}
 
 
+def _constant_step(node, inputs, steps):
+    return node.value
+
+
 def _shape(node, shapes):
     return Fixed(node.value.shape)
 
@@ -41,4 +45,5 @@ CONSTANT = register(
     shape=_shape,
     arity=0,
     buffers=("value",),
+    step=_constant_step,
 )

@@ -45,6 +45,10 @@ def _part_shape(node, shapes):
     return parts[index]
 
 
+def _part_step(node, inputs, steps):
+    return inputs[0][node.attributes["index"]]
+
+
 #: One of the values that a node gives as a tuple; its gradient is a `Parts`.
 PART = register(
     name="part",
@@ -53,4 +57,5 @@ PART = register(
     shape=_part_shape,
     attributes=_part_attributes,
     is_view=True,
+    step=_part_step,
 )

@@ -125,7 +125,7 @@ RELU6 = register(
 )
 
 
-def _register_unary(name, function, gradient, keeps_output=False, attributes=no_attributes):
+def _register_unary(name, function, gradient, keeps_output=False, attributes=no_attributes, step=None):
     """Enter an op whose gradient needs its input, or its output; on codes it is a table."""
 
     def forward(node, inputs, run):
@@ -160,6 +160,7 @@ def _register_unary(name, function, gradient, keeps_output=False, attributes=no_
         keeps_output=keeps_output,
         lower=lower,
         integer_output=integer_output,
+        step=step,
     )
 
 
@@ -197,7 +198,13 @@ _register_unary("leaky_relu", leaky_relu, leaky_relu_backward, attributes=_leaky
 _register_unary("sigmoid", sigmoid, sigmoid_backward, keeps_output=True)
 _register_unary("tanh", tanh, tanh_backward, keeps_output=True)
 _register_unary("hardswish", hardswish, hardswish_backward)
-_register_unary("gelu", gelu, gelu_backward, attributes=gelu_attributes)
+
+
+def _gelu_step(node, inputs, steps):
+    return steps.gelu(*inputs, **node.attributes)
+
+
+_register_unary("gelu", gelu, gelu_backward, attributes=gelu_attributes, step=_gelu_step)
 
 
 def dropout_attributes(p=0.5):

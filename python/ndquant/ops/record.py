@@ -185,6 +185,8 @@ class Op:
     step : callable or None
         ``step(node, inputs, steps) -> Value``: appends what the core does for this node of an integer graph to a
         `graph.plan.Steps`; None, or the answer None, if it does nothing for it, so that Python runs the graph.
+    step_takes_arrays : bool
+        Whether that understands an array among its inputs: a constant.
     """
 
     name: str
@@ -207,6 +209,7 @@ class Op:
     absorbs: tuple = ()
     stores: type | None = None
     step: Callable | None = None
+    step_takes_arrays: bool = False
 
     def __repr__(self):
         return f"<op {self.name}>"

@@ -86,7 +86,7 @@ def _transpose_forward(node, inputs, run):
 
 def _transpose_step(node, inputs, steps):
     (x,) = inputs
-    return None if x.qparams is None else steps.permute(x, node.attributes["axes"])
+    return steps.permute(x, node.attributes["axes"])
 
 
 def _transpose_backward(node, dy, saved, need_input):
@@ -139,7 +139,7 @@ def _slice_forward(node, inputs, run):
 
 def _slice_step(node, inputs, steps):
     (x,) = inputs
-    return None if x.qparams is None else steps.slice(x, _index(node))
+    return steps.slice(x, _index(node))
 
 
 def _slice_backward(node, dy, saved, need_input):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from .. import integer
+from .. import integer, rows
 from .integer_layer import StoredGrid, have_integer_form, lower_to
 from .record import Codes, register, same_shape, whole_number
 
 
 def softmax(x, axis=-1):
-    """Return ``exp(x) / sum(exp(x))`` along an axis, in a form in which nothing overflows."""
+    """Return ``exp(x) / sum(exp(x))`` along an axis, in which nothing overflows; float32 by `rows.softmax`."""
+    if x.dtype == np.float32:
+        return np.moveaxis(rows.softmax(np.moveaxis(x, axis, -1)), -1, axis)
     e = np.exp(x - x.max(axis=axis, keepdims=True))
     return e / e.sum(axis=axis, keepdims=True)
 
@@ -60,6 +62,11 @@ def _integer_step(node, inputs, steps):
     return steps.softmax(*inputs, node.out_qparams)
 
 
+def _step(node, inputs, steps):
+    (x,) = inputs
+    return steps.softmax_floats(x) if node.attributes["axis"] == len(x.shape) - 1 else None
+
+
 #: The axis counts from the batch axis, 0.
 SOFTMAX = register(
     name="softmax",
@@ -71,6 +78,7 @@ SOFTMAX = register(
     lower=lower_to("softmax_integer"),
     no_integers=_of_rows,
     integer_output=_integer_output,
+    step=_step,
 )
 SOFTMAX_INTEGER = register(
     name="softmax_integer",

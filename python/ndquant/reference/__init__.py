@@ -27,11 +27,13 @@ from .gemm import (
     raise_weight_scale,
 )
 from .ranges import choose_scale_zero_point, minmax
+from .rows import attention, gelu, layer_norm_rows, softmax_rows, sum_rows
 from .update import adam_step, relu_backward, sgd_step
 
 __all__ = [
     "adam_step",
     "add_codes",
+    "attention",
     "avg_pool_codes",
     "channel_sums",
     "choose_scale_zero_point",
@@ -48,9 +50,11 @@ __all__ = [
     "fake_quantize_backward",
     "fake_quantize_learnable_backward",
     "fused_multiply_add",
+    "gelu",
     "gemm_s32",
     "histogram",
     "layer_norm_codes",
+    "layer_norm_rows",
     "linear_codes",
     "linear_f32",
     "linear_rows",
@@ -71,7 +75,9 @@ __all__ = [
     "sgd_step",
     "sigmoid",
     "softmax_codes",
+    "softmax_rows",
     "sum_in_blocks",
+    "sum_rows",
     "tanh",
     "unpack_codes",
 ]
