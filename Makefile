@@ -120,7 +120,7 @@ lint: $(VENV)/installed-test
 notebooks: $(VENV)/installed-test
 	$(BIN)/python notebooks/execute.py
 
-# The reference from the docstrings, and three pages beside it, in build/docs.
+# The reference from the docstrings, and four pages beside it, in build/docs.
 docs: $(VENV)/installed
 	$(BIN)/pip install --quiet --editable '.[docs]'
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/docs

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import ndquant as nq
-from ndquant import nn
+from ndquant import nn, passes, quantizers
 
 from .skips import skip_unless_all, skip_without
 from .test_notebooks import NAMES, committed
@@ -34,6 +34,18 @@ def test_cells_that_show_a_mistake_exist():
     assert found >= 15
 
 
+def test_every_quantizer_is_there_with_its_paper():
+    text = (DOCS / "quantizers.rst").read_text()
+    kinds = [kind for name in quantizers.__all__ if hasattr(kind := getattr(quantizers, name), "gradient")]
+    assert len(kinds) == 9
+    for kind in kinds:
+        assert f".. automodule:: {kind.__module__}\n.. autoclass:: ndquant.quantizers.{kind.__name__}()" in text
+        assert "https://arxiv.org/abs/" in sys.modules[kind.__module__].__doc__
+    assert ".. automodule:: ndquant.passes\n" in text
+    for change in (getattr(passes, name) for name in passes.__all__):
+        assert "https://" in sys.modules[change.__module__].__doc__ + change.__doc__
+
+
 def test_building_warns_of_nothing(tmp_path):
     skip_unless_all()
     skip_without("docs", "sphinx", "numpydoc", "myst_parser")
@@ -41,3 +53,5 @@ def test_building_warns_of_nothing(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert "ndquant.quantize_static" in (tmp_path / "api.html").read_text()
+    page = (tmp_path / "quantizers.html").read_text()
+    assert [name for name in passes.__all__ if f"ndquant.passes.{name}" not in page] == []

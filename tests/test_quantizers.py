@@ -209,16 +209,30 @@ def test_what_a_method_computes_cannot_be_learned():
 
 
 CONFIGS = {
+    "straight-through": (nq.Quantize(S4), nq.Quantize(U4, "moving_average")),
     "lsq": (nq.Quantize(S4, "mse", learn="lsq"), nq.Quantize(U4, "mse", learn="lsq")),
     "lsq 2 bits": (nq.Quantize(nq.QuantSpec(2, axis=0), "mse", learn="lsq"), nq.Quantize(U2, "mse", learn="lsq")),
+    "lsq 3 bits": (nq.Quantize(nq.QuantSpec(3), learn="lsq"), nq.Quantize(nq.QuantSpec(3, False, False), learn="lsq")),
     "lsq+": (nq.Quantize(S4, learn="lsq"), nq.Quantize(U4, learn="lsq+", range=(-1, 2))),
     "tqt": (nq.Quantize(S4, learn="tqt"), nq.Quantize(U4, learn="tqt")),
     "dorefa": (nq.Quantize(S4, "dorefa"), nq.Quantize(U4, range=(0, 1))),
     "binary": (nq.Quantize(nq.QuantSpec(2, narrow_range=True, axis=0), "binary"), nq.Quantize(U4, "moving_average")),
     "ternary": (nq.Quantize(TERNARY, "ternary"), nq.Quantize(U4, "moving_average")),
+    "binary weights and activations": (
+        nq.Quantize(TERNARY, "binary"),
+        nq.Quantize(nq.QuantSpec(1, signed=False, symmetric=False), learn="lsq"),
+    ),
+    "pact, sawb": (nq.Quantize(nq.QuantSpec(2, axis=0), "sawb"), nq.Quantize(U2, learn="pact")),
     "pact, sawb+": (nq.Quantize(S4, "sawb+"), nq.Quantize(U4, learn="pact", range=(-1, 2))),
     "12 bits": (nq.Quantize(TERNARY, "binary"), nq.Quantize(nq.QuantSpec(12), learn="lsq")),
 }
+
+
+LEARNED = [name for name, kinds in CONFIGS.items() if any(kind.learn for kind in kinds)]
+
+
+def configured(name):
+    return nq.QConfig(*CONFIGS[name], input=nq.Quantize(U8, "moving_average"))
 
 
 def trained(model, x, config, steps=20):
@@ -235,34 +249,53 @@ def trained(model, x, config, steps=20):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_what_was_trained_is_what_runs(name):
-    config, x = nq.QConfig(*CONFIGS[name], input=nq.Quantize(U8, "moving_average")), inputs()
-    qat = trained(mlp(), x, config)
+def test_what_was_trained_is_what_runs(name, tmp_path):
+    x = inputs()
+    qat = trained(mlp(), x, configured(name))
     graph = nq.convert(qat)
     found = graph.verify(inputs(rng=2))
     assert found, found
     np.testing.assert_array_equal(graph(x), qat.eval()(x))
+    graph.save(tmp_path / "model.npz")
+    np.testing.assert_array_equal(nq.load(tmp_path / "model.npz")(x), graph(x))
 
 
-@pytest.mark.parametrize("name", ["lsq 2 bits", "binary"])
+@pytest.mark.parametrize("name", CONFIGS)
 def test_with_batch_normalization(name):
-    config, x = nq.QConfig(*CONFIGS[name], input=nq.Quantize(U8, "moving_average")), images(8)
-    qat = trained(small_resnet(), x, config, steps=6)
+    x = images(8)
+    qat = trained(small_resnet(), x, configured(name), steps=6)
     assert nq.convert(qat).verify(x)
     qat.freeze_batchnorm()
     qat.backward(nn.cross_entropy(qat(x), np.arange(8) % 4)[1])
     assert nq.convert(qat).verify(x)
 
 
-@pytest.mark.parametrize("preset", ["int4_lsq", "int2_lsq"])
-def test_learned_parameters_are_part_of_the_model(preset):
-    qat, x = trained(mlp(), inputs(), preset), inputs()
-    names = [name for name, _ in qat.named_parameters()]
-    assert {"0.quantizer.scale", "2.weight_quantizer.scale"} <= set(names)
-    other = nq.prepare_qat(mlp(rng=5), x, preset)
+@pytest.mark.parametrize("name", CONFIGS)
+def test_values_that_are_not_numbers_are_an_error_that_names_the_place(name):
+    x, model = inputs(), mlp()
+    x[3, 2] = np.nan
+    with pytest.raises(ValueError, match="input.*1 NaN"):
+        nq.prepare_qat(model, inputs(), configured(name))(x)
+    model[2].weight[1, 1] = np.nan
+    with pytest.raises(ValueError, match="2.*1 NaN"):
+        nq.prepare_qat(model, inputs(), configured(name))(inputs())
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_what_was_learned_is_saved_with_the_model(name):
+    qat, x = trained(mlp(), inputs(), configured(name)), inputs()
+    other = nq.prepare_qat(mlp(rng=5), x, configured(name))
     other.eval()["input.quantizer"].quantizer.observer = qat["input.quantizer"].quantizer.observer
     other.load_state_dict(qat.state_dict())
     np.testing.assert_array_equal(other(x), qat.eval()(x))
+
+
+@pytest.mark.parametrize("preset", ["int4_lsq", "int2_lsq"])
+def test_presets_learn_the_scales_of_weights_and_activations(preset):
+    qat, x = trained(mlp(), inputs(), preset), inputs()
+    names = [name for name, _ in qat.named_parameters()]
+    assert {"0.quantizer.scale", "2.weight_quantizer.scale"} <= set(names)
+    assert nq.convert(qat).verify(x)
     post_training = nq.quantize_static(mlp(), [x], preset)
     assert post_training.verify(x)
 

@@ -149,25 +149,29 @@ def with_and_without(name, without, configuration, rate, **options):
     yield without, partial(quantized, configuration, **options)
 
 
-def of_scales(bits):
-    """Yield (row, how it is measured) of methods that exist at every number of bits."""
+def at_all_bits(bits):
+    """Yield (row, how it is measured) of what is shown at every number of bits."""
     yield "min-max, straight-through", partial(quantized, followed(bits))
     yield "- quantized after the epoch", partial(quantized_afterwards, followed(bits))
     yield from with_and_without("LSQ", "- no gradient to scales", learned(bits, "lsq"), LSQ_RATE)
     yield "LSQ+ (offsets learned, too)", partial(quantized, learned(bits, "lsq", "lsq+"), quantizer_rate=LSQ_RATE)
     yield "PyTorch, learnable", partial(pytorch, bits)
+
+
+def at_4_and_2_bits(bits):
+    """Yield (row, how it is measured) of what is shown at 4 and 2 bits; SAWB exists at 2, 4 and 8."""
     yield from with_and_without("TQT", "- no gradient to thresholds", learned(bits, "tqt"), RANGE_RATE)
+    yield from with_and_without("PACT, SAWB+", "- ends of PACT fixed", pact(bits, "sawb+"), RANGE_RATE)
+    yield "PACT, SAWB", partial(quantized, pact(bits, "sawb"), quantizer_rate=RANGE_RATE)
+    yield "- weights by min-max", partial(quantized, pact(bits, "minmax"), quantizer_rate=RANGE_RATE)
     yield "DoReFa weights", partial(quantized, of_weights(bits, "dorefa"), quantizer_rate=LSQ_RATE)
     yield "- no tanh", partial(quantized, of_weights(bits, "minmax"), quantizer_rate=LSQ_RATE)
 
 
-def of_clips(bits):
-    """Yield (row, how it is measured) of PACT and SAWB, which exists at 2, 4 and 8 bits."""
-    yield from with_and_without("PACT, SAWB+", "- ends of PACT fixed", pact(bits, "sawb+"), RANGE_RATE)
-    yield "PACT, SAWB", partial(quantized, pact(bits, "sawb"), quantizer_rate=RANGE_RATE)
-    yield "- weights by min-max", partial(quantized, pact(bits, "minmax"), quantizer_rate=RANGE_RATE)
+def at_4_bits():
+    """Yield (row, how it is measured) of PACT where values have two signs."""
     two_sided = "PACT with two ends, before the ReLU; SAWB+", "- both ends fixed"
-    yield from with_and_without(*two_sided, pact(bits, "sawb+"), RANGE_RATE, fuse=False)
+    yield from with_and_without(*two_sided, pact(4, "sawb+"), RANGE_RATE, fuse=False)
 
 
 def of_few_codes():
@@ -183,12 +187,15 @@ def of_few_codes():
 FLOAT = {("float", "as it is"): in_float, ("float", "one more epoch"): one_more_epoch}
 COLUMNS = {4: "W4A4", 3: "W3A3", 2: "W2A2"}
 
+ROWS = {
+    4: (at_all_bits(4), at_4_and_2_bits(4), at_4_bits()),
+    3: (at_all_bits(3),),
+    2: (at_all_bits(2), at_4_and_2_bits(2), of_few_codes()),
+}
+
 #: {(column, row): function of network, job and rng that returns an accuracy in %}.
 TASKS = FLOAT | {
-    (column, row): measure
-    for bits, column in COLUMNS.items()
-    for rows in (of_scales(bits), of_clips(bits) if bits != 3 else (), of_few_codes() if bits == 2 else ())
-    for row, measure in rows
+    (column, row): measure for bits, column in COLUMNS.items() for rows in ROWS[bits] for row, measure in rows
 }
 
 

@@ -11,8 +11,9 @@ from .statistics import StatisticsQuantizer, check_ternary
 class BinaryQuantizer(StatisticsQuantizer):
     """A quantizer of weights to ``a * sign(w)``, a the mean of ``|w|``, the scale that is best in least squares.
 
-    Codes are -1 and +1, sign(0) is +1. The gradient is that of the formula with sign taken as the identity where
-    ``|w| <= 1``: ``a * dy * (|w| <= 1) + sign(w) / n * sum(dy * sign(w))``, n the number of weights that share a.
+    Asked for by ``method="binary"`` with ``QuantSpec(2, narrow_range=True)``, for the array or per channel. Codes are
+    -1 and +1, sign(0) is +1. The gradient is that of the formula with sign taken as the identity where ``|w| <= 1``:
+    ``a * dy * (|w| <= 1) + sign(w) / n * sum(dy * sign(w))``, n the number of weights that share a.
     """
 
     _check_spec = staticmethod(check_ternary)

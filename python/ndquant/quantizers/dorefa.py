@@ -1,4 +1,4 @@
-"""DoReFa: weights go through tanh before they are rounded (Zhou et al., 2016, https://arxiv.org/abs/1606.06160)."""
+"""DoReFa-Net: weights go through tanh before they are rounded (Zhou et al., 2016, https://arxiv.org/abs/1606.06160)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from .statistics import StatisticsQuantizer
 class DorefaQuantizer(StatisticsQuantizer):
     """A quantizer of weights that rounds ``m * tanh(w) / tanh(m)`` on the range from -m to m, m the largest ``|w|``.
 
-    That draws weights that lie far out closer. The paper has 1 in place of the factor m, and leaves the size of outputs
-    to the batch normalization behind; its odd number of steps, of which 0 is none, is here the grid of the spec.
-    For activations the paper clips to 0 .. 1: a `Quantize` with ``range=(0, 1)``.
+    Asked for by ``method="dorefa"`` with a symmetric spec of 2 or more bits, for the whole array. That draws weights
+    that lie far out closer. The paper has 1 in place of the factor m, and leaves the size of outputs to the batch
+    normalization behind; its odd number of steps, of which 0 is none, is here the grid of the spec. For activations the
+    paper clips to 0 .. 1: a `Quantize` with ``range=(0, 1)``. The gradient is ``dy * m / tanh(m) * (1 - tanh(w)^2)``,
+    with m as a constant.
     """
 
     @staticmethod

@@ -15,7 +15,8 @@ from .learned import LearnedQuantizer
 class LsqQuantizer(LearnedQuantizer):
     """A quantizer that learns its scale; ``zero_point`` stays where the first data put it, at 0 behind a ReLU.
 
-    With codes q = rint(x / scale) + zero_point, the gradient of the scale is, for each x in range, dy times
+    Asked for by ``learn="lsq"``, with one scale for the array, or of weights one for each output channel. With codes
+    ``q = rint(x / scale) + zero_point``, the gradient of the scale is, for each x in range, dy times
     ``rint(x / scale) - x / scale``, and dy times the distance of the bound from the zero point for each x outside.
     Their sum is multiplied by ``1 / sqrt(N * qmax)``: N is the number of weights that share the scale, or of values of
     one example.

@@ -11,9 +11,10 @@ from .lsq import LsqQuantizer
 class LsqPlusQuantizer(LsqQuantizer):
     """A quantizer that learns its scale and its zero point, for values that are not centred.
 
-    The zero point is rounded to a code in the forward pass, as integer layers need it, and its gradient passes the
-    rounding: the sum of ``-dy * scale`` over the values outside the range, times the factor of LSQ. With
-    ``zero_aligned=False`` it is the float offset of the paper, whose gradient is the sum of these dy.
+    Asked for by ``learn="lsq+"``. The gradient of the scale is that of LSQ. The zero point is rounded to a code in the
+    forward pass, as integer layers need it, and its gradient passes the rounding: the sum of ``-dy * scale`` over the
+    values outside the range, times the factor of LSQ. With ``zero_aligned=False`` it is the float offset of the paper,
+    whose gradient is the sum of these dy.
     """
 
     def _new_arrays(self):

@@ -11,10 +11,13 @@ from .learned import LearnedQuantizer
 
 
 class PactQuantizer(LearnedQuantizer):
-    """A quantizer that learns where to clip.
+    """A quantizer that learns where to clip: ``y = fake_quantize(clip(x, alpha_n, alpha))``.
 
+    Asked for by ``learn="pact"``, with one range for the array. The gradient is dy inside the range and 0 from its ends
+    on; that of alpha is the sum of dy over the values at or above it, that of alpha_n the sum over those at or below.
     The parameters ``alpha``, the upper end, and ``alpha_n``, the lower end, begin at the range that the method of the
-    configuration finds in the first batch, or at the one given. A lower end that is at 0, as behind a ReLU, stays.
+    configuration finds in the first batch, or at the one given. A lower end that is at 0, as behind a ReLU, stays: that
+    is the one-sided form of the paper.
     """
 
     def _new_arrays(self):

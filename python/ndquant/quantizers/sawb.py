@@ -14,7 +14,9 @@ COEFFICIENTS = {2: (2.6, -1.71), 4: (12.035, -12.03), 8: (31.76, -35.04)}
 class SawbQuantizer(StatisticsQuantizer):
     """A quantizer of weights that clips where their first and second moment say.
 
-    "sawb+" passes the gradients of clipped weights on, "sawb" does not.
+    Asked for by ``method="sawb"`` or ``"sawb+"``, with a symmetric spec of 2, 4 or 8 bits:
+    ``clip = c1 * sqrt(E[w^2]) + c2 * E|w|``, (c1, c2) = (2.6, -1.71) for 2 bits, (12.035, -12.03) for 4 and (31.76,
+    -35.04) for 8, and ``scale = clip / qmax``. "sawb+" passes the gradients of clipped weights on, "sawb" does not.
     """
 
     @staticmethod

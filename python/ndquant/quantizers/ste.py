@@ -1,4 +1,8 @@
-"""The quantizer on an edge or a weight, with the straight-through gradient."""
+"""The quantizer on an edge or a weight, with the straight-through gradient (Bengio et al., 2013).
+
+https://arxiv.org/abs/1308.3432; the range by min-max or moving averages is that of Jacob et al., 2018,
+https://arxiv.org/abs/1712.05877.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,10 @@ _OBSERVERS |= dict.fromkeys(WEIGHT_METHODS, MinMaxObserver)
 
 class Quantizer:
     """Observing, fake-quantizing and integer conversion are three states of this one object.
+
+    Fake-quantization is ``y = scale * (clamp(rint(x / scale) + zero_point, qmin, qmax) - zero_point)`` on the grid of
+    the range that the method finds. The gradient is dy where ``rint(x / scale) + zero_point`` lies in qmin .. qmax, and
+    0 elsewhere; scale and zero point have none.
 
     Parameters
     ----------

@@ -11,7 +11,8 @@ from .statistics import StatisticsQuantizer, check_ternary
 class TernaryQuantizer(StatisticsQuantizer):
     """A quantizer of weights to -a, 0 and a: 0 where ``|w| <= 0.7 * mean|w|``, a the mean of the others.
 
-    The gradient is straight-through for all weights.
+    Asked for by ``method="ternary"`` with ``QuantSpec(2, narrow_range=True)``, for the array or per channel. The
+    gradient is straight-through for all weights.
     """
 
     _check_spec = staticmethod(check_ternary)

@@ -11,6 +11,7 @@ from .lsq import LsqQuantizer
 class TqtQuantizer(LsqQuantizer):
     """A quantizer that learns the logarithm of its threshold t, of which the scale is a power of 2.
 
+    Asked for by ``learn="tqt"``, with a signed symmetric or an unsigned affine spec.
     ``scale = 2^ceil(log2 t) / 2^(bits - 1)``, for unsigned codes ``/ 2^bits``; the zero point is 0. The gradient of
     ``log2_t`` passes the ceiling: it is ``scale * ln 2`` times that which LSQ has for the scale, without its factor.
     """
