@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import reduce
+from operator import add
 
 import numpy as np
 
@@ -205,7 +207,8 @@ def _price(name, bits, fewer, counts, noise):
 
 
 def _choice(bits, counts, noise):
-    total = sum(noise[b][name] for name, b in bits.items())
+    # Not sum(): from Python 3.12 on it compensates rounding.
+    total = reduce(add, (noise[b][name] for name, b in bits.items()), 0.0)
     size = sum(-(-counts[name] * b // 8) for name, b in bits.items())
     return Choice(bits, size, float(-10 * np.log10(total)) if total else float("inf"))
 
