@@ -28,9 +28,10 @@ typedef struct {
 /* A C-contiguous array seen as (outer, channels, inner); element i belongs to channel i / inner % channels.
  * Per tensor: channels = 1, inner = number of elements. Per group along an axis that is not the last, the array is cut
  * into parts of `part` elements, each of that form and with channels of its own; otherwise part is 0. Kernels see one
- * part at a time. */
+ * part at a time. Where inner is 1, they may see some columns of a larger array, from the first of them on: then `gap`
+ * elements lie between the end of one row of channels and the next, and n counts those between, too. */
 typedef struct {
-    size_t channels, inner, part;
+    size_t channels, inner, part, gap;
 } ndq_geometry;
 
 /* Smallest and largest finite value (+inf and -inf if there is none) and what else was seen. */

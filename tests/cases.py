@@ -55,6 +55,16 @@ SHORT_STRETCHES = (
     ((3, 12, 49), 1),
 )
 
+#: (shape, axis): so many elements until coefficients return that these are columns, of several rows at a time.
+WIDE_ROWS = (
+    ((70, 1100), 1),
+    ((3, 9000), 1),
+    ((2, 4200), -1),
+    ((5, 300, 7), 1),
+    ((9, 64, 33), 1),
+    ((40, 170, 6), 1),
+)
+
 ZERO_POINTS = (0, 1, 17, 128, 255)
 
 SPECS = (

@@ -80,8 +80,8 @@ def test_channels_last_may_share_a_zero_point_or_not(backend, rng, profile):
             check_all(*(cases.values(rng, (37, channels), np.float32) for _ in range(2)), qp)
 
 
-@pytest.mark.parametrize("shape, axis", cases.SHORT_STRETCHES, ids=str)
-def test_channels_of_few_elements_may_share_a_zero_point_or_not(backend, rng, shape, axis):
+@pytest.mark.parametrize("shape, axis", cases.SHORT_STRETCHES + cases.WIDE_ROWS, ids=str)
+def test_channels_of_few_elements_or_in_wide_rows_may_share_a_zero_point_or_not(backend, rng, shape, axis):
     specs = (cases.SPECS[2], cases.WIDE_SPECS[2], cases.OFFSET_SPECS[0])
     for spec, dtype in zip(specs, (np.float32, np.float64, np.float16), strict=True):
         for profile in cases.PROFILES if spec.zero_aligned else cases.OFFSET_PROFILES:

@@ -422,7 +422,7 @@ int ndq_divide(PyArrayObject *array, const char *name, int axis, npy_intp group_
     }
     const size_t groups = (size_t)(PyArray_SIZE(array) / group_size);
     *geometry = inner == 1 || !groups ? (ndq_geometry){.channels = groups, .inner = (size_t)group_size}
-                                      : (ndq_geometry){inner, 1, inner * (size_t)group_size};
+                                      : (ndq_geometry){inner, 1, inner * (size_t)group_size, 0};
     return 0;
 }
 

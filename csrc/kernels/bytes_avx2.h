@@ -60,54 +60,82 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_run_avx2(const ndq_affine_f32 
     return i;
 }
 
-/* Runs COLUMNS for 32 columns after the other of whole rows, whose coefficients stay in registers over `rows` rows: many
- * if these are short, so that each cache line is still there when the columns beside are done, otherwise one. */
-#define NDQ_EACH_COLUMNS(COLUMNS)                                                                             \
-    const size_t end = channels < 32 ? 0 : n - n % channels, most = channels <= 128 ? 16 : 4; \
-    for (size_t i = 0, rows; i < end; i += rows * channels) {                                                 \
-        rows = ndq_min_size(most, (end - i) / channels);                                    \
-        for (size_t first = 0, j; first < channels; first += 32) {                                            \
-            j = ndq_min_size(first, channels - 32);                                                           \
+/* Runs COLUMNS for 32 columns after the other, j and up, of 4 rows, x + i and up, whose coefficients stay in registers
+ * over these. */
+#define NDQ_EACH_COLUMNS(begin, end, COLUMNS)                                                                 \
+    for (size_t row = 0, rows; row < all; row += rows) {                                                      \
+        rows = ndq_min_size(4, all - row);                                                                    \
+        for (size_t first = begin; first < end; first += 32) {                                                \
+            const size_t j = ndq_min_size(first, channels - 32), i = row * stride + j;                        \
             COLUMNS;                                                                                          \
         }                                                                                                     \
-    }                                                                                                         \
-    return end;
+    }
 
-/* Upper bounds are those of bytes here, so that they take no load either; what is rounded is kept within 16 bits. */
-typedef struct {
-    __m256 top;
-    __m256i qmin, levels, same; /* lower bounds, where all channels have the same */
-} ndq_row_avx2;
-
-/* The lower bounds of channels j .. j + 15. */
-NDQ_TARGET_AVX2 static inline __m256i ndq_row_bounds_avx2(const ndq_affine_f32 *p, size_t j, const ndq_row_avx2 *k)
+static inline size_t ndq_whole_rows(size_t channels, size_t stride, size_t n)
 {
-    return p->same_zero ? k->same : ndq_packed_bounds_avx2(_mm256_loadu_ps(p->lo + j), _mm256_loadu_ps(p->lo + j + 8));
+    return channels < 32 ? 0 : (n + (stride - channels)) / stride;
 }
 
-NDQ_TARGET_AVX2 static inline void ndq_quantize_columns_avx2(const ndq_affine_f32 *p, const ndq_row_avx2 *k, size_t j,
-                                                             size_t rows, size_t channels, const float *x, uint8_t *q)
+/* Where channels differ in their bounds, the upper ones are those of bytes, so that they take no load: `top` then keeps
+ * what is rounded within 16 bits. */
+typedef struct {
+    __m256 top;
+    __m256i qmin, levels;
+} ndq_row_avx2;
+
+NDQ_TARGET_AVX2 static inline void ndq_quantize_columns_avx2(const ndq_row_avx2 *k, const float *inv,
+                                                             const __m256i *lo, bool capped, size_t rows,
+                                                             size_t stride, const float *x, uint8_t *q)
 {
-#define INV(i) _mm256_loadu_ps(p->inv + j + (i))
+#define INV(i) _mm256_loadu_ps(inv + (i))
     const __m256 inv0 = INV(0), inv1 = INV(8), inv2 = INV(16), inv3 = INV(24), top = k->top;
 #undef INV
-    const __m256i lo01 = ndq_row_bounds_avx2(p, j, k), lo23 = ndq_row_bounds_avx2(p, j + 16, k);
-    for (size_t r = 0, at = j; r < rows; r++, at += channels) {
-        const __m256i v0 = ndq_rounded_avx2(x + at, inv0, top), v1 = ndq_rounded_avx2(x + at + 8, inv1, top);
-        const __m256i v2 = ndq_rounded_avx2(x + at + 16, inv2, top), v3 = ndq_rounded_avx2(x + at + 24, inv3, top);
-        const __m256i codes = _mm256_min_epu8(ndq_codes_avx2(v0, v1, v2, v3, lo01, lo23), k->levels);
-        _mm256_storeu_si256((__m256i *)(q + at), _mm256_add_epi8(codes, k->qmin));
+    const __m256i lo01 = lo[0], lo23 = lo[1];
+    for (size_t r = 0; r < rows; r++, x += stride, q += stride) {
+        const __m256i v0 = ndq_rounded_avx2(x, inv0, top), v1 = ndq_rounded_avx2(x + 8, inv1, top);
+        const __m256i v2 = ndq_rounded_avx2(x + 16, inv2, top), v3 = ndq_rounded_avx2(x + 24, inv3, top);
+        __m256i codes = ndq_codes_avx2(v0, v1, v2, v3, lo01, lo23);
+        codes = capped ? _mm256_min_epu8(codes, k->levels) : codes;
+        _mm256_storeu_si256((__m256i *)q, _mm256_add_epi8(codes, k->qmin));
     }
 }
 
-NDQ_TARGET_AVX2 static inline size_t ndq_quantize_rows_avx2(const ndq_affine_f32 *p, size_t channels, size_t n,
-                                                            const float *x, uint8_t *q)
+/* The lower bounds of channels [begin, end), in the order in which packing leaves values. */
+NDQ_TARGET_AVX2 static inline void ndq_row_bounds_avx2(const ndq_affine_f32 *p, size_t channels, size_t begin,
+                                                       size_t end, __m256i *lo)
 {
+    const __m256 same = _mm256_set1_ps(p->lo[0]);
+#define LO(i) p->same_zero ? same : _mm256_loadu_ps(p->lo + j + (i))
+    for (size_t first = begin; first < end; first += 32, lo += 2) {
+        const size_t j = ndq_min_size(first, channels - 32);
+        lo[0] = ndq_packed_bounds_avx2(LO(0), LO(8));
+        lo[1] = ndq_packed_bounds_avx2(LO(16), LO(24));
+    }
+#undef LO
+}
+
+NDQ_TARGET_AVX2 static inline size_t ndq_quantize_rows_avx2(const ndq_affine_f32 *p, size_t channels, size_t stride,
+                                                            size_t n, const float *x, uint8_t *q)
+{
+    enum { STRIPE = 1024, LEVELS = UINT8_MAX };
+    const size_t all = ndq_whole_rows(channels, stride, n);
     const ndq_affine_f32 a = *p;
-    const __m256 lo = _mm256_set1_ps(p->lo[0]);
-    const ndq_row_avx2 k = {_mm256_set1_ps(INT16_MAX), ndq_qmin_avx2(p),
-                            _mm256_set1_epi8((int8_t)(int)(p->hi[0] - p->lo[0])), ndq_packed_bounds_avx2(lo, lo)};
-    NDQ_EACH_COLUMNS(ndq_quantize_columns_avx2(&a, &k, j, rows, channels, x + i, q + i))
+    const float levels = a.hi[0] - a.lo[0], top = a.same_zero ? a.hi[0] : INT16_MAX;
+    const ndq_row_avx2 k = {_mm256_set1_ps(top), ndq_qmin_avx2(p), _mm256_set1_epi8((int8_t)(int)levels)};
+    __m256i lo[2 * STRIPE / 32];
+    for (size_t begin = 0; all > 0 && begin < channels; begin += STRIPE) {
+        const size_t end = ndq_min_size(channels, begin + STRIPE);
+        ndq_row_bounds_avx2(&a, channels, begin, end, lo);
+#define COLUMNS(capped)                                                                                       \
+    NDQ_EACH_COLUMNS(begin, end, ndq_quantize_columns_avx2(&k, a.inv + j, lo + (first - begin) / 16, capped, rows, \
+                                                           stride, x + i, q + i))
+        if (a.same_zero || levels == LEVELS)
+            COLUMNS(false)
+        else
+            COLUMNS(true)
+#undef COLUMNS
+    }
+    return all * stride;
 }
 
 NDQ_TARGET_AVX2 static inline __m256 ndq_reals_avx2(const uint8_t *q, bool is_signed, __m256 zp, __m256 scale)
@@ -134,7 +162,7 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_run_avx2(const ndq_affine_f3
 }
 
 NDQ_TARGET_AVX2 static inline void ndq_dequantize_columns_avx2(const ndq_affine_f32 *p, size_t j, size_t rows,
-                                                               size_t channels, const uint8_t *q, bool is_signed,
+                                                               size_t stride, const uint8_t *q, bool is_signed,
                                                                float *y)
 {
 #define LOAD(array, k) _mm256_loadu_ps(p->array + j + (k))
@@ -143,20 +171,22 @@ NDQ_TARGET_AVX2 static inline void ndq_dequantize_columns_avx2(const ndq_affine_
 #define ZP(k) p->same_zero ? _mm256_set1_ps(p->zp[0]) : _mm256_loadu_ps(p->zp + j + (k))
     const __m256 zp0 = ZP(0), zp1 = ZP(8), zp2 = ZP(16), zp3 = ZP(24);
 #undef ZP
-    for (size_t r = 0, at = j; r < rows; r++, at += channels) {
-        _mm256_storeu_ps(y + at, ndq_reals_avx2(q + at, is_signed, zp0, scale0));
-        _mm256_storeu_ps(y + at + 8, ndq_reals_avx2(q + at + 8, is_signed, zp1, scale1));
-        _mm256_storeu_ps(y + at + 16, ndq_reals_avx2(q + at + 16, is_signed, zp2, scale2));
-        _mm256_storeu_ps(y + at + 24, ndq_reals_avx2(q + at + 24, is_signed, zp3, scale3));
+    for (size_t r = 0; r < rows; r++, q += stride, y += stride) {
+        _mm256_storeu_ps(y, ndq_reals_avx2(q, is_signed, zp0, scale0));
+        _mm256_storeu_ps(y + 8, ndq_reals_avx2(q + 8, is_signed, zp1, scale1));
+        _mm256_storeu_ps(y + 16, ndq_reals_avx2(q + 16, is_signed, zp2, scale2));
+        _mm256_storeu_ps(y + 24, ndq_reals_avx2(q + 24, is_signed, zp3, scale3));
     }
 }
 
-NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_rows_avx2(const ndq_affine_f32 *p, size_t channels, size_t n,
-                                                              const void *codes, bool is_signed, float *y)
+NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_rows_avx2(const ndq_affine_f32 *p, size_t channels, size_t stride,
+                                                              size_t n, const void *codes, bool is_signed, float *y)
 {
     const ndq_affine_f32 a = *p;
     const uint8_t *q = codes;
-    NDQ_EACH_COLUMNS(ndq_dequantize_columns_avx2(&a, j, rows, channels, q + i, is_signed, y + i))
+    const size_t all = ndq_whole_rows(channels, stride, n);
+    NDQ_EACH_COLUMNS(0, channels, ndq_dequantize_columns_avx2(&a, j, rows, stride, q + i, is_signed, y + i))
+    return all * stride;
 }
 
 #undef NDQ_EACH_COLUMNS

@@ -6,6 +6,9 @@
 /* Elements a thread takes at a time. */
 enum { CHUNK = 32 * 1024 };
 
+/* Elements of a cache line, or more. */
+enum { LINE = 16 };
+
 static ndq_code_type code_type(int64_t qmin, int64_t qmax)
 {
     const bool is_signed = qmin < 0;
@@ -14,18 +17,25 @@ static ndq_code_type code_type(int64_t qmin, int64_t qmax)
     return (positive < 1 << 8 ? NDQ_U8 : positive < 1 << 16 ? NDQ_U16 : NDQ_U32) + (is_signed ? 1 : 0);
 }
 
-/* The arrays of params are one block: coefficients in float64, then the same in float32. */
+/* The arrays of params are one block: coefficients in float64, then the same in float32. A cache line lies between
+ * arrays that could otherwise begin at the same place of the first cache. */
+static size_t pitch_of(size_t channels)
+{
+    enum { MANY = 512 };
+    return channels < MANY ? channels : channels + LINE;
+}
+
 ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *scale, const double *zero_point,
                            int64_t qmin, int64_t qmax, ndq_rule rule)
 {
     const size_t each = NDQ_COEFFICIENTS * (sizeof(double) + sizeof(float));
-    if (channels > SIZE_MAX / each)
+    if (channels > SIZE_MAX / each / 2)
         return NDQ_NO_MEMORY;
-    double *d = ndq_alloc(channels * each);
+    const size_t C = channels, P = pitch_of(channels);
+    double *d = ndq_alloc(P * each);
     if (!d)
         return NDQ_NO_MEMORY;
-    float *f = (float *)(d + NDQ_COEFFICIENTS * channels);
-    const size_t C = channels;
+    float *f = (float *)(d + NDQ_COEFFICIENTS * P);
     const bool offset = rule == NDQ_OFFSET || rule == NDQ_OFFSET_F64;
     const ndq_code_type codes = code_type(qmin, qmax);
     bool same = zero_point && !offset;
@@ -35,8 +45,8 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
         .channels = C, .qmin = qmin, .qmax = qmax, .rule = rule, .codes = codes, .float_offset = offset,
         .always_f64 = codes >= NDQ_U32 || rule == NDQ_TEXTBOOK_RULE || rule == NDQ_OFFSET_F64,
         .fits_f32 = true, .memory = d,
-        .f64 = {d, d + C, d + 2 * C, d + 3 * C, d + 4 * C, d + 5 * C, (double)qmin, offset, same},
-        .f32 = {f, f + C, f + 2 * C, f + 3 * C, f + 4 * C, f + 5 * C, (float)qmin, offset, same},
+        .f64 = {d, d + P, d + 2 * P, d + 3 * P, d + 4 * P, d + 5 * P, (double)qmin, offset, same},
+        .f32 = {f, f + P, f + 2 * P, f + 3 * P, f + 4 * P, f + 5 * P, (float)qmin, offset, same},
     };
     for (size_t c = 0; scale && c < C; c++)
         params->fits_f32 &= ndq_params_set(params, c, scale[c], zero_point[c]);
@@ -45,19 +55,19 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
 
 bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zero_point)
 {
-    const size_t C = params->channels;
+    const size_t P = pitch_of(params->channels);
     double *d = (double *)params->memory + channel;
-    float *f = (float *)((double *)params->memory + NDQ_COEFFICIENTS * C) + channel;
+    float *f = (float *)((double *)params->memory + NDQ_COEFFICIENTS * P) + channel;
     const double offset = params->float_offset ? zero_point : 0, zero = zero_point - offset;
     const double shift = params->rule == NDQ_TEXTBOOK_RULE ? 0 : zero;
     const double low = (double)params->qmin - shift, high = (double)params->qmax - shift;
     const double exact[NDQ_COEFFICIENTS] = {scale, 1.0 / scale, zero, low, high, offset};
     for (size_t row = 0; row < NDQ_COEFFICIENTS; row++) {
-        d[row * C] = exact[row];
-        f[row * C] = (float)exact[row];
+        d[row * P] = exact[row];
+        f[row * P] = (float)exact[row];
     }
-    f[C] = 1.0f / f[0];
-    return isfinite(f[0]) && f[0] > 0 && isfinite(f[C]) && isfinite(f[5 * C]);
+    f[P] = 1.0f / f[0];
+    return isfinite(f[0]) && f[0] > 0 && isfinite(f[P]) && isfinite(f[5 * P]);
 }
 
 void ndq_params_free(ndq_params *params)
@@ -74,6 +84,11 @@ ndq_arithmetic ndq_arithmetic_of(const ndq_params *params, bool narrow)
     return (narrow && !params->always_f64 ? NDQ_F32 : NDQ_F64) + (divide ? 1 : 0);
 }
 
+static size_t float_bytes(const ndq_elementwise *job)
+{
+    return ndq_is_f32(job->arithmetic) ? sizeof(float) : sizeof(double);
+}
+
 /* n elements, the first of which is element `position` of what is viewed. */
 typedef struct {
     const ndq_view *view;
@@ -85,13 +100,17 @@ typedef struct {
 typedef void stretch_body(const ndq_elementwise *job, const stretch *s);
 
 /* A function on whole arrays. `staged`: kernels work on copies of some operands; `stream`: outputs go past the
- * caches. */
+ * caches. If `tile` is not 0, the array is seen as rows of `period` elements, after which coefficients return, and cut
+ * into tiles of so many columns. */
 typedef struct {
     const ndq_elementwise *job;
     stretch_body *body;
     unsigned does; /* as table.h says it */
     ndq_operand in[2], out[2];
     bool staged, stream;
+    size_t tile, period;
+    ndq_view view;
+    size_t tabulated; /* elements for which a table is made at a time, 0 if `view` serves for all */
 } task;
 
 /* The coefficients of a view, whose arrays are AT(p, name). */
@@ -189,21 +208,51 @@ static ndq_view whole_view(const ndq_elementwise *job)
     return (ndq_view){job->geometry, job->params->f32, job->params->f64};
 }
 
+/* A view of so many columns, where channels are the last axis. */
+static ndq_view some_columns(const ndq_elementwise *job, size_t column, size_t columns)
+{
+#define FROM_COLUMN(p, name) p.name + column
+    return (ndq_view){{columns, 1, 0, 0}, COEFFICIENTS_AT(job->params->f32, FROM_COLUMN),
+                      COEFFICIENTS_AT(job->params->f64, FROM_COLUMN)};
+#undef FROM_COLUMN
+}
+
+static size_t rows_of_a_chunk(const task *t)
+{
+    return CHUNK / t->tile;
+}
+
+static void run_tile(void *ctx, size_t chunk)
+{
+    const task *t = ctx;
+    const size_t tiles = ndq_ceil_div(t->period, t->tile), column = chunk % tiles * t->tile;
+    const size_t columns = ndq_min_size(t->tile, t->period - column), most = rows_of_a_chunk(t);
+    const size_t row = chunk / tiles * most, rows = ndq_min_size(most, t->job->n / t->period - row);
+    ndq_table table;
+    ndq_view v = t->job->geometry.inner == 1 ? some_columns(t->job, column, columns)
+                                             : ndq_tabulate(t->job, t->does, t->tile, column, columns, &table);
+    v.geometry.channels = columns;
+    v.geometry.gap = t->period - columns;
+    stretch s = {.view = &v, .n = (rows - 1) * t->period + columns};
+    for (int k = 0; k < 2; k++) {
+        s.in[k] = at(&t->in[k], row * t->period + column);
+        s.out[k] = at(&t->out[k], row * t->period + column);
+    }
+    t->body(t->job, &s);
+}
+
 static void run_chunk(void *ctx, size_t chunk)
 {
     const task *t = ctx;
     const size_t begin = chunk * CHUNK, end = ndq_min_size(t->job->n, begin + CHUNK);
-    ndq_table table;
-    bool periodic;
-    const size_t length = ndq_table_length(t->job, t->does, end - begin, &periodic);
-    if (length == 0 || periodic) {
-        const ndq_view v = length ? ndq_tabulate(t->job, t->does, length, 0, length, &table) : whole_view(t->job);
-        run_range(t, &v, begin, end);
+    if (!t->tabulated) {
+        run_range(t, &t->view, begin, end);
         return;
     }
+    ndq_table table;
     for (size_t first = begin, last; first < end; first = last) {
-        last = ndq_min_size(end, first + length);
-        const ndq_view v = ndq_tabulate(t->job, t->does, length, first, last - first, &table);
+        last = ndq_min_size(end, first + t->tabulated);
+        const ndq_view v = ndq_tabulate(t->job, t->does, t->tabulated, first, last - first, &table);
         run_range(t, &v, first, last);
     }
 }
@@ -223,13 +272,37 @@ static bool goes_past_the_caches(const task *t)
     return written >= read && t->job->n * (read + written) > ndq_get_stream_from();
 }
 
+/* Columns of the tiles, whole cache lines of them; 0 if the array is not to be cut into such. */
+static size_t tile_of(const task *t)
+{
+    const ndq_geometry *g = &t->job->geometry;
+    const size_t least = g->inner == 1 ? 2 : 4; /* rows that share what a tile costs */
+    if (t->staged || g->part || g->inner > NDQ_REPEAT_MOST || t->job->n / least < t->period)
+        return 0;
+    const size_t most = ndq_tile_columns(t->job, t->does);
+    return t->period < most ? 0 : ndq_round_up(ndq_ceil_div(t->period, ndq_ceil_div(t->period, most)), LINE);
+}
+
 static void run(task t)
 {
+    const ndq_elementwise *job = t.job;
+    ndq_table table;
+    bool periodic;
     t.stream = goes_past_the_caches(&t);
     t.staged = t.stream;
     for (int k = 0; k < 2; k++)
         t.staged |= !ndq_is_direct(&t.in[k]) || !ndq_is_direct(&t.out[k]);
-    ndq_for_chunks(t.job->n, ndq_ceil_div(t.job->n, CHUNK), run_chunk, &t);
+    t.period = job->geometry.channels * job->geometry.inner;
+    t.tile = tile_of(&t);
+    if (t.tile) {
+        const size_t bands = ndq_ceil_div(job->n / t.period, rows_of_a_chunk(&t));
+        ndq_for_chunks(job->n, ndq_ceil_div(t.period, t.tile) * bands, run_tile, &t);
+        return;
+    }
+    t.tabulated = ndq_table_length(job, t.does, job->n, &periodic);
+    t.view = periodic ? ndq_tabulate(job, t.does, t.tabulated, 0, t.tabulated, &table) : whole_view(job);
+    t.tabulated = periodic ? 0 : t.tabulated;
+    ndq_for_chunks(job->n, ndq_ceil_div(job->n, CHUNK), run_chunk, &t);
 }
 
 /* In the arguments of CALL: where the stretch begins in input or output k of type C. */
@@ -311,11 +384,6 @@ static void fake_quantize_backward(const ndq_elementwise *job, const stretch *s)
 static void fake_quantize_with_grad(const ndq_elementwise *job, const stretch *s)
 {
     CALL(fake_quantize_with_grad, IN(T, 1), IN(T, 0), OUT(T, 0), OUT(T, 1));
-}
-
-static size_t float_bytes(const ndq_elementwise *job)
-{
-    return ndq_is_f32(job->arithmetic) ? sizeof(float) : sizeof(double);
 }
 
 /* Arrays of a job as operands. */

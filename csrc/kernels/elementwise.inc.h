@@ -18,10 +18,9 @@ static inline COEF NDQ_FN(coef_of)(const NDQ_AFFINE *p, size_t c)
     return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c], p->offset[c], p->qmin};
 }
 
-/* The coefficients of channel c, given those of channel 0: with one zero point, bounds need not be loaded. */
-static inline COEF NDQ_FN(coef_in_row)(const NDQ_AFFINE *p, size_t c, COEF k0)
+/* The coefficients of channel c where all channels have the zero point, and so the bounds, of k. */
+static inline COEF NDQ_FN(coef_scaled)(const NDQ_AFFINE *p, size_t c, COEF k)
 {
-    COEF k = p->same_zero ? k0 : (COEF){.zp = p->zp[c], .lo = p->lo[c], .hi = p->hi[c], .qmin = p->qmin};
     k.scale = p->scale[c];
     k.inv = p->inv[c];
     k.offset = p->offset[c];
@@ -98,14 +97,34 @@ static inline T NDQ_FN(real)(T r, COEF k)
         STATEMENT;                                                                      \
     }
 
+#define NDQ_AT_2_ROWS(STATEMENT) NDQ_AT(first + j, STATEMENT) NDQ_AT(first + stride + j, STATEMENT)
+#define NDQ_AT_4_ROWS(STATEMENT)                                                        \
+    NDQ_AT_2_ROWS(STATEMENT)                                                            \
+    NDQ_AT(first + 2 * stride + j, STATEMENT)                                           \
+    NDQ_AT(first + 3 * stride + j, STATEMENT)
+
+/* Runs BODY for columns j of [begin, end), with the coefficients in k. The compiler does not take a choice between them
+ * out of a loop that is long. */
+#define NDQ_COLUMN_LOOP(begin, end, COEFFICIENTS, BODY)                                 \
+    NDQ_IVDEP for (size_t j = begin; j < end; j++)                                      \
+    {                                                                                   \
+        const COEF k = COEFFICIENTS;                                                    \
+        BODY                                                                            \
+    }
+#define NDQ_EACH_COLUMN(begin, end, BODY)                                               \
+    if (affine.same_zero)                                                               \
+        NDQ_COLUMN_LOOP(begin, end, NDQ_FN(coef_scaled)(&affine, j, k0), BODY)          \
+    else                                                                                \
+        NDQ_COLUMN_LOOP(begin, end, NDQ_FN(coef_of)(&affine, j), BODY)
+
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
- * different coefficients and these are loaded like data, once for two rows if PAIRS: with several inputs or outputs, that
- * would be more places in memory than prefetchers follow. Otherwise they are constant over a whole stretch. RUN and ROWS
- * do the first elements of a stretch, or whole rows, in another way, and give how many.
+ * different coefficients and these are loaded like data, once for several ROWS, a digit: with several inputs or
+ * outputs, 4 would be more places in memory than prefetchers follow. Otherwise they are constant over a whole stretch.
+ * RUN and WHOLE do the first elements of a stretch, or whole rows, in another way, and give how many.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
-#define NDQ_EACH_AFTER(RUN, ROWS, PAIRS, STATEMENT)                                     \
+#define NDQ_EACH_AFTER(RUN, WHOLE, ROWS, STATEMENT)                                     \
     const NDQ_AFFINE affine = *p;                                                       \
-    const size_t channels = g->channels, inner = g->inner;                              \
+    const size_t channels = g->channels, inner = g->inner, stride = channels + g->gap;  \
     const COEF k0 = NDQ_FN(coef_of)(&affine, 0);                                        \
     size_t c = position / inner % channels, done = position % inner;                    \
     for (size_t first = 0, last; first < n; first = last, done = 0) {                   \
@@ -117,33 +136,26 @@ static inline T NDQ_FN(real)(T r, COEF k)
                 STATEMENT;                                                              \
             }                                                                           \
             c = c + 1 == channels ? 0 : c + 1;                                          \
-        } else if (c != 0 || (last = first + ROWS) == first) {                          \
-            for (; PAIRS && c == 0 && (n - first) / 2 >= channels; first += 2 * channels) \
-                NDQ_IVDEP for (size_t j = 0; j < channels; j++)                         \
-                {                                                                       \
-                    const COEF k = NDQ_FN(coef_in_row)(&affine, j, k0);                 \
-                    NDQ_AT(first + j, STATEMENT)                                        \
-                    NDQ_AT(first + channels + j, STATEMENT)                             \
-                }                                                                       \
-            last = ndq_min_size(n, first + (channels - c));                             \
-            const size_t shift = c - first;                                             \
-            NDQ_IVDEP for (size_t i = first; i < last; i++)                             \
-            {                                                                           \
-                const COEF k = NDQ_FN(coef_in_row)(&affine, i + shift, k0);             \
-                STATEMENT;                                                              \
-            }                                                                           \
+        } else if (c != 0 || (last = first + WHOLE) == first) {                         \
+            for (; c == 0 && first + (ROWS - 1) * stride + channels <= n; first += ROWS * stride) \
+                NDQ_EACH_COLUMN(0, channels, NDQ_AT_##ROWS##_ROWS(STATEMENT))           \
+            const size_t end = first < n ? ndq_min_size(channels, c + (n - first)) : 0; \
+            const size_t row = first - c;                                               \
+            NDQ_EACH_COLUMN(c, end, NDQ_AT(row + j, STATEMENT))                         \
+            last = row + stride;                                                        \
             c = 0;                                                                      \
         }                                                                               \
     }
-#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, true, STATEMENT)
-#define NDQ_EACH_OF_SEVERAL(STATEMENT) NDQ_EACH_AFTER(0, 0, false, STATEMENT)
+#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, 4, STATEMENT)
+#define NDQ_EACH_OF_SEVERAL(STATEMENT) NDQ_EACH_AFTER(0, 0, 2, STATEMENT)
 #endif
 
 #if defined(NDQ_BYTES) && !NDQ_IS_DOUBLE && NDQ_RULE == NDQ_RULE_MULTIPLY
 #define QUANTIZED_RUN NDQ_BYTES(quantize_run)(&affine, c, last - first, x + first, q + first)
-#define QUANTIZED_ROWS NDQ_BYTES(quantize_rows)(&affine, channels, n - first, x + first, q + first)
+#define QUANTIZED_ROWS NDQ_BYTES(quantize_rows)(&affine, channels, stride, n - first, x + first, q + first)
 #define DEQUANTIZED_RUN(C) NDQ_BYTES(dequantize_run)(&affine, c, last - first, q + first, (C)-1 < 0, y + first)
-#define DEQUANTIZED_ROWS(C) NDQ_BYTES(dequantize_rows)(&affine, channels, n - first, q + first, (C)-1 < 0, y + first)
+#define DEQUANTIZED_ROWS(C)                                                             \
+    NDQ_BYTES(dequantize_rows)(&affine, channels, stride, n - first, q + first, (C)-1 < 0, y + first)
 #else
 #define QUANTIZED_RUN 0
 #define QUANTIZED_ROWS 0
@@ -153,7 +165,7 @@ static inline T NDQ_FN(real)(T r, COEF k)
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_ROWS, true, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
+    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_ROWS, 4, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
 }
 
 NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint16_t *q)
@@ -168,10 +180,10 @@ NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint
 #else
 #define VALUE ((T)q[i] - k.zp) * k.scale
 #endif
-#define DEQUANTIZE(name, C, RUN, ROWS)                                                  \
+#define DEQUANTIZE(name, C, RUN, WHOLE)                                                 \
     NDQ_TARGET static void name(NDQ_SPAN(NDQ_AFFINE), const C *q, T *y)                 \
     {                                                                                   \
-        NDQ_EACH_AFTER(RUN, ROWS, true, y[i] = VALUE)                                   \
+        NDQ_EACH_AFTER(RUN, WHOLE, 4, y[i] = VALUE)                                   \
     }
 DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_ROWS(int8_t))
 DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_ROWS(uint8_t))
@@ -194,8 +206,8 @@ NDQ_TARGET static void NDQ_FN(fake_quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, T
     NDQ_EACH(y[i] = NDQ_FN(real)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
 }
 
-/* The gradients need to know which values lie outside, so they clamp after rounding, while NDQ_MAGIC is still added:
- * that sum grows with v, is exact as far as the bounds reach, and is NaN for NaN. */
+/* The gradients need to know which values lie outside, so they clamp after rounding. With NDQ_MAGIC added, or
+ * subtracted again, a value grows with v, is exact as far as the bounds reach, and is NaN for NaN. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_backward)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *dx)
 {
     NDQ_EACH_OF_SEVERAL(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
@@ -204,9 +216,9 @@ NDQ_TARGET static void NDQ_FN(fake_quantize_backward)(NDQ_SPAN(NDQ_AFFINE), cons
 
 NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *y, T *dx)
 {
-    NDQ_EACH_OF_SEVERAL(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
-                        const T r = NDQ_FN(clamp)(t, k.lo + NDQ_MAGIC, k.hi + NDQ_MAGIC);
-                        y[i] = NDQ_FN(real)(r - NDQ_MAGIC, k); dx[i] = t == r ? d : 0)
+    NDQ_EACH_OF_SEVERAL(const T t = (NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC) - NDQ_MAGIC; const T d = dy[i];
+                        const T r = NDQ_FN(clamp)(t, k.lo, k.hi);
+                        y[i] = NDQ_FN(real)(r, k); dx[i] = t == r ? d : 0)
 }
 
 #ifndef NDQ_LANES

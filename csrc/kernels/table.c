@@ -2,24 +2,30 @@
 
 enum { ROW_SCALE, ROW_INV, ROW_ZP, ROW_LO, ROW_HI, ROW_OFFSET };
 
-/* A row of this many elements is long enough, and should be of whole vectors; it is repeated, so that a table for it has
- * to serve some of them. */
-enum { LONG_ROW = 64, VECTOR = 16, SEVERAL = 8 };
+/* A row of this many elements is long enough, and should be of whole cache lines or at least vectors; it is repeated,
+ * so that a table for it has to serve some of them. */
+enum { LONG_ROW = 64, LINE = 16, VECTOR = 8, SEVERAL = 8 };
 
 static size_t entry_bytes(const ndq_elementwise *job)
 {
     return ndq_is_f32(job->arithmetic) ? sizeof(float) : sizeof(double);
 }
 
-/* How many periods make a row of whole vectors, or else a long one; 0 if it would be longer than `most`. Rows that fill
- * a table would all begin at the same place of the first cache: they stay below. */
-static size_t periods_in_row(size_t period, size_t most)
+static size_t periods_in_multiple(size_t period, size_t most, size_t of)
 {
     for (size_t times = ndq_ceil_div(LONG_ROW, period); times * period < most; times++)
-        if (times * period % VECTOR == 0)
+        if (times * period % of == 0)
             return times;
-    const size_t times = ndq_ceil_div(LONG_ROW, period);
-    return times * period < most ? times : 0;
+    return 0;
+}
+
+/* How many periods make a row of whole lines or vectors, or else a long one; 0 if it would be longer than `most`. Rows
+ * that fill a table would all begin at the same place of the first cache: they stay below. */
+static size_t periods_in_row(size_t period, size_t most)
+{
+    const size_t lines = periods_in_multiple(period, most, LINE);
+    const size_t vectors = lines ? lines : periods_in_multiple(period, most, VECTOR);
+    return vectors ? vectors : periods_in_multiple(period, most, 1);
 }
 
 static unsigned rows_read(const ndq_elementwise *job, unsigned does)
@@ -57,6 +63,14 @@ size_t ndq_table_length(const ndq_elementwise *job, unsigned does, size_t n, boo
     if (*periodic)
         return times * period;
     return g->inner > 1 && worth_writing(g->inner, rows_read(job, does)) ? entries : 0;
+}
+
+size_t ndq_tile_columns(const ndq_elementwise *job, unsigned does)
+{
+    enum { CACHED = 4 * NDQ_TABLE_BYTES };
+    const bool tabulated = job->geometry.inner > 1;
+    const size_t rows = (size_t)__builtin_popcount(rows_read(job, does));
+    return (tabulated ? NDQ_TABLE_BYTES : CACHED / rows) / entry_bytes(job) / LINE * LINE;
 }
 
 /* Entries for the elements of n channels or more, from channel c on: the first begins at `to`. */
@@ -105,7 +119,7 @@ ndq_view ndq_tabulate(const ndq_elementwise *job, unsigned does, size_t length, 
                       ndq_table *table)
 {
     const unsigned rows = rows_read(job, does);
-    ndq_view v = {{length, 1, 0}, job->params->f32, job->params->f64};
+    ndq_view v = {{length, 1, 0, 0}, job->params->f32, job->params->f64};
     assert(first % length == 0 && n <= length && length <= NDQ_TABLE_BYTES / entry_bytes(job));
     if (ndq_is_f32(job->arithmetic))
         v.f32 = tabulate_f32(job, rows, first, n, table);

@@ -28,6 +28,9 @@ enum { NDQ_SCALES = 1, NDQ_CLAMPS = 2, NDQ_READS_ZERO = 4, NDQ_MAKES_REALS = 8 }
  * that begins with the array serves for all. */
 size_t ndq_table_length(const ndq_elementwise *job, unsigned does, size_t n, bool *periodic);
 
+/* Of how many columns the coefficients stay in the first cache, in a table if channels have several elements each. */
+size_t ndq_tile_columns(const ndq_elementwise *job, unsigned does);
+
 /* A view with entries for elements [first, first + n) in a row of `length`; first is a multiple of that. */
 ndq_view ndq_tabulate(const ndq_elementwise *job, unsigned does, size_t length, size_t first, size_t n,
                       ndq_table *table);

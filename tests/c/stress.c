@@ -423,11 +423,17 @@ static span random_span(rng *r)
 {
     static const double zero[] = {0, 1, 17, 128, 255};
     static const ndq_geometry geometries[] = {
-        {1, ELEMENTS, 0}, {CHANNELS, 1, 0}, {CHANNELS, 13, 0}, {CHANNELS, 200, 0}};
+        {1, ELEMENTS, 0, 0}, {CHANNELS, 1, 0, 0}, {CHANNELS, 13, 0, 0}, {CHANNELS, 200, 0, 0}, {CHANNELS, 1, 0, 6}};
     const bool is_signed = below(r, 2);
     const size_t a = below(r, ELEMENTS + 1), b = below(r, ELEMENTS + 1), shift = is_signed ? 128 : 0;
-    return (span){0 - (double)shift, 255 - (double)shift, zero[below(r, 5)] - (double)shift, geometries[below(r, 4)],
-                  a < b ? a : b, a < b ? b - a : a - b};
+    span s = {0 - (double)shift, 255 - (double)shift, zero[below(r, 5)] - (double)shift, geometries[below(r, 5)],
+              a < b ? a : b, a < b ? b - a : a - b};
+    const size_t gap = s.geometry.gap, rows = s.n / (CHANNELS + gap);
+    if (gap) {
+        s.position = 0;
+        s.n = rows ? rows * (CHANNELS + gap) - gap : 0;
+    }
+    return s;
 }
 
 #define SAME(what, one, other)                                                                               \
