@@ -8,7 +8,7 @@
 #define NDQ_PLAN_H
 
 #include "kernels/codes.h"
-#include "kernels/conv.h"
+#include "kernels/conv_transpose.h"
 #include "kernels/dynamic.h"
 #include "kernels/elementwise.h"
 #include "kernels/pool.h"
@@ -48,6 +48,11 @@ typedef struct {
     size_t M, K;
 } ndq_quantized_rows;
 
+typedef struct {
+    ndq_conv_call call; /* as ndq_transposed_conv takes it */
+    const ndq_transposed_weights *weights;
+} ndq_transposing;
+
 typedef struct ndq_step {
     ndq_status (*run)(const struct ndq_step *step, uint8_t *const *values);
     size_t in[NDQ_STEP_INPUTS], out;
@@ -55,6 +60,7 @@ typedef struct ndq_step {
         ndq_elementwise elementwise;
         ndq_gemm_call gemm;
         ndq_conv_call conv;
+        ndq_transposing transposed;
         ndq_clamp_codes clamp;
         ndq_two_codes two_codes;
         ndq_pool pool;
@@ -78,6 +84,7 @@ ndq_status ndq_step_quantize(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_dequantize(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_linear(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_conv2d(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_conv_transpose2d(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_clamp(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_combine(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_pool(const ndq_step *step, uint8_t *const *values);

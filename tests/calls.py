@@ -169,6 +169,9 @@ GOOD = {
     "conv2d_integer channels": lambda: nq.conv2d_integer(
         np.ones((1, 16, 6, 6), np.uint8), np.ones((4, 16, 3, 3), np.int8)
     ),
+    "conv_transpose2d to codes": lambda: nq.conv_transpose2d_requantized(
+        IMAGES, QP, nq.PackedWeight(np.ones((3, 1, 3, 3), np.int8), QP3), QP, 4, groups=3
+    ),
     "conv_transpose2d": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), 2),
     "conv2d_f32": lambda: convolution.conv2d_f32(FLOATS, TAPS, WIDE[:, 0], 1, 1),
     "conv2d_f32 strided": lambda: convolution.conv2d_f32(FLOATS[:, :, ::-2].astype("f2"), TAPS, None, (1, 2)),
@@ -255,6 +258,7 @@ BAD = {
     "conv2d out": lambda: nq.conv2d_requantized(IMAGES, QP, KERNEL, groups=3, out=OUT),
     "conv2d_integer zero": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), w_zero_point=[1]),
     "conv2d_integer stride": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), stride=0),
+    "conv_transpose2d channels": lambda: nq.conv_transpose2d_requantized(IMAGES, QP, KERNEL, groups=1),
     "conv_transpose2d size": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), padding=9),
     "conv2d_f32 channels": lambda: convolution.conv2d_f32(FLOATS, TAPS[:, :2]),
     "conv2d_f32 dtype": lambda: convolution.conv2d_f32(FLOATS, Q),

@@ -42,10 +42,16 @@ def by_ops(graph, inputs, dy):
     return {name: d for name, d in edges.items() if name in graph.inputs} | parameters
 
 
+def _assign(parameter, array):
+    if parameter is not None:
+        parameter.data = array
+
+
 def by_differences(graph, inputs, dy, step=1e-5, every=1):
     """The same by central differences, of the first of every so many elements; NaN for the others."""
     arrays = {name: x for name, x in zip(graph.inputs, inputs, strict=True) if x.dtype.kind == "f"}
-    arrays |= {n: p.data for n, p in graph.named_parameters()}
+    parameters = dict(graph.named_parameters())
+    arrays |= {name: np.array(parameter.data) for name, parameter in parameters.items()}
     found, is_tuple = {}, isinstance(dy, tuple)
     for name, array in arrays.items():
         found[name] = gradient = np.full_like(array, np.nan)
@@ -53,9 +59,11 @@ def by_differences(graph, inputs, dy, step=1e-5, every=1):
             kept, sums = array[i], []
             for moved in (kept + step, kept - step):
                 array[i] = moved
+                _assign(parameters.get(name), array)
                 y = run(graph, inputs).values[graph.output]
                 sums.append(sum(np.sum(a * b) for a, b in zip(y, dy, strict=True)) if is_tuple else np.sum(y * dy))
             array[i] = kept
+            _assign(parameters.get(name), array)
             gradient[i] = (sums[0] - sums[1]) / (2 * step)
     return found
 

@@ -53,17 +53,14 @@ class ConvLayer:
     def packed(self):
         return nq.PackedWeight(self.w, self.w_qp, self.bias)
 
+    def _sums(self, bias):
+        zeros = {"x_zero_point": self.x_qp.zero_point, "w_zero_point": self.w_qp.zero_point}
+        return reference.conv2d_s32(self.x, self.w, **self.geometry, **zeros, bias=bias)
+
     def _flat(self, function, *arguments, **more):
         """Apply a twin of products, whose last axis is the channels."""
         floats = self.bias.dtype == np.float32
-        sums = reference.conv2d_s32(
-            self.x,
-            self.w,
-            **self.geometry,
-            x_zero_point=self.x_qp.zero_point,
-            w_zero_point=self.w_qp.zero_point,
-            bias=None if floats else self.bias,
-        )
+        sums = self._sums(None if floats else self.bias)
         scales = np.float32(self.x_qp.scale), np.asarray(self.w_qp.scale, np.float32)
         last = sums.transpose(0, 2, 3, 1)
         y = function(last, *scales, *arguments, float_bias=self.bias if floats else None, **more)

@@ -119,6 +119,9 @@ def exercise_convolutions(side, rng):
                 nq.conv2d_requantized(images, qp, weight, qp, padding=padding, groups=groups, out=y.transpose(order))
             if channels == outputs:
                 nq.conv_transpose2d_integer(x.transpose(order), w, 2, groups=groups)
+            size = 2, outputs, 3 * height - 3 + window, 2 * width - 2 + window
+            y = guarded(np.zeros(np.take(size, shape), np.int8), side).transpose(order)
+            nq.conv_transpose2d_requantized(x.transpose(order), qp, weight, qp, (3, 2), groups=groups, out=y)
 
 
 def exercise_float_convolutions(side, rng):
@@ -247,6 +250,7 @@ def exercise_plans(side, rng):
             "quantize": lambda s, x: x,
             "transpose": lambda s, x: s.channels_last(x),
             "conv2d": lambda s, x, weight=weight, groups=groups: s.conv2d(x, weight, qp, padding=1, groups=groups),
+            "transposed": lambda s, x, weight=weight, groups=groups: s.conv_transpose2d(x, weight, qp, groups=groups),
             "floats": lambda s, x, weight=weight, groups=groups: s.conv2d(x, weight, padding=1, groups=groups),
             "add": lambda s, x: s.add(x, x, qp, "relu6"),
             "pool": lambda s, x: s.max_pool2d(x, 2),

@@ -264,7 +264,31 @@ def test_convolution(backend, name, out_qparams, channels_last):
     assert_same(run(build, x), nq.conv2d_requantized(nq.quantize(x, IN), IN, weight, out_qparams, **how))
 
 
+TRANSPOSED = {
+    "3x3": ((6, 5, 3, 3), {"stride": 2, "padding": 1, "output_padding": 1}),
+    "2x2": ((17, 5, 2, 2), {"stride": (2, 3)}),
+    "dilated": ((6, 5, 3, 2), {"dilation": (2, 3), "padding": (0, 1)}),
+    "groups": ((10, 1, 3, 3), {"groups": 5, "stride": 2}),
+}
+
+
+@pytest.mark.parametrize("channels_last", (False, True))
+@pytest.mark.parametrize("out_qparams", (None, OUT))
+@pytest.mark.parametrize("name", TRANSPOSED)
+def test_transposed_convolution(backend, name, out_qparams, channels_last):
+    shape, how = TRANSPOSED[name]
+    x, weight = floats((2, 5, 9, 8)), packed(shape)
+
+    def build(steps, value):
+        value = laid_out(steps, steps.quantize(value, IN), channels_last)
+        return steps.conv_transpose2d(value, weight, out_qparams, activation="relu", **how)
+
+    expected = nq.conv_transpose2d_requantized(nq.quantize(x, IN), IN, weight, out_qparams, activation="relu", **how)
+    assert_same(run(build, x), expected)
+
+
 INDICES, ROWS = np.zeros((1, 2), np.int32), RowWeight.of(floats((4, 5)), None)
+LAYER = packed((5, 5, 1, 1))._of_conv_transpose(1, ((1, 1), (0, 0), (1, 1), (0, 0)))
 
 
 @pytest.mark.parametrize(
@@ -300,6 +324,12 @@ INDICES, ROWS = np.zeros((1, 2), np.int32), RowWeight.of(floats((4, 5)), None)
         ("attention_f32", (1, 3, 3, 1, 5, np.zeros((1, 3, 2)))),
         ("attention_f32", (1, 3, 3, 2**62, 4, None)),
         ("attention_f32", (1, 3, 3, -1, -5, None)),
+        ("conv_transpose2d", (1, 3, 5, True, True, IN, LAYER, OUT, 0, 0)),
+        ("conv_transpose2d", (1, -3, -4, True, True, IN, LAYER, OUT, 0, 0)),
+        ("conv_transpose2d", (1, 0, 4, True, True, IN, LAYER, OUT, 0, 0)),
+        ("conv_transpose2d", (2**62, 3, 4, True, True, IN, LAYER, OUT, 0, 0)),
+        ("conv_transpose2d", (1, 3, 4, True, True, IN, LAYER, None, 0, 0)),
+        ("conv_transpose2d", (1, 3, 4, True, True, IN, packed((5, 5, 1, 1)), OUT, 0, 0)),
     ),
 )
 def test_a_wrong_description_is_refused(kind, constants):

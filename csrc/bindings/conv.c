@@ -1,9 +1,6 @@
 /* Integer convolutions: packed weights as an object, and the functions that convolve. */
-#include "geometry.h"
+#include "conv.h"
 #include "module.h"
-
-#include "../kernels/conv.h"
-#include "../kernels/conv_transpose.h"
 
 /* _core.PackedConv: weights of a convolution in the format of one kernel, with their scales and bias. */
 typedef struct {
@@ -11,7 +8,7 @@ typedef struct {
     ndq_conv_weights *weights;
 } packed_object;
 
-static int check_channels(PyArrayObject *x, const char *name, size_t channels)
+int ndq_check_channels(PyArrayObject *x, const char *name, size_t channels)
 {
     if (ndq_check_ndim(x, name, 4) < 0)
         return -1;
@@ -31,9 +28,8 @@ static bool is_channels_last(PyArrayObject *x)
            PyArray_DIM(x, 1) * PyArray_DIM(x, 2) * PyArray_DIM(x, 3) > 1;
 }
 
-/* The image, which has been checked, and an output of O channels for it. */
-static PyArrayObject *take_images(PyArrayObject *x, const char *name, size_t O, PyObject *out, int type,
-                                  ndq_conv_call *call)
+PyArrayObject *ndq_take_images(PyArrayObject *x, const char *name, size_t O, PyObject *out, int type,
+                               ndq_conv_call *call)
 {
     const npy_intp shape[] = {PyArray_DIM(x, 0), (npy_intp)O, (npy_intp)call->y.out, (npy_intp)call->x.out};
     PyArrayObject *y = ndq_image_output(out, "out", shape, type, is_channels_last(x));
@@ -55,7 +51,7 @@ static PyArrayObject *take_images(PyArrayObject *x, const char *name, size_t O, 
     return y;
 }
 
-static int check_overflow(const ndq_conv_weights *w, bool is_signed, int32_t za)
+int ndq_check_conv_overflow(const ndq_conv_weights *w, bool is_signed, int32_t za)
 {
     for (size_t part = 0; part < w->parts; part++)
         if (ndq_check_overflow(w->part[part], "w", part * w->part[part]->N, is_signed, za) < 0)
@@ -63,8 +59,7 @@ static int check_overflow(const ndq_conv_weights *w, bool is_signed, int32_t za)
     return 0;
 }
 
-/* `w` is (O, C / groups, KH, KW), or transposed (C, O / groups, KH, KW). */
-static ndq_conv_source source_of(PyArrayObject *w, size_t groups, bool transposed, PyArrayObject *zero)
+ndq_conv_source ndq_conv_source_of(PyArrayObject *w, size_t groups, bool transposed, PyArrayObject *zero)
 {
     const int axis_o = transposed ? 1 : 0, axis_c = 1 - axis_o;
     const size_t all = (size_t)PyArray_DIM(w, 0), part = (size_t)PyArray_DIM(w, 1);
@@ -124,7 +119,7 @@ static PyObject *py_pack_conv(PyObject *module, PyObject *args)
         ndq_take_bias(bias_arg, (size_t)PyArray_DIM(w, 0), &bias) < 0 ||
         ndq_take_zero_points(&params->params, (size_t)PyArray_DIM(w, 0), &zero) < 0)
         goto exit;
-    ndq_conv_source source = source_of(w, (size_t)groups, false, zero);
+    ndq_conv_source source = ndq_conv_source_of(w, (size_t)groups, false, zero);
     source.merged = merged;
     ndq_conv_weights *weights = pack(&source, bias && PyArray_TYPE(bias) == NPY_FLOAT);
     if (!weights || !(self = wrap(ndq_state_of(module)->packed_conv_type, weights)))
@@ -132,7 +127,7 @@ static PyObject *py_pack_conv(PyObject *module, PyObject *args)
     for (size_t part = 0; part < weights->parts; part++)
         ndq_fill_packed(weights->part[part], part * weights->part[part]->N, &params->params, bias);
     /* No zero point brings activations of 8 bits nearer to 0 than 128 at most, so this much can be refused at once. */
-    if (check_overflow(weights, true, 0) < 0)
+    if (ndq_check_conv_overflow(weights, true, 0) < 0)
         Py_CLEAR(self);
 exit:
     Py_XDECREF((PyObject *)params);
@@ -229,7 +224,7 @@ int ndq_conv_constants(PyObject *module, const ndq_linear_arguments *given, PyOb
         PyErr_SetString(PyExc_ValueError, "packed: was packed for dilation 1 along x");
         return -1;
     }
-    return check_overflow(w, call->product.a_signed, call->product.za);
+    return ndq_check_conv_overflow(w, call->product.a_signed, call->product.za);
 }
 
 /* conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, requantization, activation, out) */
@@ -244,12 +239,12 @@ static PyObject *py_conv2d_requantized(PyObject *module, PyObject *const *args, 
                                             .requantization = args[5], .activation = args[6]};
     if (!(x = ndq_take_codes(module, args[0], args[1])) || ndq_check_ndim(x, "xq", 4) < 0 ||
         ndq_conv_constants(module, &arguments, args[4], PyArray_DIM(x, 2), PyArray_DIM(x, 3), &call) < 0 ||
-        check_channels(x, "xq", call.w->C * call.w->groups) < 0)
+        ndq_check_channels(x, "xq", call.w->C * call.w->groups) < 0)
         goto exit;
     const ndq_conv_weights *w = call.w;
     const ndq_gemm_call *product = &call.product;
     const int type = product->output == NDQ_GEMM_F32 ? NPY_FLOAT : product->qmin < 0 ? NPY_BYTE : NPY_UBYTE;
-    if (!(out = take_images(x, "xq", w->O, args[7], type, &call)))
+    if (!(out = ndq_take_images(x, "xq", w->O, args[7], type, &call)))
         goto exit;
     if (compute(&call) == 0)
         result = (PyObject *)ndq_retain(out);
@@ -259,16 +254,7 @@ exit:
     return result;
 }
 
-/* Both integer functions take (x, w, x_zero_point, w_zero_point, groups, geometry, out): what they share. */
-typedef struct {
-    PyArrayObject *x, *w, *zero, *out;
-    size_t groups;
-    ndq_conv_geometry g;
-    ndq_conv_source source;
-    ndq_conv_call call;
-} integer_call;
-
-static void release_integer(integer_call *c)
+void ndq_release_integer_conv(ndq_integer_conv *c)
 {
     ndq_release(c->x);
     ndq_release(c->w);
@@ -276,7 +262,7 @@ static void release_integer(integer_call *c)
     ndq_release(c->out);
 }
 
-static int take_integer(PyObject *const *args, bool transposed, integer_call *c)
+int ndq_take_integer_conv(PyObject *const *args, bool transposed, ndq_integer_conv *c)
 {
     ndq_conv_call *call = &c->call;
     call->product.output = NDQ_GEMM_S32;
@@ -288,15 +274,15 @@ static int take_integer(PyObject *const *args, bool transposed, integer_call *c)
     if ((groups == -1 && PyErr_Occurred()) || ndq_take_geometry(args[5], &c->g) < 0 ||
         ndq_check_groups(groups, PyArray_DIM(c->w, 0), transposed ? "channels" : "outputs") < 0)
         return -1;
-    c->source = source_of(c->w, (size_t)groups, transposed, NULL);
+    c->source = ndq_conv_source_of(c->w, (size_t)groups, transposed, NULL);
     int (*const axis)(const ndq_conv_geometry *, int, Py_ssize_t, Py_ssize_t, ndq_conv_axis *) =
         transposed ? ndq_make_transposed_axis : ndq_make_axis;
     const ndq_conv_source *s = &c->source;
-    if (check_channels(c->x, "x", s->C * s->groups) < 0 ||
+    if (ndq_check_channels(c->x, "x", s->C * s->groups) < 0 ||
         !(c->zero = ndq_zero_points(args[3], "w_zero_point", PyArray_TYPE(c->w), (npy_intp)s->O)) ||
         axis(&c->g, 0, PyArray_DIM(c->x, 2), PyArray_DIM(c->w, 2), &call->y) < 0 ||
         axis(&c->g, 1, PyArray_DIM(c->x, 3), PyArray_DIM(c->w, 3), &call->x) < 0 ||
-        !(c->out = take_images(c->x, "x", s->O, args[6], NPY_INT32, call)) ||
+        !(c->out = ndq_take_images(c->x, "x", s->O, args[6], NPY_INT32, call)) ||
         ndq_check_disjoint(c->out, "out", c->w, "w") < 0)
         return -1;
     c->source.zero_point = PyArray_DATA(c->zero);
@@ -308,59 +294,18 @@ static int take_integer(PyObject *const *args, bool transposed, integer_call *c)
 static PyObject *py_conv2d_integer(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     (void)module;
-    integer_call c = {.x = NULL};
+    ndq_integer_conv c = {.x = NULL};
     PyObject *result = NULL;
     ndq_conv_weights *weights = NULL;
-    if (ndq_check_count("conv2d_integer", count, 7) < 0 || take_integer(args, false, &c) < 0 ||
+    if (ndq_check_count("conv2d_integer", count, 7) < 0 || ndq_take_integer_conv(args, false, &c) < 0 ||
         !(weights = pack(&c.source, false)))
         goto exit;
     c.call.w = weights;
-    if (check_overflow(weights, c.call.product.a_signed, c.call.product.za) == 0 && compute(&c.call) == 0)
+    if (ndq_check_conv_overflow(weights, c.call.product.a_signed, c.call.product.za) == 0 && compute(&c.call) == 0)
         result = (PyObject *)ndq_retain(c.out);
 exit:
     ndq_conv_free(weights);
-    release_integer(&c);
-    return result;
-}
-
-static ndq_status transpose(const integer_call *c, const ndq_conv_part *parts, size_t count)
-{
-    memset(c->call.out, 0, (size_t)PyArray_SIZE(c->out) * sizeof(int32_t));
-    return ndq_conv_transpose(&c->call, parts, count);
-}
-
-static PyObject *py_conv_transpose2d_integer(PyObject *module, PyObject *const *args, Py_ssize_t count)
-{
-    (void)module;
-    integer_call c = {.x = NULL};
-    PyObject *result = NULL;
-    ndq_conv_part *parts = NULL;
-    size_t packed = 0;
-    if (ndq_check_count("conv_transpose2d_integer", count, 7) < 0 || take_integer(args, true, &c) < 0)
-        goto exit;
-    const ndq_kernels *kernels = ndq_kernels_in_use();
-    ndq_status status = NDQ_NO_MEMORY;
-    Py_BEGIN_ALLOW_THREADS
-    parts = ndq_alloc(c.source.KH * c.source.KW * sizeof(*parts));
-    if (parts)
-        status = ndq_conv_transpose_pack(kernels->gemm, kernels->depthwise, &c.source, &c.call.y, &c.call.x, parts,
-                                         &packed);
-    Py_END_ALLOW_THREADS
-    if (ndq_check_status(status) < 0)
-        goto exit;
-    for (size_t i = 0; i < packed; i++)
-        if (check_overflow(parts[i].w, c.call.product.a_signed, c.call.product.za) < 0)
-            goto exit;
-    Py_BEGIN_ALLOW_THREADS
-    status = transpose(&c, parts, packed);
-    Py_END_ALLOW_THREADS
-    if (ndq_check_status(status) == 0)
-        result = (PyObject *)ndq_retain(c.out);
-exit:
-    for (size_t i = 0; i < packed; i++)
-        ndq_conv_free(parts[i].w);
-    ndq_free(parts);
-    release_integer(&c);
+    ndq_release_integer_conv(&c);
     return result;
 }
 
@@ -375,7 +320,5 @@ PyMethodDef ndq_conv_methods[] = {
          "Integer convolution, bias, activation and requantization (or float32 if out_qparams is None) in one pass."),
     FAST(conv2d_integer, "(x, w, x_zero_point, w_zero_point, groups, geometry, out, /)",
          "Exact int32 convolution of 8-bit images."),
-    FAST(conv_transpose2d_integer, "(x, w, x_zero_point, w_zero_point, groups, geometry, out, /)",
-         "Exact int32 transposed convolution of 8-bit images."),
     {NULL, NULL, 0, NULL},
 };

@@ -157,6 +157,7 @@ static int exec_module(PyObject *module)
         PyModule_AddFunctions(module, ndq_gemm_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_gemm_f32_methods) < 0 || PyModule_AddFunctions(module, ndq_plan_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_conv_methods) < 0 || ndq_conv_exec(module) < 0 ||
+        PyModule_AddFunctions(module, ndq_conv_transpose_methods) < 0 || ndq_conv_transpose_exec(module) < 0 ||
         PyModule_AddFunctions(module, ndq_conv_f32_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_codes_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_channels_methods) < 0 || PyModule_AddFunctions(module, ndq_dynamic_methods) < 0 ||
@@ -173,6 +174,7 @@ static int traverse_module(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->params_type);
     Py_VISIT(state->packed_type);
     Py_VISIT(state->packed_conv_type);
+    Py_VISIT(state->packed_transposed_type);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->params_name);
     return 0;
@@ -184,6 +186,7 @@ static int clear_module(PyObject *module)
     Py_CLEAR(state->params_type);
     Py_CLEAR(state->packed_type);
     Py_CLEAR(state->packed_conv_type);
+    Py_CLEAR(state->packed_transposed_type);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->params_name);
     return 0;

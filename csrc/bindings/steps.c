@@ -2,6 +2,7 @@
 #include "steps.h"
 
 #include "codes.h"
+#include "conv.h"
 #include "dynamic.h"
 
 static size_t bytes_of(const ndq_step_maker *m, size_t value)
@@ -120,6 +121,37 @@ static size_t lay_out_images(size_t N, size_t C, size_t H, size_t W, size_t size
     return bytes;
 }
 
+/* Where the images of a layer with sizes from `call` are: N of C channels and H x W pixels, O of outputs. */
+static int place_layer(const ndq_step_maker *m, size_t N, size_t C, size_t H, size_t W, bool last_in, size_t O,
+                       bool last_out, ndq_conv_call *call)
+{
+    const size_t size = call->product.output == NDQ_GEMM_CODES ? 1 : sizeof(float);
+    image_strides in, out;
+    const size_t in_bytes = lay_out_images(N, C, H, W, 1, last_in, &in);
+    const size_t out_bytes = lay_out_images(N, O, call->y.out, call->x.out, size, last_out, &out);
+    if (check_bytes(m, m->step->in[0], in_bytes) < 0 || check_bytes(m, m->step->out, out_bytes) < 0)
+        return -1;
+    call->N = N;
+    call->in_n = (ptrdiff_t)in.n;
+    call->in_c = (ptrdiff_t)in.c;
+    call->in_y = (ptrdiff_t)in.y;
+    call->in_x = (ptrdiff_t)in.x;
+    call->out_n = out.n;
+    call->out_c = out.c;
+    call->out_y = out.y;
+    call->out_x = out.x;
+    return 0;
+}
+
+static int check_image_sizes(const ndq_step_maker *m, Py_ssize_t N, Py_ssize_t H, Py_ssize_t W)
+{
+    if (N >= 0 && H >= 0 && W >= 0)
+        return 0;
+    PyErr_Format(PyExc_ValueError, "step %zu (%s): sizes must not be negative, got %zd, %zd, %zd", m->number, m->kind, N,
+                 H, W);
+    return -1;
+}
+
 /* conv2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams, sizes, requantization,
  * activation), as of conv2d_requantized. */
 static int make_conv2d(ndq_step_maker *m)
@@ -132,32 +164,32 @@ static int make_conv2d(ndq_step_maker *m)
     if (!PyArg_ParseTuple(m->constants, "nnnppOOOOOO", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
                           &arguments.packed, &arguments.out_qparams, &sizes, &arguments.requantization, &arguments.activation))
         return -1;
-    if (N < 0 || H < 0 || W < 0) {
-        PyErr_Format(PyExc_ValueError, "step %zu (conv2d): sizes must not be negative, got %zd, %zd, %zd", m->number, N,
-                     H, W);
-        return -1;
-    }
-    if (ndq_conv_constants(m->module, &arguments, sizes, H, W, call) < 0 ||
+    if (check_image_sizes(m, N, H, W) < 0 || ndq_conv_constants(m->module, &arguments, sizes, H, W, call) < 0 ||
         PyList_Append(m->kept, arguments.packed) < 0)
         return -1;
     const ndq_conv_weights *w = call->w;
-    const size_t size = call->product.output == NDQ_GEMM_CODES ? 1 : sizeof(float);
-    image_strides in, out;
-    const size_t in_bytes = lay_out_images((size_t)N, w->C * w->groups, (size_t)H, (size_t)W, 1, last_in, &in);
-    const size_t out_bytes = lay_out_images((size_t)N, w->O, call->y.out, call->x.out, size, last_out, &out);
-    if (check_bytes(m, m->step->in[0], in_bytes) < 0 || check_bytes(m, m->step->out, out_bytes) < 0)
-        return -1;
-    call->N = (size_t)N;
-    call->in_n = (ptrdiff_t)in.n;
-    call->in_c = (ptrdiff_t)in.c;
-    call->in_y = (ptrdiff_t)in.y;
-    call->in_x = (ptrdiff_t)in.x;
-    call->out_n = out.n;
-    call->out_c = out.c;
-    call->out_y = out.y;
-    call->out_x = out.x;
     m->step->run = ndq_step_conv2d;
-    return 0;
+    return place_layer(m, (size_t)N, w->C * w->groups, (size_t)H, (size_t)W, last_in, w->O, last_out, call);
+}
+
+/* conv_transpose2d: (images, rows, columns, channels last in, channels last out, x_qparams, packed, out_qparams,
+ * requantization, activation), as of conv_transpose2d_requantized. */
+static int make_conv_transpose2d(ndq_step_maker *m)
+{
+    ndq_linear_arguments arguments;
+    ndq_transposing *work = &m->step->work.transposed;
+    Py_ssize_t N, H, W;
+    int last_in, last_out;
+    if (!PyArg_ParseTuple(m->constants, "nnnppOOOOO", &N, &H, &W, &last_in, &last_out, &arguments.x_qparams,
+                          &arguments.packed, &arguments.out_qparams, &arguments.requantization, &arguments.activation))
+        return -1;
+    if (check_image_sizes(m, N, H, W) < 0 ||
+        ndq_transposed_constants(m->module, &arguments, H, W, &work->call, &work->weights) < 0 ||
+        PyList_Append(m->kept, arguments.packed) < 0)
+        return -1;
+    const ndq_transposed_weights *w = work->weights;
+    m->step->run = ndq_step_conv_transpose2d;
+    return place_layer(m, (size_t)N, w->C * w->groups, (size_t)H, (size_t)W, last_in, w->O, last_out, &work->call);
 }
 
 /* clamp: (lowest code, highest code, signed). */
@@ -593,6 +625,7 @@ static const ndq_step_kind kinds[] = {
     {"add_f32", 2, make_add_f32},               {"softmax_f32", 1, make_softmax_f32},
     {"layer_norm_f32", 1, make_layer_norm_f32}, {"gelu_f32", 1, make_gelu_f32},
     {"attention_f32", 3, make_attention_f32},
+    {"conv_transpose2d", 1, make_conv_transpose2d},
 };
 
 const ndq_step_kind *ndq_find_step_kind(PyObject *name)

@@ -10,7 +10,7 @@ static size_t common_divisor(size_t a, size_t b)
     return a;
 }
 
-/* One phase along y or x. Without taps its outputs are 0. */
+/* One phase along y or x, which has taps. */
 typedef struct {
     ndq_conv_axis axis; /* of the ordinary convolution */
     size_t first_tap;   /* of the whole window, for its first */
@@ -25,10 +25,10 @@ static conv_phase phase_of(const ndq_conv_axis *whole, size_t phase)
     const size_t divisor = common_divisor(whole->stride, whole->dilation), step = whole->stride / divisor;
     const ptrdiff_t at = (ptrdiff_t)phase + whole->pad;
     size_t first = 0;
-    while (first < whole->taps && (at - (ptrdiff_t)first * dilation) % stride)
+    while ((at - (ptrdiff_t)first * dilation) % stride)
         first++;
-    const size_t taps = first < whole->taps ? (whole->taps - 1 - first) / step + 1 : 0;
-    const size_t last = first + (taps ? taps - 1 : 0) * step, apart = whole->dilation / divisor;
+    const size_t taps = (whole->taps - 1 - first) / step + 1, last = first + (taps - 1) * step;
+    const size_t apart = whole->dilation / divisor;
     const ptrdiff_t pixel = (at - (ptrdiff_t)last * dilation) / stride;
     return (conv_phase){
         .axis = {.in = whole->in,
@@ -42,44 +42,114 @@ static conv_phase phase_of(const ndq_conv_axis *whole, size_t phase)
     };
 }
 
-ndq_status ndq_conv_transpose_pack(const ndq_gemm_kernel *gemm, const ndq_gemm_kernel *depthwise,
-                                   const ndq_conv_source *source, const ndq_conv_axis *y, const ndq_conv_axis *x,
-                                   ndq_conv_part *parts, size_t *count)
+/* Phases with taps: that of tap 0, of tap 1 and so on, until they return. */
+static size_t count_phases(const ndq_conv_axis *a)
 {
-    *count = 0;
-    for (size_t py = 0; py < y->stride && py < y->out; py++) {
-        const conv_phase of_y = phase_of(y, py);
-        for (size_t px = 0; of_y.axis.taps && px < x->stride && px < x->out; px++) {
-            const conv_phase of_x = phase_of(x, px);
-            if (!of_x.axis.taps)
-                continue;
-            ndq_conv_source s = *source;
-            s.KH = of_y.axis.taps;
-            s.KW = of_x.axis.taps;
-            s.codes += (ptrdiff_t)of_y.first_tap * s.stride_y + (ptrdiff_t)of_x.first_tap * s.stride_x;
-            s.stride_y *= of_y.tap_step;
-            s.stride_x *= of_x.tap_step;
-            s.merged = of_x.axis.dilation == 1 || s.KW == 1;
-            ndq_conv_weights *w = ndq_conv_pack(gemm, depthwise, &s, false);
-            if (!w)
-                return NDQ_NO_MEMORY;
-            parts[(*count)++] = (ndq_conv_part){.w = w, .y = of_y.axis, .x = of_x.axis, .first_y = py, .first_x = px};
-        }
-    }
-    return NDQ_OK;
+    return ndq_min_size(a->taps, a->stride / common_divisor(a->stride, a->dilation));
 }
 
-ndq_status ndq_conv_transpose(const ndq_conv_call *call, const ndq_conv_part *parts, size_t count)
+static size_t phase_of_tap(const ndq_conv_axis *a, size_t tap)
 {
-    ndq_status status = NDQ_OK;
-    for (size_t i = 0; status == NDQ_OK && i < count; i++) {
+    const ptrdiff_t stride = (ptrdiff_t)a->stride, at = ((ptrdiff_t)(tap * a->dilation) - a->pad) % stride;
+    return (size_t)(at < 0 ? at + stride : at);
+}
+
+static ndq_conv_weights *pack_phase(const ndq_gemm_kernel *gemm, const ndq_gemm_kernel *depthwise,
+                                    const ndq_conv_source *source, const conv_phase *y, const conv_phase *x,
+                                    bool with_float_bias)
+{
+    ndq_conv_source s = *source;
+    s.KH = y->axis.taps;
+    s.KW = x->axis.taps;
+    s.codes += (ptrdiff_t)y->first_tap * s.stride_y + (ptrdiff_t)x->first_tap * s.stride_x;
+    s.stride_y *= y->tap_step;
+    s.stride_x *= x->tap_step;
+    s.merged = x->axis.dilation == 1 || s.KW == 1;
+    return ndq_conv_pack(gemm, depthwise, &s, with_float_bias);
+}
+
+/* One tap whose codes are the zero points. */
+static ndq_conv_weights *pack_rest(const ndq_gemm_kernel *gemm, const ndq_gemm_kernel *depthwise,
+                                   const ndq_conv_source *source, bool with_float_bias)
+{
+    ndq_conv_source s = *source;
+    uint8_t *codes = ndq_alloc(s.O);
+    for (size_t o = 0; codes && o < s.O; o++)
+        codes[o] = s.zero_point ? (uint8_t)s.zero_point[o] : 0;
+    s.codes = codes;
+    s.KH = s.KW = 1;
+    s.merged = true;
+    s.stride_o = 1;
+    s.stride_g = (ptrdiff_t)(s.O / s.groups);
+    s.stride_c = s.stride_y = s.stride_x = 0;
+    ndq_conv_weights *w = codes ? ndq_conv_pack(gemm, depthwise, &s, with_float_bias) : NULL;
+    ndq_free(codes);
+    return w;
+}
+
+ndq_transposed_weights *ndq_transposed_pack(const ndq_gemm_kernel *gemm, const ndq_gemm_kernel *depthwise,
+                                            const ndq_conv_source *source, const ndq_conv_axis *y,
+                                            const ndq_conv_axis *x, bool with_float_bias)
+{
+    const size_t down = count_phases(y), across = count_phases(x);
+    ndq_transposed_weights *w = ndq_alloc(sizeof(*w) + down * across * sizeof(w->phase[0]));
+    if (!w)
+        return NULL;
+    *w = (ndq_transposed_weights){.O = source->O, .C = source->C, .groups = source->groups, .y = *y, .x = *x};
+    bool packed = (down == y->stride && across == x->stride) ||
+                  (w->rest = pack_rest(gemm, depthwise, source, with_float_bias));
+    for (size_t i = 0; packed && i < down * across; i++) {
+        ndq_conv_phase *phase = &w->phase[w->count];
+        phase->y = phase_of_tap(y, i / across);
+        phase->x = phase_of_tap(x, i % across);
+        const conv_phase of_y = phase_of(y, phase->y), of_x = phase_of(x, phase->x);
+        phase->w = pack_phase(gemm, depthwise, source, &of_y, &of_x, with_float_bias);
+        packed = phase->w;
+        w->count += packed;
+    }
+    if (packed)
+        return w;
+    ndq_transposed_free(w);
+    return NULL;
+}
+
+void ndq_transposed_free(ndq_transposed_weights *w)
+{
+    for (size_t i = 0; w && i <= w->count; i++)
+        ndq_conv_free(ndq_transposed_part(w, i));
+    ndq_free(w);
+}
+
+double ndq_transposed_macs(const ndq_conv_call *call, const ndq_transposed_weights *w)
+{
+    return (double)call->N * (double)call->y.in * (double)call->x.in * (double)w->O *
+           (double)(w->C * w->y.taps * w->x.taps);
+}
+
+/* Every output from the bias alone. */
+static ndq_status fill(const ndq_conv_call *call, const ndq_conv_weights *rest)
+{
+    ndq_conv_call whole = *call;
+    whole.w = rest;
+    whole.y = (ndq_conv_axis){.in = call->y.in, .out = call->y.out, .taps = 1, .stride = 1, .dilation = 1};
+    whole.x = (ndq_conv_axis){.in = call->x.in, .out = call->x.out, .taps = 1, .stride = 1, .dilation = 1};
+    return ndq_conv(&whole);
+}
+
+ndq_status ndq_transposed_conv(const ndq_conv_call *call, const ndq_transposed_weights *w)
+{
+    ndq_status status = w->rest ? fill(call, w->rest) : NDQ_OK;
+    for (size_t i = 0; status == NDQ_OK && i < w->count; i++) {
+        const ndq_conv_phase *phase = &w->phase[i];
         ndq_conv_call one = *call;
-        one.w = parts[i].w;
-        one.out = (uint8_t *)call->out + parts[i].first_y * call->out_y + parts[i].first_x * call->out_x;
+        if (phase->y >= call->y.out || phase->x >= call->x.out)
+            continue;
+        one.w = phase->w;
+        one.out = (uint8_t *)call->out + phase->y * call->out_y + phase->x * call->out_x;
         one.out_y = call->out_y * call->y.stride;
         one.out_x = call->out_x * call->x.stride;
-        one.y = parts[i].y;
-        one.x = parts[i].x;
+        one.y = phase_of(&call->y, phase->y).axis;
+        one.x = phase_of(&call->x, phase->x).axis;
         status = ndq_conv(&one);
     }
     return status;

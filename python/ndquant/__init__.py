@@ -2,7 +2,12 @@
 
 from . import datasets, formats, nn, passes
 from .bits import pack_codes, unpack_codes
-from .convolution import conv2d_integer, conv2d_requantized, conv_transpose2d_integer
+from .convolution import (
+    conv2d_integer,
+    conv2d_requantized,
+    conv_transpose2d_integer,
+    conv_transpose2d_requantized,
+)
 from .errors import QuantizationError, QuantizationWarning
 from .functional import (
     PackedWeight,
@@ -59,6 +64,7 @@ __all__ = [
     "conv2d_integer",
     "conv2d_requantized",
     "conv_transpose2d_integer",
+    "conv_transpose2d_requantized",
     "convert",
     "datasets",
     "dequantize",

@@ -75,6 +75,10 @@ class PackedConv:
     @property
     def nbytes(self) -> int: ...
 
+@final
+class PackedTransposed:
+    """Weights of a transposed convolution in the format of one kernel; made by pack_conv_transpose."""
+
 def quantize(x: ArrayLike, qparams: QParams | Params, out: NDArray[Any] | None, /) -> Any: ...
 def dequantize(
     q: ArrayLike, qparams: QParams | Params, dtype: DTypeLike | None, out: NDArray[Any] | None, /
@@ -224,6 +228,19 @@ def conv2d_requantized(
     packed: PackedConv,
     out_qparams: QParams | None,
     geometry: tuple[tuple[int, int], ...],
+    requantization: int,
+    activation: int,
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def pack_conv_transpose(
+    w: NDArray[Any], qparams: QParams, bias: NDArray[Any] | None, groups: int, geometry: tuple[tuple[int, int], ...], /
+) -> PackedTransposed: ...
+def conv_transpose2d_requantized(
+    xq: NDArray[Any],
+    x_qparams: QParams,
+    packed: PackedTransposed,
+    out_qparams: QParams | None,
     requantization: int,
     activation: int,
     out: NDArray[Any] | None,

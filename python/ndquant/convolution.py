@@ -103,12 +103,7 @@ def conv_transpose2d_integer(
     >>> nq.conv_transpose2d_integer(np.int8([[[[1, 2]]]]), np.int8([[[[3, 4]]]]), stride=(1, 2))
     array([[[[3, 4, 6, 8]]]], dtype=int32)
     """
-    geometry = (
-        pair(stride, "stride"),
-        pair(padding, "padding"),
-        pair(dilation, "dilation"),
-        pair(output_padding, "output_padding"),
-    )
+    geometry = transposed_geometry(stride, padding, output_padding, dilation)
     try:
         return _core.conv_transpose2d_integer(x, w, x_zero_point, w_zero_point, groups, geometry, out)
     except OverflowError as error:
@@ -177,6 +172,71 @@ def conv2d_requantized(
     try:
         how = requantization(out_qparams), activation_number(activation)
         return _core.conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, *how, out)
+    except OverflowError as error:
+        raise QuantizationError(str(error)) from None
+
+
+def conv_transpose2d_requantized(
+    xq,
+    x_qparams,
+    weight,
+    out_qparams=None,
+    stride=1,
+    padding=0,
+    output_padding=0,
+    groups=1,
+    dilation=1,
+    activation=None,
+    out=None,
+):
+    """Transposed convolutional layer on codes: exact integer sums, bias, activation, requantization.
+
+    Parameters
+    ----------
+    xq : ndarray of int8 or uint8, shape (N, C, H, W)
+        Codes of `x_qparams`, in any strides; channels-last is the fastest.
+    x_qparams : QParams
+        Per tensor.
+    weight : PackedWeight
+        Of shape (O, C / groups, KH, KW): outputs first, so that scales per output lie on axis 0.
+    out_qparams : QParams, optional
+        Per tensor. Without it the result is float32.
+    stride, padding, output_padding : int or tuple of two int
+        Along y and x, as of `conv_transpose2d_integer`.
+    groups : int, default 1
+    dilation : int or tuple of two int
+    activation : {"relu", "relu6"}, optional
+    out : ndarray, shape (N, O, OH, OW), optional
+        Of the dtype of the result, C-contiguous or channels-last.
+
+    Returns
+    -------
+    ndarray, shape (N, O, OH, OW)
+        Codes of `out_qparams`, or float32; channels-last if `xq` is. An output that no pixel reaches is its bias.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a dtype or a shape does not fit.
+    QuantizationError
+        If a sum could pass the range of int32; the message names the channel.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> x_qp = nq.QParams(0.5, 100, nq.QuantSpec(signed=False, symmetric=False))
+    >>> weight = nq.PackedWeight(np.int8([[[[3, 4]]]]), nq.QParams(0.25, 0, nq.QuantSpec()), np.int32([8]))
+    >>> nq.conv_transpose2d_requantized(np.uint8([[[[101, 102]]]]), x_qp, weight, stride=(1, 3))
+    array([[[[1.375, 1.5  , 1.   , 1.75 , 2.   ]]]], dtype=float32)
+    """
+    if not isinstance(weight, PackedWeight):
+        raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
+    check_qparams(x_qparams, "x_qparams")
+    packed = weight._of_conv_transpose(groups, transposed_geometry(stride, padding, output_padding, dilation))
+    try:
+        how = requantization(out_qparams), activation_number(activation)
+        return _core.conv_transpose2d_requantized(xq, x_qparams, packed, out_qparams, *how, out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
 
@@ -268,6 +328,11 @@ def conv2d_f32_weight_grad(dy, x, size, stride=1, padding=0, dilation=1, groups=
 
 def _geometry(stride, padding, dilation):
     return pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
+
+
+def transposed_geometry(stride, padding, output_padding, dilation):
+    """Return the steps of a transposed convolution as the core takes them."""
+    return *_geometry(stride, padding, dilation), pair(output_padding, "output_padding")
 
 
 def pair(value, name):

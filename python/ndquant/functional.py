@@ -307,7 +307,7 @@ class PackedWeight:
     ----------
     w : ndarray of int8 or uint8, shape (N, K) or (N, C, KH, KW)
         Codes in any strides: N outputs by K inputs for `linear_integer`, or by C channels of a group and KH x KW taps
-        for `conv2d_requantized`.
+        for `conv2d_requantized` and `conv_transpose2d_requantized`.
     w_qparams : QParams
         Per tensor, or per channel on axis 0.
     bias : ndarray, shape (N,), optional
@@ -376,6 +376,19 @@ class PackedWeight:
             except OverflowError as error:
                 raise QuantizationError(str(error)) from None
             self._layouts[groups, merged] = packed
+        return packed
+
+    def _of_conv_transpose(self, groups, geometry):
+        """Return the same of `_core.pack_conv_transpose`, whose layout depends on all steps too."""
+        if self._packed is not None:
+            raise ValueError(f"weight: expected 4 dimensions, got shape {self.shape}")
+        packed = self._layouts.get((groups, geometry))
+        if packed is None:
+            try:
+                packed = _core.pack_conv_transpose(self._codes, self._w_qparams, self._bias, groups, geometry)
+            except OverflowError as error:
+                raise QuantizationError(str(error)) from None
+            self._layouts[groups, geometry] = packed
         return packed
 
     @property

@@ -23,3 +23,9 @@ def in_memory_order(function, *arrays):
     if not is_channels_last(arrays[-1]):
         return function(*arrays)
     return to_channels_first(function(*(to_channels_last(x) for x in arrays)))
+
+
+def swap_channels(w, groups):
+    """Return weights (O, C / groups, ...) as (C, O / groups, ...), and the reverse; a view if there are no groups."""
+    split = w.reshape(groups, w.shape[0] // groups, *w.shape[1:]).swapaxes(1, 2)
+    return split.reshape(-1, *split.shape[2:])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from .layout import swap_channels
+
 
 class _Array:
     """An array under a name of a module."""
@@ -52,6 +54,11 @@ class Parameter(_Array):
     def __init__(self, data):
         self.data = np.array(data, np.float32, order="C")
         self.grad = None
+
+    @property
+    def storage(self):
+        """The parameter whose array changes when elements of this one do: itself."""
+        return self
 
 
 def to_half(x, dtype):
@@ -165,3 +172,50 @@ class ParameterView(Parameter):
 
     def __reduce__(self):
         return ParameterView, (self.base, self.index)
+
+
+class SwappedParameter(Parameter):
+    """A weight (C, O / groups, ...) as (O, C / groups, ...), for an op that wants its outputs first.
+
+    Parameters
+    ----------
+    base : Parameter
+    groups : int
+    """
+
+    __slots__ = ("base", "groups")
+
+    def __init__(self, base, groups):
+        self.base, self.groups = base, groups
+
+    def _swapped(self, array):
+        swapped = None if array is None else swap_channels(array, self.groups)
+        if self.groups > 1 and swapped is not None:
+            swapped.flags.writeable = False  # a copy: what is written into it would be lost
+        return swapped
+
+    @property
+    def storage(self):
+        """The parameter that has the elements in memory."""
+        return self.base
+
+    @property
+    def data(self):
+        """The array with its axes exchanged."""
+        return self._swapped(self.base.data)
+
+    @data.setter
+    def data(self, value):
+        self.base.data = np.ascontiguousarray(self._swapped(value))
+
+    @property
+    def grad(self):
+        """The gradient, likewise."""
+        return self._swapped(self.base.grad)
+
+    @grad.setter
+    def grad(self, value):
+        self.base.grad = None if value is None else np.ascontiguousarray(self._swapped(value))
+
+    def __reduce__(self):
+        return SwappedParameter, (self.base, self.groups)

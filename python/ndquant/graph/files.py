@@ -242,7 +242,7 @@ def _node(header, kind, arrays):
 def _module(header, name, op, arrays):
     stores = OPS[op].stores
     if stores is IntegerLayer:
-        return _integer_layer(header, name, arrays, rank=4 if op == "conv2d_integer" else 2)
+        return _integer_layer(header, name, arrays, rank=2 if op == "linear_integer" else 4)
     if stores is DynamicLayer:
         return DynamicLayer(**{key: _row_weight(part, key, name, arrays) for key, part in header["weights"].items()})
     if stores is StoredTable:

@@ -7,12 +7,12 @@ from math import prod
 
 import numpy as np
 
-from ..convolution import pair
+from ..convolution import pair, transposed_geometry
 from ..functional import activation_number, quantize, requantization
 from ..integer import even_windows, exp_table, nearest_pixels, pool_windows, requantization_table
 from ..layout import to_channels_first
 from ..ops import Codes
-from ..ops.pool import output_length
+from ..ops.pool import output_length, transposed_size
 from ..qparams import QParams
 
 _FLOAT32 = np.dtype(np.float32)
@@ -154,6 +154,27 @@ class Steps:
         packed, how = weight._of_conv(groups, merged=steps[2][1] == 1), requantization(out_qparams)
         layers = x.qparams, packed, out_qparams, steps, how, activation_number(activation)
         return self.append("conv2d", [x], y, images, *lengths, x.channels_last, True, *layers)
+
+    def conv_transpose2d(
+        self,
+        x,
+        weight,
+        out_qparams=None,
+        stride=1,
+        padding=0,
+        output_padding=0,
+        groups=1,
+        dilation=1,
+        activation=None,
+    ):
+        """Transposed convolutional layer; without `out_qparams` the result is float32."""
+        steps = transposed_geometry(stride, padding, output_padding, dilation)
+        images, _, *lengths = x.shape
+        size = transposed_size(lengths, weight.shape[2:], *steps)
+        y = self.new((images, weight.shape[0], *size), out_qparams, True)
+        how = requantization(out_qparams), activation_number(activation)
+        layer = x.qparams, weight._of_conv_transpose(groups, steps), out_qparams
+        return self.append("conv_transpose2d", [x], y, images, *lengths, x.channels_last, True, *layer, *how)
 
     # ---- elementwise
 

@@ -12,7 +12,7 @@ from ..ops.conv import conv2d_attributes
 from ..ops.conv_transpose import conv_transpose2d_attributes
 from ..ops.pool import pair
 from ..ops.record import whole_number
-from ..parameter import ParameterView
+from ..parameter import ParameterView, SwappedParameter
 
 
 def _initial(shape, outputs, bias, rng):
@@ -136,10 +136,12 @@ class ConvTranspose2d(Module):
         self.in_channels, self.out_channels = int(in_channels), int(out_channels)
         shape = (self.in_channels, self.out_channels // groups, *self.kernel_size)
         self.weight, self.bias = _initial(shape, out_channels, bias, rng)
+        outputs_first = SwappedParameter(self._parameters["weight"], groups)
+        self.views = {"": View(ConvTranspose2d, weight=outputs_first, bias=self._parameters.get("bias"))}
 
     def forward(self, x):
         """Record the layer."""
-        return apply("conv_transpose2d", x, module=self, attributes=self.attributes)
+        return apply("conv_transpose2d", x, module=self.views[""], attributes=self.attributes)
 
     def extra_repr(self):
         """Return channels, window, steps and whether there is a bias."""

@@ -21,6 +21,7 @@ class Optimizer:
         wrong = [type(p).__name__ for p in self.parameters if not isinstance(p, Parameter)]
         if wrong or not self.parameters:
             raise TypeError(f"parameters: expected model.parameters(), not {wrong[0] if wrong else 'an empty list'}")
+        self.parameters = [p.storage for p in self.parameters]
         for rate in {lr, *self._rates} - {None}:
             if not rate > 0 or rate == np.inf:
                 raise ValueError(f"lr must be positive and finite, not {rate}")

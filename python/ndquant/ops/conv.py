@@ -167,17 +167,28 @@ def conv2d_backward(dy, saved, *, need_dx=True):
     """
     dy = activation_backward(dy, saved.y, saved.activation)
     db = channel_sums(dy)[0].astype(dy.dtype) if saved.has_bias else None
-    x, w = (saved.x, saved.w) if saved.packed is None else (saved.x_codes.dequantize(), saved.w_codes.dequantize())
+    x, w = operands(saved)
     _, input_grad, weight_grad = functions_for(dy, x, w)
     steps = steps_of(saved.attributes)
     dw = weight_grad(dy, x, w.shape[2:], *steps).astype(saved.w.dtype, copy=False)
     dx = input_grad(dy, w, x.shape[2:], *steps).astype(dy.dtype, copy=False) if need_dx else None
-    if saved.packed is not None:
-        if not saved.w_is_inside:
-            fake_quantize_backward(dw, saved.w, saved.w_codes.qparams, out=dw)
-        if dx is not None and saved.x is not None:
-            dx = in_memory_order(lambda d, a: fake_quantize_backward(d, a, saved.x_codes.qparams), dx, saved.x)
-    return dx, dw, db
+    return *straight_through(dx, dw, saved), db
+
+
+def operands(saved):
+    """Return what was multiplied, as floats."""
+    return (saved.x, saved.w) if saved.packed is None else (saved.x_codes.dequantize(), saved.w_codes.dequantize())
+
+
+def straight_through(dx, dw, saved):
+    """Return gradients of codes as those of the floats that were quantized, if some were."""
+    if saved.packed is None:
+        return dx, dw
+    if not saved.w_is_inside:
+        dw = in_memory_order(lambda d, a: fake_quantize_backward(d, a, saved.w_codes.qparams), dw, saved.w)
+    if dx is not None and saved.x is not None:
+        dx = in_memory_order(lambda d, a: fake_quantize_backward(d, a, saved.x_codes.qparams), dx, saved.x)
+    return dx, dw
 
 
 def _on_integers(x, packed, out_qparams, attributes, activation):

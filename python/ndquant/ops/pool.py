@@ -74,6 +74,12 @@ def output_length(length, kernel, stride, padding, dilation=1, ceil_mode=False):
     return count - (stride * (count - 1) >= length + padding)  # a window must not begin behind the input
 
 
+def transposed_size(lengths, window, stride, padding, dilation, output_padding):
+    """Return the lengths of an image after a transposed convolution."""
+    axes = zip(lengths, window, stride, padding, dilation, output_padding, strict=True)
+    return tuple((n - 1) * step - 2 * pad + apart * (k - 1) + more + 1 for n, k, step, pad, apart, more in axes)
+
+
 def _output_lengths(shape, kernel_size, stride, padding, dilation=(1, 1), ceil_mode=False):
     axes = zip(shape, kernel_size, stride, padding, dilation, strict=True)
     return tuple(output_length(*axis, ceil_mode) for axis in axes)

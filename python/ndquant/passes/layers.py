@@ -137,15 +137,32 @@ def _batch_moments(x, z, products):
     return sums
 
 
+def _spread(x, reach, a):
+    """Return the image of which a transposed convolution is an ordinary one of stride 1, its window in reverse."""
+    spread = np.zeros((*x.shape[:2], *(n * s for n, s in zip(x.shape[2:], a["stride"], strict=True))), x.dtype)
+    spread[:, :, :: a["stride"][0], :: a["stride"][1]] = x
+    border, inside = [(0, 0), (0, 0)], [slice(None)] * 2
+    axes = zip(x.shape[2:], reach, a["stride"], a["padding"], a["output_padding"], strict=True)
+    for length, r, stride, pad, more in axes:
+        before, size = r - 1 - pad, (length - 1) * stride - 2 * pad + 2 * r - 1 + more
+        border.append((max(before, 0), r + more))
+        inside.append(slice(max(-before, 0), max(-before, 0) + size))
+    return np.pad(spread, border)[tuple(inside)]
+
+
 def _rows(node, x):
     """Return what the weights meet as (G, rows, K): of images each window, with zeros in the padding."""
     if "stride" not in node.attributes:
         return x.reshape(1, -1, x.shape[-1])
     a, (_, channels, *window) = node.attributes, node.weight.shape
-    padded = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in a["padding"])))
     reach = [1 + (k - 1) * d for k, d in zip(window, a["dilation"], strict=True)]
-    views = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=(2, 3))
-    views = views[:, :, :: a["stride"][0], :: a["stride"][1], :: a["dilation"][0], :: a["dilation"][1]]
+    stride, order = a["stride"], 1
+    if "output_padding" in a:
+        x, stride, order = _spread(x, reach, a), (1, 1), -1
+    else:
+        x = np.pad(x, ((0, 0), (0, 0), *((p, p) for p in a["padding"])))
+    views = np.lib.stride_tricks.sliding_window_view(x, reach, axis=(2, 3))
+    views = views[:, :, :: stride[0], :: stride[1], :: a["dilation"][0], :: a["dilation"][1]][..., ::order, ::order]
     views = views.reshape(len(x), a["groups"], channels, *views.shape[2:])
     rows = np.ascontiguousarray(views.transpose(1, 0, 3, 4, 2, 5, 6))
     return rows.reshape(a["groups"], -1, channels * window[0] * window[1])

@@ -92,7 +92,8 @@ def _operands(node, index, codes):
     first = (o // (len(node.weight) // a["groups"])) * len(weight)
     image = codes[n, first : first + len(weight)]
     axes = zip(place, image.shape[1:], weight.shape[1:], a["stride"], a["padding"], a["dilation"], strict=True)
-    rows, columns = (_inside(*axis) for axis in axes)
+    inside = _inside if node.op.name == "conv2d_integer" else _reaching
+    rows, columns = (inside(*axis) for axis in axes)
     return image[:, rows[0]][:, :, columns[0]].ravel(), weight[:, rows[1]][:, :, columns[1]].ravel()
 
 
@@ -101,6 +102,13 @@ def _inside(at, length, kernel, stride, padding, dilation):
     pixels = at * stride - padding + dilation * np.arange(kernel)
     taps = np.flatnonzero((pixels >= 0) & (pixels < length))
     return pixels[taps], taps
+
+
+def _reaching(at, length, kernel, stride, padding, dilation):
+    """Return the same of a transposed convolution: the pixels that reach an output, and through which taps."""
+    steps = at + padding - dilation * np.arange(kernel)
+    taps = np.flatnonzero((steps % stride == 0) & (steps >= 0) & (steps < length * stride))
+    return steps[taps] // stride, taps
 
 
 def _lines(node, index, qx, qw, x_qparams, found):

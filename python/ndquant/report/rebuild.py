@@ -14,6 +14,7 @@ from ..dynamic import WEIGHT
 from ..graph.graph import Run
 from ..graph.lower import quantizer_behind
 from ..integer import even_windows, exp_table, pool_windows
+from ..layout import swap_channels
 from ..ops import Fixed
 from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, StoredTable
@@ -207,8 +208,13 @@ def _sums(graph, node, layers, x):
     if node.op.name == "linear_integer":
         acc = reference.gemm_s32(x, layer.weight, x_grid.zero_point, w.zero_point, bias if is_int else None)
     else:
-        steps = (node.attributes[name] for name in ("stride", "padding", "dilation", "groups"))
-        sums = reference.conv2d_s32(x, layer.weight, *steps, x_grid.zero_point, w.zero_point)
+        a, zeros = node.attributes, {"x_zero_point": x_grid.zero_point, "w_zero_point": w.zero_point}
+        steps = {name: a[name] for name in ("stride", "padding", "dilation", "groups")}
+        if node.op.name == "conv2d_integer":
+            sums = reference.conv2d_s32(x, layer.weight, **steps, **zeros)
+        else:
+            weight, more = swap_channels(layer.weight, a["groups"]), {"output_padding": a["output_padding"]}
+            sums = reference.conv_transpose2d_s32(x, weight, **steps, **more, **zeros)
         acc = np.moveaxis(sums, 1, -1) + (bias if is_int else np.int32(0))
     return acc, (x_grid.scale, w.scale), None if is_int else bias
 
@@ -323,6 +329,7 @@ _STEPS = {
     "quantize": _quantize,
     "linear_integer": _layer_integer,
     "conv2d_integer": _layer_integer,
+    "conv_transpose2d_integer": _layer_integer,
     "add_integer": _combined(reference.add_codes),
     "multiply_integer": _combined(reference.multiply_codes),
     "concatenate_integer": _concatenated,
