@@ -71,8 +71,13 @@ def test_table_and_plot():
     assert "all together" in str(found) and "<td>0</td>" in found._repr_html_()
     matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     matplotlib.use("agg")
-    line = found.plot().lines[0]
-    assert list(line.get_xdata()) == [point.size for point in found.curve]
+    ax = found.plot()
+    assert list(ax.lines[0].get_xdata()) == [point.size for point in found.curve]
+    assert list(ax.lines[0].get_ydata()) == [point.sqnr for point in found.curve]
+    above, (least, most) = ax.child_axes[0], (found.curve[-1].size, found.curve[0].size)
+    ax.set_xlim(least, most)
+    ax.figure.canvas.draw()
+    np.testing.assert_allclose(above.get_xlim(), (2, 8))
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ class AutoBits:
         return html_table(("layer", "bits", "SQNR output"), self._cells())
 
     def plot(self, ax=None):
-        """Plot the predicted SQNR of the output against the size of the weights.
+        """Plot the predicted SQNR of the output against the size of the weights, in bytes and in bits per weight.
 
         Parameters
         ----------
@@ -93,6 +93,11 @@ class AutoBits:
         ax.plot(sizes, decibels, ".-", color=FLOAT, label="predicted")
         ax.plot([self.chosen.size], [self.sqnr], "o", color=MARK, label="chosen, measured")
         ax.set_xlabel("bytes of weights")
+        ax.locator_params(axis="x", nbins=6)
+        ax.xaxis.set_major_formatter("{x:,.0f}")
+        weights = 8 * sizes[0] / max(self.curve[0].bits.values())
+        above = ax.secondary_xaxis("top", functions=(lambda size: 8 * size / weights, lambda bits: bits * weights / 8))
+        above.set_xlabel("bits per weight, on average")
         ax.set_ylabel("SQNR of the output, dB")
         ax.legend()
         return ax
