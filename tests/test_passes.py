@@ -306,9 +306,17 @@ def test_bad_arguments_are_named(call, error, text):
         call()
 
 
-def test_nan_in_the_data_of_a_pass_is_an_error():
+@pytest.mark.parametrize("name", AFTER_CALIBRATION)
+def test_nan_in_the_data_of_a_pass_is_an_error(name):
     x = inputs()
     graph, bad = prepared(mlp(), x), x.copy()
     bad[3, 2] = np.nan
     with pytest.raises(nq.QuantizationError, match="0: a row that it reads is NaN or infinite"):
-        passes.gptq(graph, [bad])
+        AFTER_CALIBRATION[name](graph, [bad])
+
+
+def test_nan_in_a_weight_of_hqq_is_an_error():
+    w = np.ones((2, 3))
+    w[1, 1] = np.nan
+    with pytest.raises(ValueError, match="1 NaN"):
+        passes.hqq(w, FLOAT_OFFSETS)
