@@ -2,7 +2,7 @@
 
 784-100-100-10, trained in float for one epoch (Adam 1e-3, batch 10) and then for one epoch by each method, from the
 same weights with the same batches: input 8 bits, hidden activations and all weights b bits per tensor, logits float.
-Methods for weights have activations by LSQ. Where PyTorch is installed, its
+Methods for weights have activations by LSQ. Rows at 1e-4 train weights at that rate. Where PyTorch is installed, its
 `_fake_quantize_learnable_per_tensor_affine` is trained in the same run, with the rates of LSQ.
 
     python -m tests.bench.low_bits_mnist [MNIST folder] [--seeds 3] [--rows "LSQ*"] [--results FILE] [--held-out]
@@ -31,8 +31,9 @@ RESULTS = Path(__file__).with_suffix(".json")
 #: Learning rates of what quantizers learn.
 LSQ_RATE, RANGE_RATE = 1e-4, 1e-3
 
-#: Learning rate of binary weights: at 1e-3 too many signs flip in every step.
-BINARY_RATE = 1e-4
+#: Learning rate of binary weights, of which at 1e-3 too many change their sign in every step; and of the rows that show
+#: how much of what is lost at 2 bits is lost to steps as large as that.
+SMALL_RATE = 1e-4
 
 U8 = nq.QuantSpec(8, signed=False, symmetric=False)
 TERNARY = nq.QuantSpec(2, narrow_range=True)
@@ -107,9 +108,9 @@ def longer(network, job):
     return network.graph(job.train[0][:1]).copy().train()
 
 
-def one_more_epoch(network, job, rng):
+def one_more_epoch(network, job, rng, rate=RATE):
     graph = longer(network, job)
-    return accuracy(train(graph, job.train, graph.parameters(), rng).eval(), job)
+    return accuracy(train(graph, job.train, graph.parameters(), rng, rate).eval(), job)
 
 
 def quantized(configuration, network, job, rng, *, quantizer_rate=0.0, rate=RATE, fuse=True):
@@ -134,13 +135,13 @@ def unscaled(configuration, network, job, rng):
         if node.weight_quantizer is not None:
             node.weight_quantizer.__class__ = Unscaled
     groups = qat.parameter_groups(LSQ_RATE)
-    return accuracy(train(qat, job.train, groups, rng, BINARY_RATE).eval(), job)
+    return accuracy(train(qat, job.train, groups, rng, SMALL_RATE).eval(), job)
 
 
-def pytorch(bits, network, job, rng):
+def pytorch(bits, network, job, rng, rate=RATE):
     from .low_bits_torch import learnable
 
-    return learnable(network, job, bits, rng)
+    return learnable(network, job, bits, rng, rate)
 
 
 def with_and_without(name, without, configuration, rate, **options):
@@ -156,6 +157,9 @@ def at_all_bits(bits):
     yield from with_and_without("LSQ", "- no gradient to scales", learned(bits, "lsq"), LSQ_RATE)
     yield "LSQ+ (offsets learned, too)", partial(quantized, learned(bits, "lsq", "lsq+"), quantizer_rate=LSQ_RATE)
     yield "PyTorch, learnable", partial(pytorch, bits)
+    small = partial(quantized, learned(bits, "lsq"), quantizer_rate=LSQ_RATE, rate=SMALL_RATE)
+    yield "LSQ, weights at 1e-4", small
+    yield "PyTorch, weights at 1e-4", partial(pytorch, bits, rate=SMALL_RATE)
 
 
 def at_4_and_2_bits(bits):
@@ -180,11 +184,15 @@ def of_few_codes():
     binary = of_weights(2, "binary", TERNARY)
     yield "ternary weights", learn(of_weights(2, "ternary", TERNARY))
     yield "- threshold and scale by min-max", learn(of_weights(2, "minmax", TERNARY))
-    yield "binary weights (XNOR-Net)", learn(binary, rate=BINARY_RATE)
+    yield "binary weights (XNOR-Net)", learn(binary, rate=SMALL_RATE)
     yield "- signs without their scale", partial(unscaled, binary)
 
 
-FLOAT = {("float", "as it is"): in_float, ("float", "one more epoch"): one_more_epoch}
+FLOAT = {
+    ("float", "as it is"): in_float,
+    ("float", "one more epoch"): one_more_epoch,
+    ("float", "one more epoch at 1e-4"): partial(one_more_epoch, rate=SMALL_RATE),
+}
 COLUMNS = {4: "W4A4", 3: "W3A3", 2: "W2A2"}
 
 ROWS = {
@@ -215,7 +223,7 @@ def measure(results, tasks, job, seed, show, pattern="*"):
         show(f"seed {seed}: {column} {row} {figure:.2f}")
 
 
-def table(results):
+def tables(results):
     """Return lines of Markdown: mean and range over the seeds in %."""
     names = dict.fromkeys(row for column, row in TASKS if column != "float")
     cells = [(row, *(with_range(results.of(column, row), 2) for column in COLUMNS.values())) for row in names]
@@ -243,7 +251,7 @@ def main():
     results, first = Results(arguments.results), 10 if arguments.held_out else 0
     for seed in range(first, first + arguments.seeds):
         measure(results, TASKS, job, seed, demo.Progress(), arguments.rows)
-    print(table(results))
+    print(tables(results))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import torch
 
 from ndquant import nn
 
-from .low_bits_mnist import BATCH, LSQ_RATE, RATE
+from .low_bits_mnist import BATCH, LSQ_RATE
 
 
 class Learnable(torch.nn.Module):
@@ -49,12 +49,12 @@ class Network(torch.nn.Module):
         return x
 
 
-def learnable(network, job, bits, rng):
+def learnable(network, job, bits, rng, rate):
     """Return the accuracy in % after an epoch from the weights of `network`."""
     torch.set_num_threads(1)
     model = Network([layer for layer in network if isinstance(layer, nn.Linear)], bits)
     scales = [parameter for name, parameter in model.named_parameters() if name.endswith("scale")]
-    opt = torch.optim.Adam([{"params": model.layers.parameters()}, {"params": scales, "lr": LSQ_RATE}], lr=RATE)
+    opt = torch.optim.Adam([{"params": model.layers.parameters()}, {"params": scales, "lr": LSQ_RATE}], lr=rate)
     for x, labels in nn.batches(*job.train, size=BATCH, rng=rng):
         opt.zero_grad()
         torch.nn.functional.cross_entropy(model(torch.tensor(x)), torch.tensor(labels, dtype=torch.long)).backward()
