@@ -10,6 +10,7 @@
 #include "kernels/codes.h"
 #include "kernels/conv_transpose.h"
 #include "kernels/dynamic.h"
+#include "kernels/matmul.h"
 #include "kernels/elementwise.h"
 #include "kernels/pool.h"
 #include "kernels/rows.h"
@@ -69,6 +70,7 @@ typedef struct ndq_step {
         ndq_lookup lookup;
         ndq_resizing resizing;
         ndq_softmax softmax;
+        ndq_matmul matmul;
         ndq_layer_norm layer_norm;
         ndq_quantized_rows quantized_rows;
         ndq_rows_call rows;
@@ -90,6 +92,7 @@ ndq_status ndq_step_combine(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_pool(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_transpose(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_resize(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_matmul(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_softmax(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_layer_norm(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_place(const ndq_step *step, uint8_t *const *values);

@@ -226,6 +226,9 @@ def exercise_codes(side, rng):
         integer.lookup(a, table, out=out)
         integer.softmax(a, qp, qp, out=out)
         integer.layer_norm(a, qp, qp, ones, ones, out=out)
+        integer.softmax(a[None], qp, qp, mask=guarded(np.zeros((1, n), bool), side), out=out[None])
+        integer.matmul(a[None], qp, b[:, None], qp, qp, out=out[None, :1])
+        integer.matmul(a[:, None], qp, b[None, :3], qp, qp, out=guarded(np.zeros((n, min(n, 3)), np.int8), side))
     for channels in (1, 7, 8, 9, 33):
         for order in ((0, 1, 2, 3), (0, 3, 1, 2)):
             shape = np.take((2, channels, 9, 11), np.argsort(order))

@@ -184,6 +184,68 @@ def test_softmax(backend, rng, shape):
         assert steps_from(found, e / e.sum(axis=-1, keepdims=True), out_qp) <= 0.501
 
 
+MASKS = [(2, 3, 5, 40), (5, 40), (40,), (2, 1, 1, 40), (2, 1, 5, 40), (1, 1, 1, 40)]
+
+
+@pytest.mark.parametrize("mask_shape", MASKS, ids=str)
+def test_softmax_with_a_mask(backend, rng, mask_shape):
+    for spec in SPECS[:2]:
+        qp, out_qp = random_qparams(rng, spec, 0.01, 0.3), random_qparams(rng, spec, 0.004, 0.005)
+        q, mask = random_codes(rng, (2, 3, 5, 40), spec.dtype), rng.random(mask_shape) < 0.4
+        mask.reshape(-1, 40)[0] = True  # nothing is left of these rows
+        found = integer.softmax(q, qp, out_qp, mask=mask)
+        assert_same_bits(found, reference.softmax_codes(q, integer.exp_table(qp), constants(out_qp), mask))
+        everywhere = np.broadcast_to(mask, q.shape)
+        assert (found[everywhere] == out_qp.zero_point).all()
+        e = np.where(everywhere, 0, np.exp(exact(q, qp)))
+        truth = e / np.maximum(e.sum(axis=-1, keepdims=True), 1e-30)
+        assert steps_from(found, truth, out_qp) <= 0.501
+
+
+MATRICES = [((3, 4), (4, 5)), ((2, 3, 7, 16), (2, 3, 16, 9)), ((5, 1, 300), (300, 33))]
+MATRICES += [((0, 4, 3), (0, 3, 4)), ((3, 0), (0, 2))]
+
+
+@pytest.mark.parametrize("shapes", MATRICES, ids=str)
+def test_products_of_two_arrays(backend, rng, shapes):
+    for a_spec, b_spec, out_spec in itertools.product(SPECS[:2], SPECS, (*SPECS, None)):
+        a_qp, b_qp = random_qparams(rng, a_spec), random_qparams(rng, b_spec)
+        a, b = (random_codes(rng, shape, spec.dtype) for shape, spec in zip(shapes, (a_spec, b_spec), strict=True))
+        sums = reference.matmul_sums(a, b, a_qp.zero_point, b_qp.zero_point)
+        scales = np.float32(a_qp.scale), np.float32(b_qp.scale) * np.float32(0.125)
+        if out_spec is None:
+            found = integer.matmul(a, a_qp, b, b_qp, factor=0.125)
+            assert_same_bits(found, reference.linear_f32(sums, *scales))
+            continue
+        size = 0.1 * np.sqrt(max(shapes[0][-1], 1)) * 30
+        out_qp = random_qparams(rng, out_spec, size / 200, size / 50)
+        found = integer.matmul(a, a_qp, b, b_qp, out_qp, 0.125)
+        assert_same_bits(found, reference.linear_codes(sums, *scales, *constants(out_qp)))
+        assert steps_from(found, exact(a, a_qp) @ exact(b, b_qp) / 8, out_qp) <= 0.501
+
+
+@given(st.tuples(*[st.integers(1, 40)] * 4), st.integers(0, 2**32 - 1))
+@settings(max_examples=examples(60), deadline=None)
+def test_products_of_any_shape(sizes, seed):
+    batch, m, k, n = sizes
+    rng = np.random.default_rng(seed)
+    qp, out_qp = random_qparams(rng, U8), nq.QParams(np.float32(k / 4), 128, U8)
+    a, b = random_codes(rng, (batch, m, k), np.uint8), random_codes(rng, (k, n), np.uint8)
+    sums = reference.matmul_sums(a, b, qp.zero_point, qp.zero_point)
+    scales = np.float32(qp.scale), np.float32(qp.scale)
+    assert_same_bits(
+        integer.matmul(a, qp, b, qp, out_qp), reference.linear_codes(sums, *scales, *constants(out_qp))
+    )
+
+
+def test_the_largest_sums_fit():
+    a, qp = np.full((1, 33025), 255, np.uint8), nq.QParams(1.0, 0, U8)
+    assert integer.matmul(a, qp, a.T, qp)[0, 0] == np.float32(33025 * 255**2)
+    a = np.full((1, 33026), 255, np.uint8)
+    with pytest.raises(ValueError, match="a sum of 33026 products could pass the range of int32; at most 33025"):
+        integer.matmul(a, qp, a.T, qp)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (3, 10), (2, 3, 300), (0, 5), (5, 0), (70, 1000), (1, 65536)], ids=str)
 def test_layer_norm(backend, rng, shape):
     for spec, out_spec in itertools.product(SPECS[:2], SPECS):
@@ -243,6 +305,7 @@ def everything(rng):
         integer.resize_nearest(q, (77, 80)),
         integer.softmax(rows, qp, nq.QParams(1 / 256, 0, U8)),
         integer.layer_norm(rows, qp, out_qp, ones, ones),
+        integer.matmul(rows[:500], qp, rows[:200].T, qp, out_qp),
     )
 
 
@@ -261,7 +324,7 @@ def test_threads_do_not_change_bits(backend, threads):
 QP = nq.QParams(0.5, 3, U8)
 Q = np.zeros((1, 2, 4, 4), np.uint8)
 PER_CHANNEL = nq.QParams(np.full(2, 0.5), 0, nq.QuantSpec(axis=1, signed=False, symmetric=False))
-WINDOWS = np.int32([[0], [4], [4]])
+WINDOWS, ROW = np.int32([[0], [4], [4]]), integer.exp_table(QP)
 
 
 @pytest.mark.parametrize(
@@ -291,6 +354,18 @@ WINDOWS = np.int32([[0], [4], [4]])
         (_core.pool_codes, (Q, WINDOWS, WINDOWS, (0, 1), None, None, None), ValueError, "step: must be at least 1"),
         (integer.softmax, (np.uint8(3), QP, QP), ValueError, "q: expected rows, got a single code"),
         (integer.softmax, (Q, QP, QP, np.zeros(3, int)), ValueError, r"exponential: shape must be \(256,\)"),
+        (integer.softmax, (Q, QP, QP, None, np.zeros((3, 4), bool)), ValueError, "broadcast"),
+        (_core.softmax_codes, (Q, ROW, QP, np.zeros((3, 4), np.uint8), None), ValueError, "mask: expected rows of 4"),
+        (_core.softmax_codes, (Q, ROW, QP, np.zeros((2, 3), np.uint8), None), ValueError, "mask: expected rows of 4"),
+        (_core.softmax_codes, (Q, ROW, QP, np.zeros((0, 4), np.uint8), None), ValueError, "mask: expected rows of 4"),
+        (_core.softmax_codes, (Q, ROW, QP, np.zeros((2, 4)), None), TypeError, "mask: expected int8 or uint8"),
+        (integer.matmul, (Q[0, 0, 0], QP, Q, QP), ValueError, "matmul: expected 2 axes or more"),
+        (integer.matmul, (Q, QP, Q[..., :3, :], QP), ValueError, "b: shape must be"),
+        (integer.matmul, (Q, PER_CHANNEL, Q, QP), ValueError, "must be per tensor"),
+        (integer.matmul, (Q, QP, Q, PER_CHANNEL), ValueError, "b_qparams: must be per tensor"),
+        (integer.matmul, (Q.view(np.int8), QP, Q, QP), TypeError, "a: expected codes of its QParams, uint8"),
+        (integer.matmul, (Q, QP, Q, QP, QP, "2"), TypeError, "factor"),
+        (integer.matmul, (Q, QP, Q, QP, QP, 1, np.zeros(3, np.uint8)), ValueError, "out: "),
         (integer.layer_norm, (Q, QP, QP, np.ones(3), np.ones(4)), ValueError, r"gain: shape must be \(4,\)"),
         (integer.layer_norm, (Q, QP, QP, np.ones(4), np.ones(4, int)), TypeError, "offset: expected floating-point"),
     ],

@@ -326,19 +326,21 @@ class Encoder(nn.Module):
         return self.head(h[:, -1])
 
 
+#: What an attention becomes in a quantized graph, beside its projections.
+_PARTS = [f"attention.{name}" for name in ("scores", "weights", "values")]
+
+
 class TestStatic:
     x = np.random.default_rng(0).standard_normal((6, 5, 8)).astype(F32)
 
-    def test_projections_run_on_integers_and_the_rest_says_that_it_does_not(self):
+    def test_attention_runs_on_integers_and_a_recurrent_layer_says_that_it_does_not(self):
         int8 = nq.quantize_static(Encoder(), [self.x])
         assert int8.verify(self.x)
         kernels = {row.layer: row.kernel for row in int8.report(self.x).rows}
-        assert {name for name, kernel in kernels.items() if kernel == "integers"} >= {
-            "attention.in_proj",
-            "attention.out_proj",
-            "head",
-        }
-        assert kernels["lstm.l0"] == kernels["attention.attention"] == "float: has no integer form"
+        parts = {f"attention.{name}" for name in ("in_proj", "out_proj", *_PARTS)}
+        assert {name for name, kernel in kernels.items() if kernel == "integers"} == {*parts, "add", "norm", "head"}
+        assert kernels["lstm.l0"] == "float: has no integer form"
+        assert kernels["attention.attention.average"].startswith("float: only means of whole images")
 
     def test_a_class_keeps_all_parts_of_an_attention_in_float(self):
         config = nq.QConfig(

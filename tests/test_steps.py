@@ -233,6 +233,25 @@ def test_attention(backend, mask):
     assert_same(found, rows.attention(q, k, v, 3, mask)[0])
 
 
+@pytest.mark.parametrize("out_qparams", (None, OUT))
+def test_products_of_two_values(backend, out_qparams):
+    a, b = floats((2, 3, 4, 5)), floats((2, 3, 5, 6), 1)
+
+    def build(steps, *values):
+        qa, qb = (steps.quantize(v, qp) for v, qp in zip(values, (IN, OTHER), strict=True))
+        return steps.matmul(laid_out(steps, qa, True), qb, out_qparams, 0.25)
+
+    codes = nq.quantize(a, IN), IN, nq.quantize(b, OTHER), OTHER
+    assert_same(run(build, a, b), integer.matmul(*codes, out_qparams, 0.25))
+
+
+def test_a_mask_of_probabilities(backend):
+    x, mask = floats((2, 3, 5, 6)), floats((5, 6), 1) > 1
+    fine = nq.QParams(np.float32(1 / 256), 0, nq.QuantSpec(signed=False, symmetric=False))
+    y = run(lambda steps, v: steps.softmax(steps.quantize(v, OUT), fine, mask=mask), x)
+    assert_same(y, integer.softmax(nq.quantize(x, OUT), OUT, fine, mask=mask))
+
+
 def packed(shape, rng=0, bias=True):
     rng = np.random.default_rng(rng)
     qparams = nq.QParams(rng.uniform(0.004, 0.02, shape[0]).astype(np.float32), 0, nq.QuantSpec(axis=0))
@@ -298,9 +317,16 @@ LAYER = packed((5, 5, 1, 1))._of_conv_transpose(1, ((1, 1), (0, 0), (1, 1), (0, 
         ("resize", ((1, 5, 3, 4), True, True, INDICES, INDICES[:, :1])),
         ("resize", ((1, 5, 4, 4), True, True, INDICES, INDICES)),
         ("resize", ((1, -5, -3, 4), True, True, INDICES, INDICES)),
-        ("softmax", (7, True, np.zeros(256, np.uint32), OUT)),
-        ("softmax", (0, True, np.zeros(256, np.uint32), OUT)),
-        ("softmax", (5, True, np.zeros(255, np.uint32), OUT)),
+        ("softmax", (7, True, np.zeros(256, np.uint32), OUT, None)),
+        ("softmax", (0, True, np.zeros(256, np.uint32), OUT, None)),
+        ("softmax", (5, True, np.zeros(255, np.uint32), OUT, None)),
+        ("softmax", (5, True, np.zeros(256, np.uint32), OUT, np.zeros((7, 5), np.uint8))),
+        ("softmax", (5, True, np.zeros(256, np.uint32), OUT, np.zeros((4, 5)))),
+        ("matmul", (3, 4, 3, 6, IN, IN, 1.0, IN)),
+        ("matmul", (3, 4, 4, 5, IN, IN, 1.0, None)),
+        ("matmul", (-3, -4, 4, 5, IN, IN, 1.0, IN)),
+        ("matmul", (2**62, 4, 4, 5, IN, IN, 1.0, IN)),
+        ("matmul", (1, 4, 4, 2**20, IN, IN, 1.0, IN)),
         ("layer_norm", (5, True, np.ones(4), np.ones(5), 0.1, OUT)),
         ("layer_norm", (5, True, np.ones(5), np.ones(6), 0.1, OUT)),
         ("layer_norm", (-5, True, np.ones(5), np.ones(5), 0.1, OUT)),
@@ -334,7 +360,7 @@ LAYER = packed((5, 5, 1, 1))._of_conv_transpose(1, ((1, 1), (0, 0), (1, 1), (0, 
 )
 def test_a_wrong_description_is_refused(kind, constants):
     sizes = (60, 20) if kind in ("resize", "add_f32") else (60, 60)
-    inputs = (0,) * {"add": 2, "add_f32": 2, "attention_f32": 3}.get(kind, 1)
+    inputs = (0,) * {"add": 2, "add_f32": 2, "matmul": 2, "attention_f32": 3}.get(kind, 1)
     with pytest.raises((ValueError, TypeError)):
         _core.make_plan(sizes, (), 0, ((kind, inputs, 1, *constants),))
 

@@ -332,20 +332,37 @@ static PyArrayObject *take_rows_output(PyObject *out, PyArrayObject *q, int type
     return NULL;
 }
 
-/* softmax_codes(q, exponential, out_qparams, out) */
+int ndq_take_softmax_mask(PyArrayObject *mask, ndq_softmax *call)
+{
+    const npy_intp rows = PyArray_NDIM(mask) == 2 ? PyArray_DIM(mask, 0) : 0;
+    if (PyArray_NDIM(mask) != 2 || PyArray_DIM(mask, 1) != (npy_intp)call->length ||
+        (call->rows ? rows < 1 || call->rows % (size_t)rows : 0)) {
+        PyErr_Format(PyExc_ValueError, "mask: expected rows of %zu whose number divides %zu", call->length, call->rows);
+        return -1;
+    }
+    call->mask = PyArray_DATA(mask);
+    call->mask_rows = rows ? (size_t)rows : 1;
+    return 0;
+}
+
+/* softmax_codes(q, exponential, out_qparams, mask, out) */
 static PyObject *py_softmax_codes(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     const npy_intp entries = 256;
-    PyArrayObject *q = NULL, *given = NULL, *table = NULL, *out = NULL;
+    PyArrayObject *q = NULL, *given = NULL, *table = NULL, *bytes = NULL, *mask = NULL, *out = NULL;
     PyObject *result = NULL;
     int type;
     ndq_status status;
     ndq_softmax call = {.kernels = ndq_kernels_in_use()};
-    if (ndq_check_count("softmax_codes", count, 4) < 0 ||
+    if (ndq_check_count("softmax_codes", count, 5) < 0 ||
         ndq_take_result(module, args[2], NDQ_NO_ACTIVATION, &call.result, &type) < 0 ||
         !(q = take_rows(args[0], &call.rows, &call.length)) || !(given = ndq_integer_array(args[1], "exponential")) ||
         !(table = ndq_contiguous(given, NPY_UINT32)) || ndq_check_shape(table, "exponential", 1, &entries) < 0 ||
-        !(out = take_rows_output(args[3], q, type)))
+        !(out = take_rows_output(args[4], q, type)))
+        goto exit;
+    if (args[3] != Py_None &&
+        (!(bytes = ndq_byte_array(args[3], "mask")) || !(mask = ndq_contiguous(bytes, PyArray_TYPE(bytes))) ||
+         ndq_take_softmax_mask(mask, &call) < 0 || ndq_check_disjoint(out, "out", mask, "mask") < 0))
         goto exit;
     call.x = PyArray_DATA(q);
     call.flip = flip_of(q);
@@ -360,6 +377,8 @@ exit:
     ndq_release(q);
     ndq_release(given);
     ndq_release(table);
+    ndq_release(bytes);
+    ndq_release(mask);
     ndq_release(out);
     return result;
 }
@@ -423,7 +442,7 @@ PyMethodDef ndq_codes_methods[] = {
      "pool_codes(q, rows, columns, steps, qparams, out_qparams, out, /)\n--\n\n"
      "The largest code of each window, or with out_qparams its mean. rows, columns: begin, end and count of windows."},
     FAST(resize_codes, "(q, rows, columns, out, /)", "q[:, :, rows][..., columns]."),
-    FAST(softmax_codes, "(q, exponential, out_qparams, out, /)", "Softmax of rows of codes by a table of exp."),
+    FAST(softmax_codes, "(q, exponential, out_qparams, mask, out, /)", "Softmax of rows of codes by a table of exp."),
     FAST(layer_norm_codes, "(q, gain, offset, eps, out_qparams, out, /)",
          "Layer normalization of rows of codes; eps is in squares of their scale."),
     {NULL, NULL, 0, NULL},

@@ -27,6 +27,9 @@ int ndq_check_indices(PyArrayObject *indices, const char *name, npy_intp size);
 /* `length` floats as contiguous float32. */
 PyArrayObject *ndq_take_floats(PyObject *object, const char *name, size_t length);
 
+/* Rows of a mask, bytes of either sign, for a call whose rows and their length are set. It points to their memory. */
+int ndq_take_softmax_mask(PyArrayObject *mask, ndq_softmax *call);
+
 /* OverflowError if sums over windows of that size could pass int32. */
 int ndq_check_window_sum(npy_intp rows, npy_intp columns);
 

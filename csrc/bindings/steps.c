@@ -4,6 +4,7 @@
 #include "codes.h"
 #include "conv.h"
 #include "dynamic.h"
+#include "matmul.h"
 
 static size_t bytes_of(const ndq_step_maker *m, size_t value)
 {
@@ -422,16 +423,16 @@ static int take_rows(const ndq_step_maker *m, Py_ssize_t length, size_t *rows)
     return check_bytes(m, m->step->out, bytes);
 }
 
-/* softmax: (length of rows, signed, table of exp, out_qparams), as of softmax_codes. */
+/* softmax: (length of rows, signed, table of exp, out_qparams, mask or None), as of softmax_codes. */
 static int make_softmax(ndq_step_maker *m)
 {
     const npy_intp entries = 256;
     Py_ssize_t length;
     int is_signed, type;
-    PyObject *table_arg, *out_qparams;
-    PyArrayObject *given, *table;
+    PyObject *table_arg, *out_qparams, *mask_arg;
+    PyArrayObject *given, *table, *mask;
     ndq_softmax *call = &m->step->work.softmax;
-    if (!PyArg_ParseTuple(m->constants, "npOO", &length, &is_signed, &table_arg, &out_qparams) ||
+    if (!PyArg_ParseTuple(m->constants, "npOOO", &length, &is_signed, &table_arg, &out_qparams, &mask_arg) ||
         take_rows(m, length, &call->rows) < 0 ||
         ndq_take_result(m->module, out_qparams, NDQ_NO_ACTIVATION, &call->result, &type) < 0 ||
         !(given = ndq_integer_array(table_arg, "exponential")))
@@ -444,7 +445,9 @@ static int make_softmax(ndq_step_maker *m)
     call->flip = is_signed ? 0x80 : 0;
     call->exponential = PyArray_DATA(table);
     m->step->run = ndq_step_softmax;
-    return 0;
+    if (mask_arg == Py_None)
+        return 0;
+    return (mask = keep_copy(m, ndq_byte_array(mask_arg, "mask"))) ? ndq_take_softmax_mask(mask, call) : -1;
 }
 
 /* layer_norm: (length of rows, signed, gain, offset, eps, out_qparams), as of layer_norm_codes. */
@@ -474,6 +477,30 @@ static int make_layer_norm(ndq_step_maker *m)
     call->offset = PyArray_DATA(offset);
     m->step->run = ndq_step_layer_norm;
     return 0;
+}
+
+/* matmul: (matrices, M, N, K, a_qparams, b_qparams, factor, out_qparams), as of matmul_codes. */
+static int make_matmul(ndq_step_maker *m)
+{
+    Py_ssize_t n[4];
+    ndq_matmul_arguments arguments;
+    ndq_matmul *call = &m->step->work.matmul;
+    if (!PyArg_ParseTuple(m->constants, "nnnnOOdO", &n[0], &n[1], &n[2], &n[3], &arguments.a_qparams, &arguments.b_qparams,
+                          &arguments.factor, &arguments.out_qparams) ||
+        check_sizes(m, n, 4) < 0 || ndq_matmul_constants(m->module, &arguments, call) < 0 ||
+        ndq_check_matmul_length((size_t)n[3]) < 0)
+        return -1;
+    image_strides unused;
+    const size_t size = ndq_gemm_output_bytes(call->product.output);
+    call->matrices = (size_t)n[0];
+    call->M = (size_t)n[1];
+    call->N = (size_t)n[2];
+    call->K = (size_t)n[3];
+    m->step->run = ndq_step_matmul;
+    if (check_bytes(m, m->step->in[0], lay_out_images(call->matrices, call->K, call->M, 1, 1, true, &unused)) < 0 ||
+        check_bytes(m, m->step->in[1], lay_out_images(call->matrices, call->K, call->N, 1, 1, true, &unused)) < 0)
+        return -1;
+    return check_bytes(m, m->step->out, lay_out_images(call->matrices, call->N, call->M, 1, size, true, &unused));
 }
 
 /* ---- Floats ---- */
@@ -624,7 +651,7 @@ static const ndq_step_kind kinds[] = {
     {"quantize_rows", 1, make_quantize_rows},   {"linear_rows", 1, make_linear_rows},
     {"add_f32", 2, make_add_f32},               {"softmax_f32", 1, make_softmax_f32},
     {"layer_norm_f32", 1, make_layer_norm_f32}, {"gelu_f32", 1, make_gelu_f32},
-    {"attention_f32", 3, make_attention_f32},
+    {"attention_f32", 3, make_attention_f32},   {"matmul", 2, make_matmul},
     {"conv_transpose2d", 1, make_conv_transpose2d},
 };
 

@@ -62,25 +62,27 @@ static size_t rows_of_chunk(size_t length)
     return length < CHUNK ? CHUNK / (length ? length : 1) : 1;
 }
 
-static uint8_t largest_code(const uint8_t *x, size_t n, uint8_t flip)
+/* What a mask leaves out counts as the lowest code; none is left out without a mask. */
+static uint8_t largest_code(const uint8_t *x, size_t n, uint8_t flip, const uint8_t *mask)
 {
     uint8_t most = 0;
     for (size_t i = 0; i < n; i++) {
-        const uint8_t q = x[i] ^ flip;
+        const uint8_t q = mask && mask[i] ? 0 : x[i] ^ flip;
         most = q > most ? q : most;
     }
     return most;
 }
 
-static void softmax_row(const ndq_softmax *c, const uint8_t *x, uint32_t *e, uint8_t *out)
+static void softmax_row(const ndq_softmax *c, size_t row, uint32_t *e)
 {
-    const uint8_t most = largest_code(x, c->length, c->flip);
+    const uint8_t *x = c->x + row * c->length, *mask = c->mask ? c->mask + row % c->mask_rows * c->length : NULL;
+    const uint8_t most = largest_code(x, c->length, c->flip, mask);
     uint64_t sum = 0;
     for (size_t i = 0; i < c->length; i++) {
-        e[i] = c->exponential[most - (uint8_t)(x[i] ^ c->flip)];
+        e[i] = mask && mask[i] ? 0 : c->exponential[most - (uint8_t)(x[i] ^ c->flip)];
         sum += e[i];
     }
-    c->kernels->rescale_u8(&c->result, 1.0f / (float)sum, 0, c->length, e, out);
+    c->kernels->rescale_u8(&c->result, sum ? 1.0f / (float)sum : 0.0f, 0, c->length, e, c->out + row * c->length);
 }
 
 static void softmax_chunk(void *ctx, size_t chunk)
@@ -94,7 +96,7 @@ static void softmax_chunk(void *ctx, size_t chunk)
         return;
     }
     for (size_t row = first; row < end; row++)
-        softmax_row(c, c->x + row * c->length, e, c->out + row * c->length);
+        softmax_row(c, row, e);
 }
 
 ndq_status ndq_softmax_codes(const ndq_softmax *call)

@@ -34,7 +34,8 @@ typedef struct {
 
 void ndq_lookup_codes(const ndq_lookup *call);
 
-/* Rows of `length` codes. exponential[d] is exp(-scale * d) in units of 2^-23, so exponential[0] is 2^23. */
+/* Rows of `length` codes. exponential[d] is exp(-scale * d) in units of 2^-23, so exponential[0] is 2^23. Row r takes row
+ * r % mask_rows of the mask, where codes of nonzero bytes are left out: their probability is 0. */
 typedef struct {
     const ndq_kernels *kernels;
     ndq_byte_result result;
@@ -42,10 +43,12 @@ typedef struct {
     const uint8_t *x;
     uint8_t flip;
     const uint32_t *exponential;
+    const uint8_t *mask; /* or NULL */
+    size_t mask_rows;
     uint8_t *out;
 } ndq_softmax;
 
-/* p = e / sum of the row's e, as e * (1 / float(sum)). NDQ_OK or NDQ_NO_MEMORY. */
+/* p = e / sum of the row's e, as e * (1 / float(sum)), and 0 where that is 0. NDQ_OK or NDQ_NO_MEMORY. */
 ndq_status ndq_softmax_codes(const ndq_softmax *call);
 
 /* eps: of the formula, divided by the square of the scale. length is at most NDQ_LONGEST_ROW. */

@@ -319,7 +319,22 @@ def resize_codes(
     q: NDArray[Any], rows: NDArray[int32], columns: NDArray[int32], out: NDArray[Any] | None, /
 ) -> NDArray[Any]: ...
 def softmax_codes(
-    q: NDArray[Any], exponential: NDArray[Any], out_qparams: QParams, out: NDArray[Any] | None, /
+    q: NDArray[Any],
+    exponential: NDArray[Any],
+    out_qparams: QParams,
+    mask: NDArray[Any] | None,
+    out: NDArray[Any] | None,
+    /,
+) -> NDArray[Any]: ...
+def matmul_codes(
+    a: NDArray[Any],
+    a_qparams: QParams,
+    b: NDArray[Any],
+    b_qparams: QParams,
+    factor: float,
+    out_qparams: QParams | None,
+    out: NDArray[Any] | None,
+    /,
 ) -> NDArray[Any]: ...
 def layer_norm_codes(
     q: NDArray[Any],

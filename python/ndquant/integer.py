@@ -9,6 +9,8 @@ that is with input scales of up to 16 times that of the output.
 
 from __future__ import annotations
 
+from math import prod
+
 import numpy as np
 
 from . import _core
@@ -293,10 +295,34 @@ def exp_table(qparams):
     return np.rint(steps * EXP_ONE).astype(np.uint32)
 
 
-def softmax(q, qparams, out_qparams, table=None, out=None):
+def matmul(a, a_qparams, b, b_qparams, out_qparams=None, factor=1.0, out=None):
+    """Multiply matrices of codes, exact sums times `factor`; error at most 0.501 steps.
+
+    Without `out_qparams` the result is float32. Leading axes broadcast. Sums are of at most 33,025 products, so that
+    none passes the range of int32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> from ndquant import integer
+    >>> half, one = (nq.QParams(s, 0, nq.QuantSpec()) for s in (0.5, 1.0))
+    >>> integer.matmul(np.int8([[4, -9]]), half, np.int8([[3], [1]]), one, one)
+    array([[2]], dtype=int8)
+    """
+    if np.ndim(a) < 2 or np.ndim(b) < 2:
+        raise ValueError(f"matmul: expected 2 axes or more, got shapes {np.shape(a)} and {np.shape(b)}")
+    if a.shape[:-2] != b.shape[:-2]:
+        leading = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+        a, b = (np.broadcast_to(x, (*leading, *x.shape[-2:])) for x in (a, b))
+    return _core.matmul_codes(a, a_qparams, b, b_qparams, factor, out_qparams, out)
+
+
+def softmax(q, qparams, out_qparams, table=None, mask=None, out=None):
     """Softmax over the last axis by a table of exp, an integer sum and one division; error at most 0.501 steps.
 
-    That is with an output scale of 2^-16 or more. `table` is what `exp_table` gives for `qparams`.
+    That is with an output scale of 2^-16 or more. `table` is what `exp_table` gives for `qparams`. `mask`, booleans
+    that broadcast to `q`, is true for what is left out and gets the code of 0, as does all of a row with nothing left.
 
     Examples
     --------
@@ -307,7 +333,29 @@ def softmax(q, qparams, out_qparams, table=None, out=None):
     >>> integer.softmax(np.int8([[2, 2, 0]]), qp, out_qp)
     array([[108, 108,  40]], dtype=uint8)
     """
-    return _core.softmax_codes(q, exp_table(qparams) if table is None else table, out_qparams, out)
+    table = exp_table(qparams) if table is None else table
+    return _core.softmax_codes(q, table, out_qparams, None if mask is None else mask_rows(mask, np.shape(q)), out)
+
+
+def mask_rows(mask, shape):
+    """Return a mask for an array of `shape` as rows of bytes that repeat: without leading axes of length 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant.integer import mask_rows
+    >>> mask_rows(np.array([[False, True]]), (5, 3, 2)).shape
+    (1, 2)
+    """
+    mask = np.asarray(mask, bool)
+    mask = mask.reshape(*(1,) * (len(shape) - mask.ndim), *mask.shape)
+    while mask.ndim > 2 and len(mask) == 1:
+        mask, shape = mask[0], shape[1:]
+    if mask.ndim == 2 and len(mask) == 1:
+        shape = (1, shape[-1])
+    whole = np.empty(shape, np.uint8)
+    whole[...] = mask
+    return whole.reshape(prod(shape[:-1]), shape[-1])
 
 
 def layer_norm(q, qparams, out_qparams, weight, bias, eps=1e-5, out=None):

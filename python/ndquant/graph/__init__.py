@@ -7,6 +7,7 @@ from .insert_quantizers import insert_quantizers
 from .lower import lower
 from .module import Module, Parameter
 from .region import find_region
+from .split_attention import split_attention
 from .tracing import apply
 
 __all__ = [
@@ -20,4 +21,5 @@ __all__ = [
     "fuse",
     "insert_quantizers",
     "lower",
+    "split_attention",
 ]

@@ -20,7 +20,7 @@ from ..dynamic import RowWeight
 from ..errors import QuantizationError
 from ..ops import OPS, Indices
 from ..ops.dynamic import DynamicLayer
-from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredTable
+from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredNorm, StoredTable
 from ..ops.record import infer_shape
 from ..parameter import HalfParameter, from_half, to_half
 from ..qparams import QParams, QuantSpec
@@ -84,6 +84,8 @@ def _node_header(node, arrays):
         header["out_qparams"] = _qparams_header(node.out_qparams)
         if isinstance(node.module, StoredTable):
             _store(arrays, node.name, table=node.table)
+        if isinstance(node.module, StoredNorm):
+            _store(arrays, node.name, weight=node.weight, bias=node.bias)
     elif isinstance(node.module, DynamicLayer):
         header["weights"] = {name: _row_weight_header(node, name, arrays) for name in node.module.weights}
     elif isinstance(node.module, IntegerLayer):
@@ -248,6 +250,9 @@ def _module(header, name, op, arrays):
     if stores is StoredTable:
         qparams = _byte_grid(header["out_qparams"], name)
         return StoredTable(_checked_table(arrays.pop(f"{name}/table"), qparams, name), qparams)
+    if stores is StoredNorm:
+        affine = (_floats(arrays.pop(f"{name}/{part}", None), f"{name}/{part}") for part in ("weight", "bias"))
+        return StoredNorm(*affine, _byte_grid(header["out_qparams"], name))
     if stores is StoredGrid:
         return StoredGrid((_qparams if op == "quantize" else _byte_grid)(header["out_qparams"], name))
     if not OPS[op].parameters and not OPS[op].buffers:
@@ -269,6 +274,13 @@ def _array(array, name, kind):
     if made.data.dtype != array.dtype:
         raise ValueError(f"{name} is {array.dtype}, not {made.data.dtype}")
     return made
+
+
+def _floats(array, name):
+    """Return a row of float32 of a file, None for one that is not there."""
+    if array is not None and (array.dtype != np.float32 or array.ndim != 1):
+        raise ValueError(f"{name} is {array.dtype} of shape {array.shape}, not a row of float32")
+    return array
 
 
 def _checked_bias(bias, dtype, length):
@@ -339,7 +351,7 @@ def _check_edges(graph, node):
 
     Ops on floats may read codes, which they take for the real values.
     """
-    grids = [edge_qparams(graph, name) for name in node.inputs]
+    grids = [edge_qparams(graph, name) for name in node.inputs[: node.op.quantized_inputs]]
     if isinstance(node.module, DynamicLayer):
         for weight in node.module.weights.values():
             weight.packed  # noqa: B018 - packing checks the integers

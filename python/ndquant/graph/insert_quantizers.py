@@ -29,16 +29,16 @@ def insert_quantizers(graph, config_of, make_quantizer, outputs=None):
         node.kept_float = configs.get(node.name, True) is None
         if node.name in integer:
             config = configs[node.name]
-            if node.op.parameters:
+            if node.op.quantizes_weight:
                 node.weight_quantizer = make_quantizer(config, "weight")
-            for name in node.inputs:
+            for name in node.inputs[: node.op.quantized_inputs]:
                 source = _source(graph, name, passing)
                 wanted.setdefault(source, []).append((config, "input" if source in graph.inputs else "activation"))
     for name, config in outputs.items():
         source = _source(graph, name, passing)
         if source in integer:
             wanted.setdefault(source, []).append((config, "output"))
-    without_weights = {node.name for node in nodes if node.name in integer and not node.op.parameters}
+    without_weights = {node.name for node in nodes if node.name in integer and not node.op.quantizes_weight}
     for name in without_weights:  # they give nothing but codes, whoever reads them
         wanted.setdefault(name, [(configs[name], "activation")])
     quantizers = {source: make_quantizer(*_finest(readers)) for source, readers in wanted.items()}
@@ -71,7 +71,7 @@ def _integer_nodes(graph, configs, outputs):
         taken = {name for name in readers if graph[name].op.name not in ("dequant_stub", "outputs") or leaves}
         as_codes = (readers or leaves) and set(readers) == taken & (integer | passing | formless)
         if configs.get(node.name) is not None:
-            if node.op.parameters or as_codes:
+            if node.op.quantizes_weight or as_codes:
                 integer.add(node.name)
         elif node.keeps_codes and as_codes and may_pass:
             passing.add(node.name)

@@ -12,6 +12,7 @@ from ..ops.record import in_layer
 from ..profiles import PROFILES
 from .fold_batchnorm import fold_batchnorm
 from .graph import Node
+from .insert_quantizers import has_integer_form
 
 
 def lower(graph):
@@ -46,13 +47,13 @@ def _lower_node(graph, node, nodes, edges):
     inputs = tuple(edges.get(name, name) for name in node.inputs)
     if node.op.name == "quantizer":
         return _lower_quantizer(graph, node, nodes, inputs)
-    node, qparams = node.copy(inputs=inputs), [_edge_qparams(nodes, name) for name in inputs]
-    lowered = None
-    if node.op.lower is not None and any(q is not None for q in qparams):
+    qparams, lowered = [_edge_qparams(nodes, name) for name in inputs], None
+    if has_integer_form(graph, node) and any(q is not None for q in qparams):
         try:
             lowered = node.op.lower(node, qparams, _output_qparams(graph, node))
         except ValueError as error:
             raise in_layer(node, error) from None
+    node = node.copy(inputs=inputs)
     if lowered is not None:
         op, module = lowered
         node = node.copy(op=OPS[op], module=module)

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..convolution import pair, transposed_geometry
 from ..functional import activation_number, quantize, requantization
-from ..integer import even_windows, exp_table, nearest_pixels, pool_windows, requantization_table
+from ..integer import even_windows, exp_table, mask_rows, nearest_pixels, pool_windows, requantization_table
 from ..layout import to_channels_first
 from ..ops import Codes
 from ..ops.pool import output_length, transposed_size
@@ -225,19 +225,27 @@ class Steps:
             return x
         return self.lookup(x, requantization_table(x.qparams, out_qparams), out_qparams)
 
+    def matmul(self, a, b, out_qparams=None, factor=1.0):
+        """Multiply matrices of codes, of the same leading axes; without `out_qparams` the result is float32."""
+        a, b = self.channels_first(a), self.channels_first(b)
+        sizes = prod(a.shape[:-2]), a.shape[-2], b.shape[-1], a.shape[-1]
+        y = self.new((*a.shape[:-1], b.shape[-1]), out_qparams)
+        return self.append("matmul", [a, b], y, *sizes, a.qparams, b.qparams, factor, out_qparams)
+
     # ---- rows of codes, along the last axis
 
-    def softmax(self, x, out_qparams, table=None):
+    def softmax(self, x, out_qparams, table=None, mask=None):
         """Softmax of each row; `table` is what `exp_table` gives for the `QParams` of `x`."""
         x = self.channels_first(x)
         table = exp_table(x.qparams) if table is None else table
-        return self.append(
-            "softmax", [x], self.new(x.shape, out_qparams), x.shape[-1], x.qparams.spec.signed, table, out_qparams
-        )
+        how = table, out_qparams, None if mask is None else mask_rows(mask, x.shape)
+        return self.append("softmax", [x], self.new(x.shape, out_qparams), x.shape[-1], x.qparams.spec.signed, *how)
 
     def layer_norm(self, x, out_qparams, weight, bias, eps=1e-5):
-        """Normalize each row."""
+        """Normalize each row; `weight` and `bias` may be None."""
         x = self.channels_first(x)
+        weight = np.ones(x.shape[-1], np.float32) if weight is None else weight
+        bias = np.zeros(x.shape[-1], np.float32) if bias is None else bias
         how = weight, bias, eps / float(x.qparams.scale) ** 2, out_qparams
         return self.append("layer_norm", [x], self.new(x.shape, out_qparams), x.shape[-1], x.qparams.spec.signed, *how)
 

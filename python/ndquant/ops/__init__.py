@@ -3,6 +3,7 @@
 from . import (  # noqa: F401
     arithmetic,
     attention,
+    attention_weights,
     conv,
     conv_transpose,
     dynamic,
@@ -10,6 +11,7 @@ from . import (  # noqa: F401
     layer_norm,
     leaf,
     linear,
+    matmul,
     norm,
     outputs,
     pointwise,

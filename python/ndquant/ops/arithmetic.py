@@ -1,4 +1,4 @@
-"""Arithmetic between values: elementwise with broadcasting, matrix products, means.
+"""Arithmetic between values: elementwise with broadcasting, means.
 
 Gradients of what was broadcast are summed back. A value without a batch axis (`Fixed`) meets one that has it as NumPy
 aligns them, from the last axis; it may not move the batch axis.
@@ -35,7 +35,7 @@ def sum_to(d, shape):
     return d.sum(axis=axes, keepdims=True) if axes else d
 
 
-def _broadcast(op, a, b):
+def broadcast_lengths(op, a, b):
     """Return the lengths to which NumPy broadcasts two lists of lengths."""
     rank = max(len(a), len(b))
     pairs = zip((1,) * (rank - len(a)) + a, (1,) * (rank - len(b)) + b, strict=True)
@@ -49,7 +49,7 @@ def _broadcast(op, a, b):
 
 def _elementwise_shape(node, shapes):
     a, b = (full(shape) for shape in shapes)
-    return without_batch(_broadcast(node.op.name, a, b), node.op.name)
+    return without_batch(broadcast_lengths(node.op.name, a, b), node.op.name)
 
 
 #: name: (function, gradient of its first operand, of its second), of dy and both operands
@@ -131,34 +131,6 @@ for _name, _functions in _ELEMENTWISE.items():
     _register_elementwise(_name, *_functions)
 for _name, _function in _INTEGER.items():
     _register_integer(_name, _function)
-
-
-def _matmul_forward(node, inputs, run):
-    a, b = inputs
-    return a @ b, (a, b)
-
-
-def _matmul_backward(node, dy, saved, need_input):
-    a, b = saved
-    da = sum_to(dy @ b.swapaxes(-1, -2), a.shape) if need_input[0] else None
-    if not need_input[1]:
-        return (da, None), {}
-    if b.ndim == 2:
-        rows = list(range(a.ndim - 1))
-        return (da, np.tensordot(a, dy, (rows, rows))), {}
-    return (da, sum_to(a.swapaxes(-1, -2) @ dy, b.shape)), {}
-
-
-def _matmul_shape(node, shapes):
-    a, b = (full(shape) for shape in shapes)
-    if min(len(a), len(b)) < 2 or a[-1] != b[-2] or a[-1] == BATCH:
-        raise ValueError(f"matmul: shapes {shape_text(a)} and {shape_text(b)} are not (..., M, K) and (..., K, N)")
-    return without_batch((*_broadcast("matmul", a[:-2], b[:-2]), a[-2], b[-1]), "matmul")
-
-
-register(
-    name="matmul", forward=_matmul_forward, backward=_matmul_backward, shape=_matmul_shape, arity=2, takes_fixed=True
-)
 
 
 def _mean_attributes(axes, keepdims=False):

@@ -209,6 +209,7 @@ CONV2D = register(
     attributes=conv2d_attributes,
     parameters=("weight", "bias"),
     takes_codes=True,
+    quantizes_weight=True,
     lower=FORM.lower,
     integer_output=FORM.integer_output,
     absorbs=("batch_norm", "relu", "relu6"),

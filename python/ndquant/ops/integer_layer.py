@@ -26,6 +26,18 @@ class StoredTable(StoredGrid):
         self.table = table
 
 
+class StoredNorm(StoredGrid):
+    """Gain and offset of a layer normalization, float32 or None, with the `QParams` of the codes that it gives."""
+
+    def __init__(self, weight, bias, out_qparams):
+        super().__init__(out_qparams)
+        for name, array in (("weight", weight), ("bias", bias)):
+            if array is not None:
+                array = np.array(array, np.float32)
+                array.flags.writeable = False
+            setattr(self, name, array)
+
+
 def zero_is_a_code(qparams):
     """Whether codes of these QParams can stand for 0, which profile `textbook` does not promise."""
     spec, zero_point = qparams.spec, qparams.zero_point

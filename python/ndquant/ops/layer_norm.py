@@ -6,8 +6,9 @@ from math import prod
 
 import numpy as np
 
-from .. import rows
-from .record import finite, register, whole_number
+from .. import integer, rows
+from .integer_layer import StoredNorm, have_integer_form
+from .record import Codes, finite, real, register, whole_number
 
 
 def layer_norm_attributes(axes=1, eps=1e-5):
@@ -71,7 +72,7 @@ def _affine(node):
 
 
 def _forward(node, inputs, run):
-    return layer_norm(*inputs, *_affine(node), **node.attributes)
+    return layer_norm(*map(real, inputs), *_affine(node), **node.attributes)
 
 
 def _backward(node, dy, saved, need_input):
@@ -99,6 +100,48 @@ def _step(node, inputs, steps):
     return steps.layer_norm_floats(x, prod(x.shape[-axes:]), *affine, node.attributes["eps"])
 
 
+#: The kernel takes rows of so many codes at most.
+LONGEST_ROW = 2**23
+
+
+def _of_rows(node, shapes):
+    if node.attributes["axes"] > 1:
+        return "only a normalization over the last axis alone has an integer form"
+    return f"rows of more than {LONGEST_ROW:,} codes have no integer form" if shapes[0][-1] > LONGEST_ROW else None
+
+
+def _lower(node, input_qparams, out_qparams):
+    if not have_integer_form(*input_qparams, out_qparams):
+        return None
+    return "layer_norm_integer", StoredNorm(*_affine(node), out_qparams)
+
+
+def _on_codes(x, weight, bias, out_qparams, eps):
+    length = x.shape[-1:]
+    weight = np.ones(length, np.float32) if weight is None else weight
+    bias = np.zeros(length, np.float32) if bias is None else bias
+    return integer.layer_norm(x.codes, x.qparams, out_qparams, weight, bias, eps)
+
+
+def _integer_output(node, inputs, saved, out_qparams):
+    (x,) = inputs
+    if not isinstance(x, Codes) or not have_integer_form(x.qparams, out_qparams) or _of_rows(node, [x.shape[1:]]):
+        return None
+    return _on_codes(x, *_affine(node), out_qparams, node.attributes["eps"])
+
+
+def _integer_forward(node, inputs, run):
+    (x,), stored = inputs, node.module
+    return Codes(
+        _on_codes(x, stored.weight, stored.bias, stored.out_qparams, node.attributes["eps"]), stored.out_qparams
+    ), None
+
+
+def _integer_step(node, inputs, steps):
+    (x,), stored = inputs, node.module
+    return steps.layer_norm(x, stored.out_qparams, stored.weight, stored.bias, node.attributes["eps"])
+
+
 LAYER_NORM = register(
     name="layer_norm",
     forward=_forward,
@@ -106,5 +149,19 @@ LAYER_NORM = register(
     shape=_shape,
     attributes=layer_norm_attributes,
     parameters=("weight", "bias"),
+    takes_codes=True,
+    lower=_lower,
+    no_integers=_of_rows,
+    integer_output=_integer_output,
     step=_step,
+)
+LAYER_NORM_INTEGER = register(
+    name="layer_norm_integer",
+    forward=_integer_forward,
+    backward=None,
+    stores=StoredNorm,
+    shape=_shape,
+    attributes=layer_norm_attributes,
+    takes_codes=True,
+    step=_integer_step,
 )

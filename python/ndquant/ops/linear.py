@@ -189,6 +189,7 @@ LINEAR = register(
     attributes=fused_attributes,
     parameters=("weight", "bias"),
     takes_codes=True,
+    quantizes_weight=True,
     lower=FORM.lower,
     integer_output=FORM.integer_output,
     absorbs=("batch_norm", "relu", "relu6"),

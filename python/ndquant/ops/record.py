@@ -168,6 +168,10 @@ class Op:
     keeps_codes : callable
         ``keeps_codes(node) -> bool``: whether the op maps codes to codes of the same `QParams` (it moves or selects
         them), so that a quantizer in front of it serves what follows too.
+    quantized_inputs : int or None
+        How many of the values that its integer form reads, the first ones, are codes; None: all.
+    quantizes_weight : bool
+        Whether the integer form multiplies by a weight as codes, so that it can give floats too.
     lower : callable or None
         ``lower(node, input_qparams, out_qparams) -> (op, stored)``: name of the integer op that does the same on
         codes, and the `StoredIntegers` that it runs on. `out_qparams` is None where the output is read as floats; an
@@ -203,6 +207,8 @@ class Op:
     keeps_output: bool = False
     takes_codes: bool = False
     keeps_codes: Callable = never
+    quantized_inputs: int | None = None
+    quantizes_weight: bool = False
     lower: Callable | None = None
     no_integers: Callable = fits_any
     integer_output: Callable | None = None

@@ -3,7 +3,15 @@
 from .bits import pack_codes, unpack_codes
 from .channels import channel_sums, mix_channels, scale_channels
 from .clipping import clip_error, cross_entropy, entropy_divergence, histogram
-from .codes import add_codes, avg_pool_codes, layer_norm_codes, max_pool_codes, multiply_codes, softmax_codes
+from .codes import (
+    add_codes,
+    avg_pool_codes,
+    layer_norm_codes,
+    matmul_sums,
+    max_pool_codes,
+    multiply_codes,
+    softmax_codes,
+)
 from .conv import conv2d_s32, conv_transpose2d_s32
 from .conv_float import conv2d_float, conv2d_float_input_grad, conv2d_float_weight_grad
 from .dynamic import linear_rows, recurrence, sigmoid, tanh
@@ -59,6 +67,7 @@ __all__ = [
     "linear_f32",
     "linear_rows",
     "matmul_f32",
+    "matmul_sums",
     "max_pool_codes",
     "minmax",
     "mix_channels",

@@ -111,7 +111,7 @@ def _window(q, rows, columns, steps):
     return q[:, :, rows[0] : rows[1] : steps[0], columns[0] : columns[1] : steps[1]]
 
 
-def softmax_codes(q, exponential, out):
+def softmax_codes(q, exponential, out, mask=None):
     """Return the codes of the softmax of rows, ``e * (1 / float(sum(e)))``.
 
     Parameters
@@ -121,6 +121,8 @@ def softmax_codes(q, exponential, out):
         ``exp(-scale * d)`` in units of 2^-23, for each distance d of a code from the largest of its row.
     out : tuple
         Scale, zero point, qmin and qmax of the result.
+    mask : ndarray of bool, broadcast to the shape of `q`, optional
+        True where a code is left out; its probability is 0.
 
     Examples
     --------
@@ -130,10 +132,11 @@ def softmax_codes(q, exponential, out):
     >>> reference.softmax_codes(np.int8([[5, 5, 4]]), halves, (1 / 256, 0, 0, 255))
     array([[102, 102,  51]], dtype=uint8)
     """
-    wide = q.astype(np.int64)
-    e = exponential[wide.max(axis=-1, keepdims=True, initial=-128) - wide].astype(np.int64)
-    with np.errstate(divide="ignore"):
-        factor = np.float32(1) / e.sum(axis=-1, keepdims=True).astype(np.float32)
+    wide, left_out = q.astype(np.int64), np.broadcast_to(False if mask is None else mask, q.shape)
+    top = np.where(left_out, np.iinfo(q.dtype).min, wide).max(axis=-1, keepdims=True, initial=-128)
+    e = np.where(left_out, 0, exponential[np.where(left_out, 0, top - wide)].astype(np.int64))
+    total = e.sum(axis=-1, keepdims=True)
+    factor = np.where(total == 0, np.float32(0), np.float32(1) / np.maximum(total, 1).astype(np.float32))
     return codes_of_values(e.astype(np.float32) * factor, *out)
 
 
@@ -169,3 +172,19 @@ def layer_norm_codes(q, gain, offset, eps, out):
         inv = np.float32(1) / np.sqrt(variance.astype(np.float32) + squares)
         y = (length * wide - total).astype(np.float32) * inv * gain + offset
     return codes_of_values(y, *out)
+
+
+def matmul_sums(a, b, a_zero_point, b_zero_point):
+    """Return ``(a - a_zero_point) @ (b - b_zero_point)`` of codes (..., M, K) and (..., K, N) as int32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from ndquant import reference
+    >>> reference.matmul_sums(np.uint8([[1, 2]]), np.int8([[3], [4]]), 1, 0)
+    array([[4]], dtype=int32)
+    """
+    sums = (a.astype(np.int64) - int(a_zero_point)) @ (b.astype(np.int64) - int(b_zero_point))
+    if sums.size and np.abs(sums).max() > np.iinfo(np.int32).max:
+        raise OverflowError("a sum does not fit int32")
+    return sums.astype(np.int32)

@@ -155,7 +155,7 @@ def auto_bits(model, batches, *, size=None, sqnr=None, choices=(8, 4, 2), qconfi
         raise ValueError("batches: at least one batch is needed, got none")
     choices = _checked_choices(choices)
     graph, config = foldable_graph(model, batches[0]), find_config(qconfig, training=False)
-    layers = {name: c for name, c in resolve_overrides(config, graph).items() if c and graph[name].op.parameters}
+    layers = {name: c for name, c in resolve_overrides(config, graph).items() if c and graph[name].op.quantizes_weight}
     counts = {name: graph[name].weight.size for name in layers}
     noise = {b: _noise(graph, batches, _with_bits(config, layers, dict.fromkeys(layers, b))) for b in choices}
     curve = _curve(counts, noise, choices)

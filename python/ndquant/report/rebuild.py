@@ -64,6 +64,7 @@ class Layer:
     weight_grid: Grid | None = None
     bias: np.ndarray | None = None
     table: np.ndarray | None = None
+    affine: dict | None = None  # of a layer normalization: {"weight", "bias"} as floats
     rows: dict | None = None  # of a dynamic layer: {name of a weight: (codes, scales, bias)}
 
     def stored_arrays(self):
@@ -80,6 +81,7 @@ class Layer:
             arrays |= {f"{name} {what}": part for what, part in zip(whats, parts, strict=True) if part is not None}
         if self.table is not None:
             arrays["table"] = self.table
+        arrays |= {name: array for name, array in (self.affine or {}).items() if array is not None}
         if self.out is not None:
             arrays["output scale"] = self.out.scale
             arrays["output zero point"] = self.out.zero_point
@@ -99,7 +101,7 @@ def stored(graph):
             layers[node.name] = Layer(None, rows=rows)
         elif node.op.stores is not None:
             table = node.table if isinstance(node.module, StoredTable) else None
-            layers[node.name] = Layer(Grid.of(node.out_qparams), table=table)
+            layers[node.name] = Layer(Grid.of(node.out_qparams), table=table, affine=_affine(node))
     return layers
 
 
@@ -122,8 +124,15 @@ def rebuilt(graph):
         elif isinstance(node.module, StoredTable):
             layers[node.name] = Layer(out, table=_table(graph, simulation[node.name], node, out, layers))
         else:
-            layers[node.name] = Layer(out)
+            layers[node.name] = Layer(out, affine=_affine(simulation[node.name]))
     return layers
+
+
+def _affine(node):
+    """Return gain and offset of a layer normalization, float or integer; None for other nodes."""
+    if not node.op.name.startswith("layer_norm"):
+        return None
+    return {name: a if a is None else np.asarray(a) for name, a in (("weight", node.weight), ("bias", node.bias))}
 
 
 def _rebuild_rows(node, lowered):
@@ -297,8 +306,39 @@ def _real(graph, node, layers, x, number=0):
     return reference.dequantize(x, g.scale, g.zero_point, g.axis, np.float32)
 
 
-def _softmax(graph, node, layers, x):
-    return reference.softmax_codes(x, exp_table(input_grid(graph, node, layers)), _grid(layers[node.name].out))
+def _softmax(graph, node, layers, x, *masks):
+    left_out = attention_mask(x.shape, node.attributes, masks) if "causal" in node.attributes else None
+    table = exp_table(input_grid(graph, node, layers))
+    return reference.softmax_codes(x, table, _grid(layers[node.name].out), left_out)
+
+
+def attention_mask(shape, attributes, masks):
+    """Return for each score whether a mask leaves it out, from what these are defined to be."""
+    left_out = np.zeros(shape, bool)
+    if attributes["padding"]:
+        left_out |= masks[0].astype(bool)[:, None, None, :]
+    if attributes["mask"]:
+        left_out |= masks[-1] == -np.inf
+    if attributes["causal"]:
+        left_out |= np.arange(shape[-1]) > np.arange(shape[-2])[:, None]
+    return left_out
+
+
+def _layer_norm(graph, node, layers, x):
+    layer, g, length = layers[node.name], input_grid(graph, node, layers), x.shape[-1]
+    gain, offset = (layer.affine[name] for name in ("weight", "bias"))
+    gain = np.ones(length, np.float32) if gain is None else gain
+    offset = np.zeros(length, np.float32) if offset is None else offset
+    eps = node.attributes["eps"] / float(g.scale) ** 2
+    unsigned = (x.astype(int) - np.iinfo(x.dtype).min).astype(np.uint8)
+    return reference.layer_norm_codes(unsigned, gain, offset, eps, _grid(layer.out))
+
+
+def _matmul(graph, node, layers, a, b):
+    (ga, gb), out = (input_grid(graph, node, layers, number) for number in range(2)), layers[node.name].out
+    acc = reference.matmul_sums(a, b, ga.zero_point, gb.zero_point)
+    scale = np.float32(gb.scale) * np.float32(node.attributes.get("factor", 1))
+    return reference.linear_codes(acc, np.float32(ga.scale), scale, *_grid(out))
 
 
 def _linear_dynamic(graph, node, layers, x):
@@ -323,6 +363,9 @@ def _recurrent_dynamic(graph, node, layers, x, *more):
 
 _STEPS = {
     "softmax_integer": _softmax,
+    "attention_weights_integer": _softmax,
+    "layer_norm_integer": _layer_norm,
+    "matmul_integer": _matmul,
     "linear_dynamic": _linear_dynamic,
     "lstm_dynamic": _recurrent_dynamic,
     "gru_dynamic": _recurrent_dynamic,

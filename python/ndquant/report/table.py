@@ -16,7 +16,7 @@ from ..graph.originals import restore_originals
 from ..metrics import sqnr
 from ..ops import real
 from ..ops.dynamic import DynamicLayer
-from ..ops.integer_layer import IntegerLayer, zero_is_a_code
+from ..ops.integer_layer import IntegerLayer, StoredNorm, zero_is_a_code
 from ..qparams import QParams
 from ..tables import html_table, text_table
 from .axes import FLOAT, QUANTIZED, new_axes
@@ -218,7 +218,9 @@ def _weights(graph, node):
     if isinstance(layer, DynamicLayer):
         return _row_weights(graph, node)
     if not isinstance(layer, IntegerLayer):
-        count = sum(parameter.data.size for _, parameter in graph._node_parameters(node))
+        arrays = [parameter.data for _, parameter in graph._node_parameters(node)]
+        arrays += [a for a in (layer.weight, layer.bias) if a is not None] if isinstance(layer, StoredNorm) else []
+        count = sum(array.size for array in arrays)
         return {"parameters": count, "bytes": 4 * count, "headroom": None, **_fake_quantized(graph, node)}
     spec, biases = layer.w_qparams.spec, 0 if layer.bias is None else layer.bias.size
     original = restore_originals(graph.simulation.copy())[node.name].weight if graph.simulation is not None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import contextmanager
 
 from ..errors import QuantizationError
-from ..graph import Graph, Module, find_region, fold_batchnorm, insert_quantizers
+from ..graph import Graph, Module, find_region, fold_batchnorm, insert_quantizers, split_attention
 from ..graph import fuse as fuse_graph
 from ..graph.module import set_modes
 from ..ops.norm import fold
@@ -55,7 +55,7 @@ def _begin_weights(graph):
 def with_quantizers(model, example, qconfig, *, training, fuse):
     """Trace, fuse and place quantizers."""
     config = find_config(qconfig, training)
-    graph, inside, leaving = find_region(float_graph(model, example, training))
+    graph, inside, leaving = find_region(split_attention(float_graph(model, example, training)))
     if fuse and getattr(model, "fused_chains", None) in (None, "all"):
         graph = fuse_graph(graph)
     if not training:

@@ -154,12 +154,12 @@ def _first_last(graph):
     first, last, before, behind = set(), set(), set(), {graph.output}
     for node in graph.nodes:
         has_layer_before = any(name in before for name in node.inputs)
-        if node.op.lower is not None and node.op.parameters and not has_layer_before:
+        if node.op.lower is not None and node.op.quantizes_weight and not has_layer_before:
             first.add(node.name)
         if has_layer_before or node.name in first:
             before.add(node.name)
     for node in reversed(graph.nodes):
-        if node.name in behind and node.op.lower is not None and node.op.parameters:
+        if node.name in behind and node.op.lower is not None and node.op.quantizes_weight:
             last.add(node.name)
         elif node.name in behind:
             behind.update(node.inputs)
