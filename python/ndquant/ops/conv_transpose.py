@@ -87,6 +87,7 @@ CONV_TRANSPOSE2D = register(
     attributes=conv_transpose2d_attributes,
     parameters=("weight", "bias"),
     takes_codes=True,
+    quantizes_weight=True,
     lower=FORM.lower,
     integer_output=FORM.integer_output,
     absorbs=("batch_norm", "relu", "relu6"),
