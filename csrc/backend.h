@@ -156,7 +156,7 @@ typedef struct {
  *
  * Suffixes: f32, f64 and divide_f32, divide_f64 compute in that type, by the rules multiply and divide; textbook is that
  * rule. Codes of 32 bits are computed in float64 only: float32 does not hold them. */
-enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 48, NDQ_REPEAT_OVER = 8 };
+enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 64, NDQ_REPEAT_OVER = 8 };
 
 #define NDQ_SPAN(A) const A *p, const ndq_geometry *g, size_t position, size_t n
 

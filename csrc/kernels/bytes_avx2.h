@@ -37,20 +37,28 @@ NDQ_TARGET_AVX2 static inline __m256i ndq_codes_avx2(__m256i a, __m256i b, __m25
     return _mm256_permutevar8x32_epi32(codes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-/* The functions below do elements of one channel (`run`), or whole rows where channels are the last axis, and return how
- * many of n elements they did. The last vector of a run or row may overlap the one before: input and output are never the
- * same array, as their elements differ in size. */
+/* The functions below do elements of one channel (`run`), all of some channels one after the other (`runs`, which move
+ * c on), or whole rows where channels are the last axis, and return how many of n elements they did. The last vector of
+ * a run or row may overlap the one before: input and output are never the same array, as their elements differ in
+ * size. */
 NDQ_TARGET_AVX2 static inline size_t ndq_quantize_run_avx2(const ndq_affine_f32 *p, size_t c, size_t n, const float *x,
                                                            uint8_t *q)
 {
-    const __m256 inv = _mm256_set1_ps(p->inv[c]), lo = _mm256_set1_ps(p->lo[c]), hi = _mm256_set1_ps(p->hi[c]);
-    const __m256i bounds = ndq_packed_bounds_avx2(lo, lo), qmin = ndq_qmin_avx2(p);
+    const __m256 inv = _mm256_broadcast_ss(p->inv + c), hi = _mm256_broadcast_ss(p->hi + c);
+    const __m256i bounds = _mm256_set1_epi16((int16_t)(int)p->lo[c]), qmin = ndq_qmin_avx2(p);
     size_t i = 0;
-    for (; i + 32 <= n; i += 32) {
+    for (; i < n && n >= 32; i += 32) {
+        i = ndq_min_size(i, n - 32);
         const __m256i v0 = ndq_rounded_avx2(x + i, inv, hi), v1 = ndq_rounded_avx2(x + i + 8, inv, hi);
         const __m256i v2 = ndq_rounded_avx2(x + i + 16, inv, hi), v3 = ndq_rounded_avx2(x + i + 24, inv, hi);
         const __m256i codes = ndq_codes_avx2(v0, v1, v2, v3, bounds, bounds);
         _mm256_storeu_si256((__m256i *)(q + i), _mm256_add_epi8(codes, qmin));
+    }
+    for (; i < n && n >= 16; i += 16) {
+        i = ndq_min_size(i, n - 16);
+        const __m256i v0 = ndq_rounded_avx2(x + i, inv, hi), v1 = ndq_rounded_avx2(x + i + 8, inv, hi);
+        const __m256i codes = ndq_codes_avx2(v0, v1, v0, v1, bounds, bounds);
+        _mm_storeu_si128((__m128i *)(q + i), _mm256_castsi256_si128(_mm256_add_epi8(codes, qmin)));
     }
     for (; i < n && n >= 8; i += 8) {
         i = ndq_min_size(i, n - 8);
@@ -60,12 +68,31 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_run_avx2(const ndq_affine_f32 
     return i;
 }
 
+/* Runs are worth it from so many elements on. */
+enum { NDQ_BYTES_LEAST_RUN = 16 };
+
+#define NDQ_EACH_RUN(RUN)                                                                                     \
+    const ndq_affine_f32 a = *p;                                                                              \
+    size_t i = 0, at = *c;                                                                                    \
+    for (; i + inner <= n; i += inner) {                                                                      \
+        RUN;                                                                                                  \
+        at = at + 1 == channels ? 0 : at + 1;                                                                 \
+    }                                                                                                         \
+    *c = at;                                                                                                  \
+    return i;
+
+NDQ_TARGET_AVX2 static inline size_t ndq_quantize_runs_avx2(const ndq_affine_f32 *p, size_t *c, size_t channels,
+                                                            size_t inner, size_t n, const float *x, uint8_t *q)
+{
+    NDQ_EACH_RUN(ndq_quantize_run_avx2(&a, at, inner, x + i, q + i))
+}
+
 /* Runs COLUMNS for 32 columns after the other, j and up, of 4 rows, x + i and up, whose coefficients stay in registers
  * over these. */
 #define NDQ_EACH_COLUMNS(begin, end, COLUMNS)                                                                 \
     for (size_t row = 0, rows; row < all; row += rows) {                                                      \
         rows = ndq_min_size(4, all - row);                                                                    \
-        for (size_t first = begin; first < end; first += 32) {                                                \
+        for (size_t first = begin; first < (end); first += 32) {                                              \
             const size_t j = ndq_min_size(first, channels - 32), i = row * stride + j;                        \
             COLUMNS;                                                                                          \
         }                                                                                                     \
@@ -104,8 +131,7 @@ NDQ_TARGET_AVX2 static inline void ndq_quantize_columns_avx2(const ndq_row_avx2 
 NDQ_TARGET_AVX2 static inline void ndq_row_bounds_avx2(const ndq_affine_f32 *p, size_t channels, size_t begin,
                                                        size_t end, __m256i *lo)
 {
-    const __m256 same = _mm256_set1_ps(p->lo[0]);
-#define LO(i) p->same_zero ? same : _mm256_loadu_ps(p->lo + j + (i))
+#define LO(i) _mm256_loadu_ps(p->lo + j + (i))
     for (size_t first = begin; first < end; first += 32, lo += 2) {
         const size_t j = ndq_min_size(first, channels - 32);
         lo[0] = ndq_packed_bounds_avx2(LO(0), LO(8));
@@ -123,18 +149,22 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_rows_avx2(const ndq_affine_f32
     const float levels = a.hi[0] - a.lo[0], top = a.same_zero ? a.hi[0] : INT16_MAX;
     const ndq_row_avx2 k = {_mm256_set1_ps(top), ndq_qmin_avx2(p), _mm256_set1_epi8((int8_t)(int)levels)};
     __m256i lo[2 * STRIPE / 32];
+#define COLUMNS(begin, end, bounds, capped)                                                                   \
+    NDQ_EACH_COLUMNS(begin, end, ndq_quantize_columns_avx2(&k, a.inv + j, bounds, capped, rows, stride, x + i, q + i))
+    if (a.same_zero) {
+        lo[0] = lo[1] = _mm256_set1_epi16((int16_t)(int)a.lo[0]);
+        COLUMNS(0, channels, lo, false)
+        return all * stride;
+    }
     for (size_t begin = 0; all > 0 && begin < channels; begin += STRIPE) {
         const size_t end = ndq_min_size(channels, begin + STRIPE);
         ndq_row_bounds_avx2(&a, channels, begin, end, lo);
-#define COLUMNS(capped)                                                                                       \
-    NDQ_EACH_COLUMNS(begin, end, ndq_quantize_columns_avx2(&k, a.inv + j, lo + (first - begin) / 16, capped, rows, \
-                                                           stride, x + i, q + i))
-        if (a.same_zero || levels == LEVELS)
-            COLUMNS(false)
+        if (levels == LEVELS)
+            COLUMNS(begin, end, lo + (first - begin) / 16, false)
         else
-            COLUMNS(true)
-#undef COLUMNS
+            COLUMNS(begin, end, lo + (first - begin) / 16, true)
     }
+#undef COLUMNS
     return all * stride;
 }
 
@@ -149,7 +179,7 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_run_avx2(const ndq_affine_f3
                                                              const void *codes, bool is_signed, float *y)
 {
     const uint8_t *q = codes;
-    const __m256 zp = _mm256_set1_ps(p->zp[c]), scale = _mm256_set1_ps(p->scale[c]);
+    const __m256 zp = _mm256_broadcast_ss(p->zp + c), scale = _mm256_broadcast_ss(p->scale + c);
     size_t i = 0;
     for (; i + 32 <= n; i += 32)
         for (size_t k = i; k < i + 32; k += 8)
@@ -159,6 +189,14 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_run_avx2(const ndq_affine_f3
         _mm256_storeu_ps(y + i, ndq_reals_avx2(q + i, is_signed, zp, scale));
     }
     return i;
+}
+
+NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_runs_avx2(const ndq_affine_f32 *p, size_t *c, size_t channels,
+                                                              size_t inner, size_t n, const void *codes,
+                                                              bool is_signed, float *y)
+{
+    const uint8_t *q = codes;
+    NDQ_EACH_RUN(ndq_dequantize_run_avx2(&a, at, inner, q + i, is_signed, y + i))
 }
 
 NDQ_TARGET_AVX2 static inline void ndq_dequantize_columns_avx2(const ndq_affine_f32 *p, size_t j, size_t rows,
@@ -190,6 +228,7 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_rows_avx2(const ndq_affine_f
 }
 
 #undef NDQ_EACH_COLUMNS
+#undef NDQ_EACH_RUN
 
 /* ---- Two arrays of codes ---- */
 

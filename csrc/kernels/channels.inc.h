@@ -118,6 +118,8 @@ NDQ_TARGET static void NDQ_FN(repeat)(size_t inner, size_t n, const T *NDQ_RESTR
         VECTORS(4)
         VECTORS(5)
         VECTORS(6)
+        VECTORS(7)
+        VECTORS(8)
     }
 #undef VECTORS
 }

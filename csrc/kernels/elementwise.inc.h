@@ -120,7 +120,7 @@ static inline T NDQ_FN(real)(T r, COEF k)
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
  * different coefficients and these are loaded like data, once for several ROWS, a digit: with several inputs or
  * outputs, 4 would be more places in memory than prefetchers follow. Otherwise they are constant over a whole stretch.
- * RUN and WHOLE do the first elements of a stretch, or whole rows, in another way, and give how many.
+ * RUN and WHOLE do the first elements of a stretch, or whole stretches or rows, in another way, and give how many.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
 #define NDQ_EACH_AFTER(RUN, WHOLE, ROWS, STATEMENT)                                     \
     const NDQ_AFFINE affine = *p;                                                       \
@@ -128,6 +128,8 @@ static inline T NDQ_FN(real)(T r, COEF k)
     const COEF k0 = NDQ_FN(coef_of)(&affine, 0);                                        \
     size_t c = position / inner % channels, done = position % inner;                    \
     for (size_t first = 0, last; first < n; first = last, done = 0) {                   \
+        if (done == 0 && (last = first + (WHOLE)) != first)                             \
+            continue;                                                                   \
         if (inner != 1) {                                                               \
             last = ndq_min_size(n, first + (inner - done));                             \
             const COEF k = NDQ_FN(coef_of)(&affine, c);                                 \
@@ -136,7 +138,7 @@ static inline T NDQ_FN(real)(T r, COEF k)
                 STATEMENT;                                                              \
             }                                                                           \
             c = c + 1 == channels ? 0 : c + 1;                                          \
-        } else if (c != 0 || (last = first + WHOLE) == first) {                         \
+        } else {                                                                        \
             for (; c == 0 && first + (ROWS - 1) * stride + channels <= n; first += ROWS * stride) \
                 NDQ_EACH_COLUMN(0, channels, NDQ_AT_##ROWS##_ROWS(STATEMENT))           \
             const size_t end = first < n ? ndq_min_size(channels, c + (n - first)) : 0; \
@@ -152,20 +154,27 @@ static inline T NDQ_FN(real)(T r, COEF k)
 
 #if defined(NDQ_BYTES) && !NDQ_IS_DOUBLE && NDQ_RULE == NDQ_RULE_MULTIPLY
 #define QUANTIZED_RUN NDQ_BYTES(quantize_run)(&affine, c, last - first, x + first, q + first)
-#define QUANTIZED_ROWS NDQ_BYTES(quantize_rows)(&affine, channels, stride, n - first, x + first, q + first)
+#define QUANTIZED_WHOLE                                                                 \
+    inner >= NDQ_BYTES_LEAST_RUN ?                                                      \
+        NDQ_BYTES(quantize_runs)(&affine, &c, channels, inner, n - first, x + first, q + first) \
+    : inner == 1 && c == 0 ?                                                            \
+        NDQ_BYTES(quantize_rows)(&affine, channels, stride, n - first, x + first, q + first) : 0
 #define DEQUANTIZED_RUN(C) NDQ_BYTES(dequantize_run)(&affine, c, last - first, q + first, (C)-1 < 0, y + first)
-#define DEQUANTIZED_ROWS(C)                                                             \
-    NDQ_BYTES(dequantize_rows)(&affine, channels, stride, n - first, q + first, (C)-1 < 0, y + first)
+#define DEQUANTIZED_WHOLE(C)                                                            \
+    inner >= NDQ_BYTES_LEAST_RUN ?                                                      \
+        NDQ_BYTES(dequantize_runs)(&affine, &c, channels, inner, n - first, q + first, (C)-1 < 0, y + first) \
+    : inner == 1 && c == 0 ?                                                            \
+        NDQ_BYTES(dequantize_rows)(&affine, channels, stride, n - first, q + first, (C)-1 < 0, y + first) : 0
 #else
 #define QUANTIZED_RUN 0
-#define QUANTIZED_ROWS 0
+#define QUANTIZED_WHOLE 0
 #define DEQUANTIZED_RUN(C) 0
-#define DEQUANTIZED_ROWS(C) 0
+#define DEQUANTIZED_WHOLE(C) 0
 #endif
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_ROWS, 4, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
+    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_WHOLE, 4, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
 }
 
 NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint16_t *q)
@@ -185,8 +194,8 @@ NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint
     {                                                                                   \
         NDQ_EACH_AFTER(RUN, WHOLE, 4, y[i] = VALUE)                                   \
     }
-DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_ROWS(int8_t))
-DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_ROWS(uint8_t))
+DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_WHOLE(int8_t))
+DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_WHOLE(uint8_t))
 DEQUANTIZE(NDQ_FN(dequantize_s16), int16_t, 0, 0)
 DEQUANTIZE(NDQ_FN(dequantize_u16), uint16_t, 0, 0)
 #if NDQ_IS_DOUBLE
@@ -292,7 +301,7 @@ NDQ_TARGET static void NDQ_FN(errors)(const NDQ_AFFINE *p, size_t channel, size_
 }
 
 #undef QUANTIZED_RUN
-#undef QUANTIZED_ROWS
+#undef QUANTIZED_WHOLE
 #undef DEQUANTIZED_RUN
-#undef DEQUANTIZED_ROWS
+#undef DEQUANTIZED_WHOLE
 #undef COEF
