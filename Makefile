@@ -144,7 +144,7 @@ $(VENV)/installed: $(VENV)/python $(SOURCES)
 	@touch $@
 
 $(VENV)/installed-test: $(VENV)/installed
-	$(BIN)/pip install --quiet --editable '.[test,notebooks]'
+	$(BIN)/pip install --quiet --editable '.[test,notebooks,dask]'
 	@touch $@
 
 clean:

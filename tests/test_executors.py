@@ -2,15 +2,20 @@
 
 import multiprocessing
 import os
+import shutil
+import subprocess
+import sys
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import ndquant as nq
 from ndquant import nn
+from ndquant.workflows import executors
 from ndquant.workflows.executors import UNDER_WAY
 
 from .networks import inputs, mlp
@@ -144,11 +149,41 @@ class TestFailures:
         for executor in (pool, Reversed(), OnlyMap()):
             self.check(executor, data, r"batch 3: input.quantizer: has 1 NaN")
 
-    def test_a_worker_that_dies(self):
+    def test_a_worker_that_dies(self, monkeypatch):
+        monkeypatch.setattr(executors, "_observe", die_in_batch_2)
         with ProcessPoolExecutor(1) as pool:
-            self.check(
-                Dying(pool), batches(), "batch(es)? [0-2]( to [34])?: the executor lost a worker.*BrokenProcessPool"
-            )
+            self.check(pool, batches(), "^batch 2: the executor lost a worker.*BrokenProcessPool")
+
+    def test_all_that_were_under_way_when_a_worker_died_are_named(self, monkeypatch):
+        monkeypatch.setattr(executors, "_observe", die_in_batch_2)
+        with ProcessPoolExecutor(2) as pool:
+            self.check(pool, batches(9), "^batches 2 and 3: the executor lost a worker.*BrokenProcessPool")
+
+    def test_a_worker_without_marks_dies(self):
+        with ProcessPoolExecutor(1) as pool:
+            self.check(Dying(pool), batches(), "^batches [0-2] to 4: the executor lost a worker.*BrokenProcessPool")
+
+    def test_a_worker_of_a_cluster_that_dies(self):
+        """A scheduler says which of its futures it gave up, and has no folder in common with its workers."""
+
+        class Cluster(Reversed):
+            def submit(self, function, folder, number, *arguments):
+                future = super().submit(function, "/no/folder", number, *arguments)
+                if number == 2:
+                    future.set_exception(OSError("KilledWorker"))
+                return future
+
+        self.check(Cluster(), batches(), "^batch 2: the executor lost a worker.*OSError: KilledWorker")
+
+    def test_an_executor_that_is_shut_down_meanwhile(self):
+        pool = ThreadPoolExecutor(1)
+
+        def until_shut_down():
+            yield from batches(3)
+            pool.shutdown()
+            yield from batches(3)
+
+        self.check(pool, until_shut_down(), "^batch 3: the executor lost a worker or takes no work: RuntimeError")
 
     def test_an_executor_that_was_shut_down(self):
         pool = ThreadPoolExecutor(1)
@@ -181,8 +216,17 @@ class TestFailures:
             nq.calibrate(self.prepared(), [], executor=Reversed())
 
 
+_observe = executors._observe
+
+
+def die_in_batch_2(graph, number, examples, inputs):
+    """Observe as workers do, but end the process in batch 2, while batch 3 takes long, if another one works on it."""
+    time.sleep({2: 0.3, 3: 20}.get(number, 0))
+    return os._exit(1) if number == 2 else _observe(graph, number, examples, inputs)
+
+
 class Dying:
-    """An executor whose process ends in the middle of the third batch."""
+    """An executor whose process ends with the third call, before it leaves a mark."""
 
     def __init__(self, pool):
         self.pool, self.count = pool, 0
@@ -227,3 +271,14 @@ def test_a_local_cluster_of_dask():
             assert calibrated(client) == calibrated(None)
             data = [(x, np.arange(len(x)) % 4) for x in batches()]
             assert nq.evaluate(mlp(), data, executor=client) == nq.evaluate(mlp(), data)
+
+
+def test_workers_of_mpi():
+    pytest.importorskip("mpi4py", reason="mpi4py is not installed")
+    mpiexec = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if mpiexec is None:
+        pytest.skip("there is no mpiexec")
+    command = [mpiexec, "-n", "3", sys.executable, "-m", "mpi4py.futures", "-m", "tests.mpi_workers"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "same bits by workers [1, 2]" in done.stdout

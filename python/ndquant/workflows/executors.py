@@ -7,8 +7,12 @@ whatever the order in which they arrive.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
+import tempfile
 from collections import deque
+from concurrent.futures import BrokenExecutor
 from dataclasses import dataclass
 from itertools import islice
 from math import prod
@@ -29,12 +33,19 @@ class Failure:
     text: str
 
 
-def _guarded(function, *arguments):
+def _guarded(folder, number, function, *arguments):
+    """Call a function in a worker. Its mark in `folder` says that the batch is under way, also when the worker dies."""
+    mark = os.path.join(folder, str(number))
+    with contextlib.suppress(OSError):  # on another machine there is no such folder
+        open(mark, "x").close()
     try:
         return function(*arguments)
     except Exception as error:  # noqa: BLE001 - whatever it is, the caller is told with the number of the batch
         text = str(error) if isinstance(error, ValueError | TypeError) else f"{type(error).__name__}: {error}"
         return Failure(text)
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(mark)
 
 
 def check_executor(executor):
@@ -49,27 +60,30 @@ def spread(executor, function, items):
     Raises
     ------
     QuantizationError
-        If an item fails; the message names its number. If a worker dies, or the executor takes no more work, it names
-        those that were under way.
+        If an item fails, or the executor takes no more work; the message names its number. If a worker dies that ends
+        the executor, as those of a ProcessPoolExecutor do, it names those that were under way: workers on this machine
+        leave marks, and of those on others all are named whose results had not come.
     """
     check_executor(executor)
     results = _submitted if callable(getattr(executor, "submit", None)) else _mapped
-    for number, result in enumerate(results(executor, function, iter(items))):
-        if isinstance(result, Failure):
-            raise QuantizationError(f"batch {number}: {result.text}")
-        yield result
+    with tempfile.TemporaryDirectory(prefix="ndquant-") as folder:
+        for number, result in enumerate(results(executor, folder, function, iter(items))):
+            if isinstance(result, Failure):
+                raise QuantizationError(f"batch {number}: {result.text}")
+            yield result
 
 
-def _submitted(executor, function, items):
+def _submitted(executor, folder, function, items):
     waiting, number = deque(), 0
     try:
         while True:
             for item in islice(items, UNDER_WAY - len(waiting)):
-                with _naming(number, number + len(waiting)):
-                    waiting.append(executor.submit(_guarded, function, *item))
+                last = number + len(waiting)
+                with _naming(folder, range(number, last + 1), last):
+                    waiting.append(executor.submit(_guarded, folder, last, function, *item))
             if not waiting:
                 return
-            with _naming(number, number + len(waiting) - 1):
+            with _naming(folder, range(number, number + len(waiting)), number):
                 result = waiting[0].result()
             waiting.popleft()
             number += 1
@@ -79,11 +93,12 @@ def _submitted(executor, function, items):
             future.cancel()
 
 
-def _mapped(executor, function, items):
+def _mapped(executor, folder, function, items):
     number = 0
     while group := list(islice(items, UNDER_WAY)):
-        with _naming(number, number + len(group) - 1):
-            results = list(executor.map(_Call(function), group))
+        numbers = range(number, number + len(group))
+        with _naming(folder, numbers, None):
+            results = list(executor.map(_Call(folder, function), list(zip(numbers, group, strict=True))))
         yield from results
         number += len(group)
 
@@ -92,17 +107,23 @@ def _mapped(executor, function, items):
 class _Call:
     """A function of one argument, which `map` wants."""
 
+    folder: str
     function: object
 
-    def __call__(self, item):
-        return _guarded(self.function, *item)
+    def __call__(self, numbered):
+        number, item = numbered
+        return _guarded(self.folder, number, self.function, *item)
 
 
 class _naming:
-    """Give an error of the executor itself the numbers of the batches that were under way."""
+    """Give an error of the executor itself the numbers of the batches that it is about.
 
-    def __init__(self, first, last):
-        self.which = f"batch {first}" if first == last else f"batches {first} to {last}"
+    Where a worker died, those that were under way by their marks, else all that were `given` to the executor; other
+    errors are those of the batch `own`, if there is one.
+    """
+
+    def __init__(self, folder, given, own):
+        self.folder, self.given, self.own = folder, given, own
 
     def __enter__(self):
         return self
@@ -110,8 +131,18 @@ class _naming:
     def __exit__(self, kind, error, traceback):
         if isinstance(error, Exception):
             raise QuantizationError(
-                f"{self.which}: the executor lost a worker or takes no work: {type(error).__name__}: {error}"
+                f"{self._which(error)}: the executor lost a worker or takes no work: {type(error).__name__}: {error}"
             ) from error
+
+    def _which(self, error):
+        if self.own is not None and not isinstance(error, BrokenExecutor):
+            return f"batch {self.own}"
+        numbers = sorted(map(int, os.listdir(self.folder))) or self.given
+        if len(numbers) == 1:
+            return f"batch {numbers[0]}"
+        if isinstance(numbers, range):
+            return f"batches {numbers[0]} to {numbers[-1]}"
+        return f"batches {', '.join(map(str, numbers[:-1]))} and {numbers[-1]}"
 
 
 # ---- calibration
