@@ -37,19 +37,31 @@ OUTPUTS = {
 }
 
 
-@pytest.mark.parametrize("candidate", [elementwise.numpy_naive, elementwise.numpy_tuned], ids=lambda f: f.__name__)
+@pytest.mark.parametrize(
+    "candidate",
+    [elementwise.numpy_naive, elementwise.numpy_tuned, elementwise.into_new_arrays],
+    ids=lambda f: f.__name__,
+)
 @pytest.mark.parametrize("operation, axis", elementwise.ROWS, ids=str)
 def test_numpy_does_the_same_work(candidate, operation, axis):
     d = elementwise.Data.make(1 << 12, axis)
     returned = candidate(operation, d)()
-    naive = candidate is elementwise.numpy_naive
-    got = np.atleast_2d(returned) if naive else np.stack([getattr(d, name) for name in OUTPUTS[operation]])
+    in_place = candidate is elementwise.numpy_tuned
+    got = np.stack([getattr(d, name) for name in OUTPUTS[operation]]) if in_place else np.atleast_2d(returned)
     got = got.reshape(-1, d.x.size).copy()
     elementwise.ndquant(operation, d)()
     expected = np.stack([getattr(d, name) for name in OUTPUTS[operation]]).reshape(-1, d.x.size)
     # Dividing by the scale and multiplying by its inverse may differ next to a tie.
     assert np.mean(got != expected) < 0.001
     assert got.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_threads_together_copy_the_whole_array(parts):
+    d = elementwise.Data.make(1 << 12, None)
+    for work in elementwise.shares(d, parts)["memcpy"]:
+        work()
+    np.testing.assert_array_equal(d.t, d.x)
 
 
 @pytest.mark.parametrize("axis", [None, 0])

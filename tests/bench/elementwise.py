@@ -5,6 +5,11 @@
 All candidates of a row take turns in slices of a millisecond; times are medians, and so are ratios, which are taken
 slice by slice. Outputs are preallocated, except by PyTorch, which has no `out=` there. One thread, unless a table says
 otherwise.
+
+"The NumPy expression" is the formula as one writes it, in new arrays, with ``r = np.rint(x / s) + z``:
+``np.clip(r, lo, hi).astype(np.int8)``, ``(q.astype(np.float32) - z) * s``, the two without the cast between them, and
+``np.where((r >= lo) & (r <= hi), dy, 0)``. Its table also says how many times as fast a kernel would be that moves its
+bytes as fast as a copy does on one core: what touches no more memory than it must cannot do much better.
 """
 
 from __future__ import annotations
@@ -14,6 +19,7 @@ import contextlib
 import itertools
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -85,6 +91,17 @@ def ndquant(operation, d):
         "fake_quantize": lambda: nq.fake_quantize(d.x, qp, out=d.y),
         "backward": lambda: nq.fake_quantize_backward(d.dy, d.x, qp, out=d.dx),
         "forward+backward": lambda: nq.fake_quantize_with_grad(d.x, d.dy, qp, out=both),
+    }[operation]
+
+
+def into_new_arrays(operation, d):
+    qp = d.qparams
+    return {
+        "quantize": lambda: nq.quantize(d.x, qp),
+        "dequantize": lambda: nq.dequantize(d.q, qp),
+        "fake_quantize": lambda: nq.fake_quantize(d.x, qp),
+        "backward": lambda: nq.fake_quantize_backward(d.dy, d.x, qp),
+        "forward+backward": lambda: nq.fake_quantize_with_grad(d.x, d.dy, qp),
     }[operation]
 
 
@@ -196,6 +213,24 @@ def measure_rows(sizes, rounds, alone):
     return rows
 
 
+def measure_expression(rounds, n):
+    """How many times as long the NumPy expression takes."""
+    one, all_cores = partial(threads, 1), partial(threads, os.cpu_count())
+    print(f"\n{f'NumPy expression, {n}':30}its time in us, and times of ours")
+    result = {}
+    for operation, axis in ROWS:
+        d = Data.make(n, axis)
+        calls = [f(operation, d) for f in (numpy_naive, ndquant, into_new_arrays, ndquant)]
+        times = samples([*calls, lambda d=d: np.copyto(d.t, d.x)], rounds, around=[one, one, one, all_cores, one])
+        times[:, -1] *= OPERATIONS[operation] / OPERATIONS["fake_quantize"]
+        names = ("out=", "new arrays", f"out=, {os.cpu_count()} threads", "at the speed of memcpy")
+        ratio = dict(zip(names, np.median(times[:, :1] / times[:, 1:], axis=0).tolist(), strict=True))
+        name, seconds = row_name(operation, axis), float(np.median(times[:, 0]))
+        print(f"{name:30}{seconds * 1e6:9.1f}   " + "   ".join(f"{k} {v:.1f}" for k, v in ratio.items()))
+        result[name] = {"seconds": seconds, "times_ours": ratio}
+    return result
+
+
 def compare(title, d, operation, settings, rounds):
     """Time one operation under each of `settings`, {name: context manager}, relative to the first."""
     call = ndquant(operation, d)
@@ -240,12 +275,38 @@ def measure_channels(sizes, rounds):
     return result
 
 
+def repeated(call, times):
+    def work():
+        for _ in range(times):
+            call()
+
+    return work
+
+
+def shares(d, parts):
+    """Return {name: calls for as many threads as parts} of what no kernel can gain more by."""
+    times = max(1, (1 << 24) // d.x.size)  # so that handing them to the threads costs nothing
+    pieces = zip(np.array_split(d.t, parts), np.array_split(d.x, parts), strict=True)
+    result = {"memcpy": [repeated(partial(np.copyto, *piece), times) for piece in pieces]}
+    if arithmetic := limits.multiply_adds("f32"):
+        result["registers only"] = [repeated(arithmetic[0], 64 // parts)] * parts
+    return result
+
+
 def measure_threads(rounds, n):
+    """All cores against one; below, what they gain on a copy, and on multiply-adds that touch no memory."""
     count = os.cpu_count()
     print(f"\n{'threads':30}us per call (times as fast as one)")
     settings = {f"{k}": partial(threads, k) for k in (1, count)}
     d = Data.make(n, None)
-    return {name: compare(f"{name} of {n}", d, name, settings, rounds) for name in OPERATIONS}
+    result = {name: compare(f"{name} of {n}", d, name, settings, rounds) for name in OPERATIONS}
+    with ThreadPoolExecutor(count) as pool:
+        one, all_of_them = shares(d, 1), shares(d, count)
+        for name in one:
+            works = (one[name], all_of_them[name])
+            times = samples([lambda w=w: list(pool.map(lambda work: work(), w)) for w in works], rounds)
+            result[name] = show_relative(f"the limit: {name}", settings, times)
+    return result
 
 
 def main():
@@ -262,9 +323,10 @@ def main():
     result = {"cpu": limits.cpu_name(), "limits": measured}
     with threads(1):
         result["rows"] = measure_rows(options.sizes, options.rounds, options.alone)
+        result["expression"] = {n: measure_expression(options.rounds, n) for n in options.sizes if n >= 1 << 20}
         result["channels"] = measure_channels(options.sizes, options.rounds)
         result["backends"] = measure_backends(options.rounds)
-    result["threads"] = measure_threads(options.rounds, max(options.sizes))
+    result["threads"] = {n: measure_threads(options.rounds, n) for n in options.sizes if n >= 1 << 20}
     if options.json:
         Path(options.json).write_text(json.dumps(result, indent=1))
 
