@@ -5,6 +5,7 @@
 #include "common.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
+#include "kernels/grouped.h"
 
 /* Coefficients of the map between values and codes, y = scale * (q - zp) + offset; each array has one entry per channel.
  * inv = 1 / scale; qmin is that of all channels. By rule, the value v that is rounded, and its bounds:
@@ -153,6 +154,7 @@ typedef struct {
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
  *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
+ *   grouped                  that of products by weights of 4 bits with scales per group: see kernels/grouped.h
  *
  * Suffixes: f32, f64 and divide_f32, divide_f64 compute in that type, by the rules multiply and divide; textbook is that
  * rule. Codes of 32 bits are computed in float64 only: float32 does not hold them. */
@@ -251,6 +253,7 @@ typedef struct {
     NDQ_ELEMENTWISE_SLOTS(NDQ_DECLARE_SLOT)
     const ndq_gemm_kernel *gemm, *depthwise;
     const ndq_gemm_f32_kernel *gemm_f32;
+    const ndq_grouped_kernel *grouped;
 } ndq_kernels;
 
 #undef NDQ_DECLARE_SLOT

@@ -45,6 +45,8 @@ static void inherit(ndq_kernels *table, const ndq_kernels *row)
         table->gemm = row->gemm;
     if (!table->gemm_f32)
         table->gemm_f32 = row->gemm_f32;
+    if (!table->grouped)
+        table->grouped = row->grouped;
     if (!table->depthwise)
         table->depthwise = row->depthwise;
 }

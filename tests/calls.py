@@ -42,6 +42,9 @@ GATES, STATES = X[:, :24].reshape(3, 2, 12), (np.zeros((2, 3), np.float32), np.z
 NIBBLE = nq.QuantSpec(4)
 NIBBLES, BITS = np.full((3, 100), 7, np.int8), np.zeros((3, 50), np.uint8)
 PACKED_BITS = np.full((3, 50), 0xFF, np.uint8)
+GROUP_QP = nq.QParams(np.full((3, 5), 0.1, np.float32), 0, nq.QuantSpec(4, group_size=20))
+NIBBLE_OFFSETS = nq.QParams(np.full((3, 5), 0.1), -1.0, nq.QuantSpec(4, group_size=20, zero_aligned=False))
+GROUPED = nq.GroupedWeight(NIBBLES, GROUP_QP)
 SUMS, RESULT = np.zeros((3, 3), np.int32), np.zeros((3, 3), np.float32)
 
 #: Sizes and signs as the core takes them: qmin, qmax, bits, symmetric, rule.
@@ -154,6 +157,13 @@ GOOD = {
     "pack_codes out": lambda: nq.pack_codes(NIBBLES, NIBBLE, out=BITS),
     "unpack_codes": lambda: nq.unpack_codes(PACKED_BITS, NIBBLE, 99),
     "unpack_codes out": lambda: nq.unpack_codes(PACKED_BITS, NIBBLE, 100, out=CODES),
+    "pack_groups": lambda: nq.GroupedWeight(NIBBLES[:, ::-1], GROUP_QP, WIDE[:, 0]),
+    "pack_groups offsets": lambda: nq.GroupedWeight(NIBBLES, NIBBLE_OFFSETS, X[:, 0].copy()).packed.nbytes,
+    "PackedGroups": lambda: (GROUPED.packed.shape, GROUPED.packed.kernel, GROUPED.packed.nbytes),
+    "linear_groups": lambda: nq.linear_grouped(HALF, GROUPED),
+    "linear_groups out": lambda: nq.linear_grouped(X, GROUPED, out=RESULT),
+    "linear_groups_codes": lambda: nq.linear_grouped(Q[:, ::-1], GROUPED, QP),
+    "linear_groups_codes out": lambda: nq.linear_grouped(Q, GROUPED, QP, out=RESULT),
     "choose_qparams": lambda: nq.choose_qparams(X, nq.QuantSpec(axis=0)),
     "add": lambda: integer.add(Q, QP, Q, QP, QP, "relu"),
     "add in two layouts": lambda: integer.add(IMAGES, QP, IMAGES.transpose(0, 1, 3, 2), QP, QP),
@@ -197,6 +207,21 @@ GOOD = {
 }
 
 BAD = {
+    "pack_groups dtype": lambda: _core.pack_groups(X, GROUP_QP, None),
+    "pack_groups value": lambda: _core.pack_groups(Q, GROUP_QP, None),
+    "pack_groups bits": lambda: _core.pack_groups(NIBBLES, QP3, None),
+    "pack_groups axis": lambda: _core.pack_groups(NIBBLES, QP, None),
+    "pack_groups groups": lambda: _core.pack_groups(NIBBLES[:, :60], GROUP_QP, None),
+    "pack_groups bias": lambda: _core.pack_groups(NIBBLES, GROUP_QP, X),
+    "linear_groups x": lambda: _core.linear_groups(Q, GROUPED.packed, None),
+    "linear_groups inputs": lambda: _core.linear_groups(X[:, 1:], GROUPED.packed, None),
+    "linear_groups packed": lambda: _core.linear_groups(X, ROWS, None),
+    "linear_groups NaN": lambda: _core.linear_groups(X + np.float32(np.inf), GROUPED.packed, None),
+    "linear_groups out": lambda: _core.linear_groups(X, GROUPED.packed, OUT),
+    "linear_groups_codes x": lambda: _core.linear_groups_codes(X, QP, GROUPED.packed, None),
+    "linear_groups_codes inputs": lambda: _core.linear_groups_codes(Q[:, 1:], QP, GROUPED.packed, None),
+    "linear_groups_codes per channel": lambda: _core.linear_groups_codes(Q, QP3, GROUPED.packed, None),
+    "linear_groups_codes out": lambda: _core.linear_groups_codes(Q, QP, GROUPED.packed, OUT),
     "pack_codes dtype": lambda: nq.pack_codes(X, NIBBLE),
     "pack_codes value": lambda: nq.pack_codes(Q, NIBBLE),
     "pack_codes bits": lambda: _core.pack_codes(Q, 9, -8, 7, None),

@@ -23,7 +23,7 @@ LAYERS = (
     ("functional", "bits", "channels", "convolution", "histogram", "integer", "rows", "runtime", "torch_histogram"),
     ("clip_search", "entropy"),
     ("observers", "metrics", "formats"),
-    ("dynamic",),
+    ("dynamic", "grouped"),
     ("quantizers", "ops"),
     ("graph",),
     ("nn",),

@@ -214,6 +214,21 @@ def exercise_bits(side, rng):
                 nq.unpack_codes(packed, spec, n, out=codes)
 
 
+def exercise_groups(side, rng):
+    """Call layers on weights of 4 bits on guarded codes, floats and outputs."""
+    for size in (*range(1, 40), 63, 64, 65, 130):
+        for rows, outputs, groups in ((1, 3, 1), (3, 17, 2), (5, 33, 17)):
+            inputs = size * groups
+            w = guarded(rng.integers(-8, 8, (outputs, inputs), np.int8), side)
+            spec = nq.QuantSpec(4, group_size=size, zero_aligned=size % 3 > 0)
+            scale, bias = np.full((outputs, groups), 0.1), guarded(np.zeros(outputs, np.float32), side)
+            weight = nq.GroupedWeight(w, nq.QParams(scale, 0, spec), bias)
+            out = guarded(np.zeros((rows, outputs), np.float32), side)
+            nq.linear_grouped(guarded(rng.standard_normal((rows, inputs)).astype(np.float32), side), weight, out=out)
+            xq = guarded(rng.integers(-128, 128, (rows, inputs), np.int8), side)
+            nq.linear_grouped(xq, weight, nq.QParams(0.1, 3, nq.QuantSpec(symmetric=False)), out=out)
+
+
 def exercise_codes(side, rng):
     """Call what lies between products on guarded codes."""
     qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
@@ -278,6 +293,7 @@ WORK = (
     exercise_convolutions,
     exercise_float_convolutions,
     exercise_bits,
+    exercise_groups,
     exercise_codes,
     exercise_dynamic,
     exercise_plans,

@@ -67,7 +67,7 @@ WITHOUT_BUFFERS = (
     "quantize dequantize requantize fake_quantize backward with_grad relu_backward sgd_step adam_step histogram".split()
 )
 WITHOUT_BUFFERS += "scale_zero_point quantize_bias PackedMatrix backend backends threads stream_from lookup".split()
-WITHOUT_BUFFERS += "resize_nearest add multiply layer_norm pack_codes unpack_codes".split()
+WITHOUT_BUFFERS += "resize_nearest add multiply layer_norm pack_codes unpack_codes PackedGroups".split()
 WITHOUT_BUFFERS += "softmax_f32 layer_norm_f32 gelu_f32".split()
 
 

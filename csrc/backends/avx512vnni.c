@@ -1,4 +1,4 @@
-/* VNNI multiplies bytes: it adds a GEMM kernel and inherits the rest from avx512. */
+/* VNNI multiplies bytes: it adds the kernels of products and inherits the rest from avx512. */
 #include "../backend.h"
 #include "../cpu.h"
 
@@ -11,6 +11,6 @@ static bool available(void)
 const ndq_backend ndq_backend_avx512vnni = {
     .name = "avx512vnni",
     .available = available,
-    .kernels = {.gemm = &ndq_gemm_avx512vnni},
+    .kernels = {.gemm = &ndq_gemm_avx512vnni, .grouped = &ndq_grouped_avx512vnni},
 };
 #endif

@@ -11,6 +11,6 @@ static bool available(void)
 const ndq_backend ndq_backend_neondot = {
     .name = "neondot",
     .available = available,
-    .kernels = {.gemm = &ndq_gemm_neondot},
+    .kernels = {.gemm = &ndq_gemm_neondot, .grouped = &ndq_grouped_neondot},
 };
 #endif

@@ -16,6 +16,7 @@ typedef struct {
     PyTypeObject *packed_type; /* packed weights, added by gemm.c */
     PyTypeObject *packed_conv_type; /* the same of convolutions, added by conv.c */
     PyTypeObject *packed_transposed_type; /* of transposed ones, added by conv_transpose.c */
+    PyTypeObject *groups_type; /* weights of 4 bits in groups, added by grouped.c */
     PyTypeObject *plan_type;   /* added by plan.c */
     PyObject *params_name;     /* the interned string "_params" */
 } ndq_state;

@@ -163,6 +163,7 @@ static int exec_module(PyObject *module)
         PyModule_AddFunctions(module, ndq_channels_methods) < 0 || PyModule_AddFunctions(module, ndq_dynamic_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_bits_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_rows_methods) < 0 || PyModule_AddFunctions(module, ndq_matmul_methods) < 0 ||
+        PyModule_AddFunctions(module, ndq_grouped_methods) < 0 || ndq_grouped_exec(module) < 0 ||
         ndq_gemm_exec(module) < 0 || ndq_range_exec(module) < 0 || ndq_plan_exec(module) < 0)
         return -1;
     return ndq_params_exec(module);
@@ -175,6 +176,7 @@ static int traverse_module(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->packed_type);
     Py_VISIT(state->packed_conv_type);
     Py_VISIT(state->packed_transposed_type);
+    Py_VISIT(state->groups_type);
     Py_VISIT(state->plan_type);
     Py_VISIT(state->params_name);
     return 0;
@@ -187,6 +189,7 @@ static int clear_module(PyObject *module)
     Py_CLEAR(state->packed_type);
     Py_CLEAR(state->packed_conv_type);
     Py_CLEAR(state->packed_transposed_type);
+    Py_CLEAR(state->groups_type);
     Py_CLEAR(state->plan_type);
     Py_CLEAR(state->params_name);
     return 0;

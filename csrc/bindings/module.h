@@ -8,8 +8,10 @@ extern PyMethodDef ndq_elementwise_methods[], ndq_observe_methods[], ndq_gemm_me
 extern PyMethodDef ndq_update_methods[], ndq_plan_methods[], ndq_gemm_f32_methods[], ndq_conv_methods[];
 extern PyMethodDef ndq_conv_f32_methods[], ndq_codes_methods[], ndq_channels_methods[], ndq_dynamic_methods[], ndq_bits_methods[];
 extern PyMethodDef ndq_rows_methods[], ndq_matmul_methods[], ndq_conv_transpose_methods[];
+extern PyMethodDef ndq_grouped_methods[];
 int ndq_params_exec(PyObject *module);
 int ndq_gemm_exec(PyObject *module);
+int ndq_grouped_exec(PyObject *module);
 int ndq_conv_exec(PyObject *module);
 int ndq_conv_transpose_exec(PyObject *module);
 int ndq_range_exec(PyObject *module);

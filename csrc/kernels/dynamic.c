@@ -138,6 +138,21 @@ ndq_status ndq_linear_rows(const ndq_rows_call *call, size_t *bad_row)
     return status;
 }
 
+ndq_status ndq_grouped_rows(const ndq_kernels *kernels, const ndq_grouped *w, size_t M, const float *x, float *y,
+                            size_t *bad_row)
+{
+    void *memory = ndq_alloc(ndq_quantized_rows_bytes(M, w->K));
+    ndq_status status = memory ? ndq_quantize_rows(kernels, M, w->K, x, memory, bad_row) : NDQ_NO_MEMORY;
+    if (status == NDQ_OK) {
+        const quantized_rows rows = rows_in(memory, M);
+        const ndq_grouped_call call = {.w = w, .M = M, .a = rows.codes, .a_scale = rows.scale, .a_zero = rows.zero,
+                                       .per_row = true, .y = y};
+        status = ndq_grouped_multiply(&call);
+    }
+    ndq_free(memory);
+    return status;
+}
+
 static void run_cells(const ndq_recurrence *call, size_t t, const float *gh)
 {
     const size_t G = call->w->N, H = call->w->K;

@@ -22,6 +22,7 @@ from .functional import (
     requantize,
 )
 from .graph.files import load
+from .grouped import GroupedWeight, linear_grouped
 from .metrics import mse, quantization_error, sqnr
 from .observers import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver, RowObserver, choose_qparams
 from .ops.conv import conv2d, conv2d_backward
@@ -43,6 +44,7 @@ from .workflows import (
 )
 
 __all__ = [
+    "GroupedWeight",
     "HistogramObserver",
     "MinMaxObserver",
     "MovingAverageMinMaxObserver",
@@ -78,6 +80,7 @@ __all__ = [
     "get_num_threads",
     "linear",
     "linear_backward",
+    "linear_grouped",
     "linear_integer",
     "load",
     "matmul_integer",

@@ -409,6 +409,53 @@ static void check_float_products(const char *backend, const ndq_gemm_f32_kernel 
     report(&g);
 }
 
+/* ---- Products by weights of 4 bits ---- */
+
+static void check_grouped_product(group *g, rng *r, size_t M, size_t N, size_t groups, size_t size,
+                                  const ndq_grouped_kernel *kernel)
+{
+    const size_t K = groups * size, n = N * groups;
+    float *scale = random_floats(r, n + 1), *offset = random_floats(r, n + 1), *bias = random_floats(r, N + 1);
+    float *a_scale = random_floats(r, M + 1), *y[2];
+    double *zero = must_alloc((n + 1) * sizeof(*zero));
+    int32_t *a_zero = must_alloc((M + 1) * sizeof(*a_zero));
+    uint8_t *a = random_codes(r, M * K, below(r, 2)), *w = random_codes(r, N * K, false);
+    const bool a_signed = below(r, 2), offsets = below(r, 3) == 0;
+    for (size_t i = 0; i < n; i++)
+        zero[i] = (double)below(r, 16) - 8;
+    for (size_t i = 0; i < M; i++)
+        a_zero[i] = random_zero(r, a_signed);
+    for (size_t i = 0; i < N * K; i++)
+        w[i] = (uint8_t)(w[i] % 16 - 8);
+    const ndq_grouped_weights weights = {N, K, size, w, (uint8_t)-8, scale, zero, offsets ? offset : NULL,
+                                         below(r, 2) ? bias : NULL};
+    bool good = true;
+    for (int i = 0; i < 2; i++) {
+        ndq_grouped *packed = ndq_grouped_pack(i ? &ndq_grouped_portable : kernel, &weights);
+        y[i] = random_floats(r, M * N);
+        const ndq_grouped_call call = {packed, M, a, a_signed, a_scale, a_zero, true, y[i]};
+        good = good && packed && ndq_grouped_multiply(&call) == NDQ_OK;
+        ndq_grouped_free(packed);
+    }
+    if (!good || memcmp(y[0], y[1], M * N * sizeof(**y)))
+        FAIL(g, "M %zu N %zu, %zu groups of %zu", M, N, groups, size);
+    void *all[] = {scale, offset, bias, a_scale, zero, a_zero, a, w, y[0], y[1]};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        free(all[i]);
+}
+
+static void check_grouped_products(const char *backend, const ndq_grouped_kernel *kernel)
+{
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "grouped products %s", backend);
+    rng r = {44};
+    for (int i = 0; i < 200; i++)
+        check_grouped_product(&g, &r, below(&r, 12), below(&r, 70), 1 + below(&r, 20), 1 + below(&r, 70), kernel);
+    check_grouped_product(&g, &r, 150, 70, 5, 64, kernel);
+    check_grouped_product(&g, &r, 1, 1100, 17, 32, kernel);
+    report(&g);
+}
+
 /* ---- Elementwise kernels ---- */
 
 enum { ELEMENTS = 5000, CHANNELS = 7 };
@@ -747,6 +794,29 @@ static void check_rows(group *g, rng *r, const ndq_kernels *const k[2])
     SAME("rows", y[0], y[1]);
 }
 
+/* Codes of every width side by side, and back. */
+static void check_bits(group *g, rng *r, const ndq_kernels *const k[2])
+{
+    const int bits = 1 + (int)below(r, 8);
+    const size_t n = below(r, ELEMENTS), bytes = (n * (size_t)bits + 7) / 8;
+    const uint8_t lowest = (uint8_t)next(r);
+    uint8_t *codes = random_codes(r, n, false), *packed[2], *back[2], largest[2] = {0, 0};
+    for (size_t i = 0; i < n; i++)
+        codes[i] = (uint8_t)(codes[i] % (1 << bits) + lowest);
+    for (int i = 0; i < 2; i++) {
+        packed[i] = random_codes(r, bytes, false);
+        back[i] = random_codes(r, n, false);
+        k[i]->pack_u8(bits, lowest, n, codes, packed[i], &largest[i]);
+        k[i]->unpack_u8(bits, lowest, n, packed[i], back[i], &largest[i]);
+    }
+    if (memcmp(packed[0], packed[1], bytes) || memcmp(back[0], codes, n) || memcmp(back[1], codes, n) ||
+        largest[0] != largest[1])
+        FAIL(g, "%zu codes of %d bits", n, bits);
+    void *all[] = {codes, packed[0], packed[1], back[0], back[1]};
+    for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+        free(all[i]);
+}
+
 static void check_elementwise(const char *backend, const ndq_kernels *kernels)
 {
     const ndq_kernels *const both[2] = {kernels, ndq_kernels_of("portable")};
@@ -777,6 +847,7 @@ static void check_elementwise(const char *backend, const ndq_kernels *kernels)
         check_halves(&g, &r, both);
         check_cells(&g, &r, both);
         check_rows(&g, &r, both);
+        check_bits(&g, &r, both);
     }
     if (half_ties_go_up())
         printf("float16: ties are not compared, as this processor itself does not round them to even\n");
@@ -1041,6 +1112,7 @@ static void check_backend(const char *name, bool with_threads)
     check_large_products(name, kernels->gemm);
     check_convolutions_of_codes(name, kernels);
     check_float_products(name, kernels->gemm_f32);
+    check_grouped_products(name, kernels->grouped);
     check_convolutions(name, kernels->gemm_f32);
     if (with_threads)
         check_threads(name);

@@ -34,6 +34,7 @@ from .gemm import (
     quantize_bias,
     raise_weight_scale,
 )
+from .grouped import linear_grouped, linear_grouped_rows
 from .ranges import choose_scale_zero_point, minmax
 from .rows import attention, gelu, layer_norm_rows, softmax_rows, sum_rows
 from .update import adam_step, relu_backward, sgd_step
@@ -65,6 +66,8 @@ __all__ = [
     "layer_norm_rows",
     "linear_codes",
     "linear_f32",
+    "linear_grouped",
+    "linear_grouped_rows",
     "linear_rows",
     "matmul_f32",
     "matmul_sums",
