@@ -14,7 +14,7 @@ CFLAGS := -std=c11 -O3 -ffp-contract=off -fno-trapping-math -fno-math-errno -pth
 STRESS := $(CFLAGS) tests/c/stress.c $(CORE) -lm
 PYTEST := $(BIN)/python -m pytest -q
 
-EMULATED := emulate-arm64 emulate-x86 emulate-avx512 emulate-avx512vnni
+EMULATED := emulate-arm64 emulate-x86 emulate-avx512 emulate-avx512vnni emulate-avx512vpopcntdq
 
 .PHONY: demo test test-all test-c sanitize emulate $(EMULATED) lint bench notebooks docs clean
 
@@ -84,11 +84,12 @@ emulate: build/stress build/stress-emulated $(VENV)/installed-test
 	if grep -qw avx2 /proc/cpuinfo; then build/stress-emulated avxvnni amx; else echo "skipped: no AVX2"; fi
 	$(MAKE) --no-print-directory -j2 --output-sync $(EMULATED)
 
-emulate-avx512 emulate-avx512vnni: emulate-%: build/stress $(VENV)/installed-test
+emulate-avx512 emulate-avx512vnni emulate-avx512vpopcntdq: emulate-%: build/stress $(VENV)/installed-test
 	$(BIN)/python tests/emulate/run.py --cpu $(BOCHS_$*) build/stress --no-threads $* || test $$? = 77
 
 BOCHS_avx512 := corei7_skylake_x
 BOCHS_avx512vnni := tigerlake
+BOCHS_avx512vpopcntdq := tigerlake
 
 # qemu cannot fork while another of its threads runs, and has threads of its own. Each backend is tested on the processor
 # that needs it, with a tenth of the random examples.

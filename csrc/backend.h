@@ -3,6 +3,7 @@
 #define NDQ_BACKEND_H
 
 #include "common.h"
+#include "kernels/binary.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/grouped.h"
@@ -155,6 +156,7 @@ typedef struct {
  *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
  *   grouped                  that of products by weights of 4 bits with scales per group: see kernels/grouped.h
+ *   binary                   that of products of signs: see kernels/binary.h
  *
  * Suffixes: f32, f64 and divide_f32, divide_f64 compute in that type, by the rules multiply and divide; textbook is that
  * rule. Codes of 32 bits are computed in float64 only: float32 does not hold them. */
@@ -254,6 +256,7 @@ typedef struct {
     const ndq_gemm_kernel *gemm, *depthwise;
     const ndq_gemm_f32_kernel *gemm_f32;
     const ndq_grouped_kernel *grouped;
+    const ndq_binary_kernel *binary;
 } ndq_kernels;
 
 #undef NDQ_DECLARE_SLOT
@@ -268,7 +271,7 @@ typedef struct {
 extern const ndq_backend ndq_backend_portable;
 #ifdef NDQ_X86
 extern const ndq_backend ndq_backend_avx2, ndq_backend_avx512, ndq_backend_avx512vnni, ndq_backend_avxvnni;
-extern const ndq_backend ndq_backend_amx;
+extern const ndq_backend ndq_backend_avx512vpopcntdq, ndq_backend_amx;
 #endif
 #ifdef NDQ_ARM64
 extern const ndq_backend ndq_backend_neon, ndq_backend_neondot;

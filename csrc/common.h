@@ -22,6 +22,8 @@
 #define NDQ_TARGET_AVX2 __attribute__((target("avx2,fma,f16c")))
 #define NDQ_TARGET_AVX512 __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl" NDQ_WIDE)))
 #define NDQ_TARGET_AVX512VNNI __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni" NDQ_WIDE)))
+#define NDQ_TARGET_AVX512VPOPCNTDQ \
+    __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx512vpopcntdq" NDQ_WIDE)))
 #endif
 #if defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ /* which always has NEON */
 #define NDQ_ARM64 1

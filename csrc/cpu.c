@@ -64,6 +64,7 @@ static ndq_cpu detect(void)
     cpu.avx512 = cpu.avx2 && (saved & XCR0_ZMM) == XCR0_ZMM && (b & bit_AVX512F) && (b & bit_AVX512BW) &&
                  (b & bit_AVX512DQ) && (b & bit_AVX512VL);
     cpu.avx512vnni = cpu.avx512 && (c & bit_AVX512VNNI);
+    cpu.avx512vpopcntdq = cpu.avx512vnni && (c & bit_AVX512VPOPCNTDQ);
 #ifdef NDQ_EMULATE
     cpu.avxvnni = cpu.amx = cpu.avx2;
 #else

@@ -8,9 +8,10 @@
  *   avxvnni      avx2 and VNNI in ymm registers; in a build that emulates it, avx2
  *   avx512       AVX-512 F, BW, DQ, VL, and the system saves zmm and masks
  *   avx512vnni   the above and VNNI
- *   amx          the above, AMX for bytes, and Linux grants this process tiles; in a build that emulates them, avx2
+ *   avx512vpopcntdq   avx512vnni and VPOPCNTDQ
+ *   amx          avx512vnni, AMX for bytes, and Linux grants this process tiles; in a build that emulates them, avx2
  *   neondot      NEON's dot products of bytes */
-#define NDQ_CPU_FEATURES(X) X(avx2) X(avxvnni) X(avx512) X(avx512vnni) X(amx) X(neondot)
+#define NDQ_CPU_FEATURES(X) X(avx2) X(avxvnni) X(avx512) X(avx512vnni) X(avx512vpopcntdq) X(amx) X(neondot)
 
 #define NDQ_CPU_FIELD(feature) bool feature;
 typedef struct {

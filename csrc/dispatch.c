@@ -5,6 +5,7 @@
 static const ndq_backend *const rows[] = {
 #ifdef NDQ_X86
     &ndq_backend_amx,
+    &ndq_backend_avx512vpopcntdq,
     &ndq_backend_avx512vnni,
     &ndq_backend_avx512,
     &ndq_backend_avxvnni,
@@ -47,6 +48,8 @@ static void inherit(ndq_kernels *table, const ndq_kernels *row)
         table->gemm_f32 = row->gemm_f32;
     if (!table->grouped)
         table->grouped = row->grouped;
+    if (!table->binary)
+        table->binary = row->binary;
     if (!table->depthwise)
         table->depthwise = row->depthwise;
 }

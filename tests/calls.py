@@ -45,6 +45,7 @@ PACKED_BITS = np.full((3, 50), 0xFF, np.uint8)
 GROUP_QP = nq.QParams(np.full((3, 5), 0.1, np.float32), 0, nq.QuantSpec(4, group_size=20))
 NIBBLE_OFFSETS = nq.QParams(np.full((3, 5), 0.1), -1.0, nq.QuantSpec(4, group_size=20, zero_aligned=False))
 GROUPED = nq.GroupedWeight(NIBBLES, GROUP_QP)
+SIGN_TAPS = np.full((3, 2, 2, 2), 0xFF, np.uint8)
 SUMS, RESULT = np.zeros((3, 3), np.int32), np.zeros((3, 3), np.float32)
 
 #: Sizes and signs as the core takes them: qmin, qmax, bits, symmetric, rule.
@@ -164,6 +165,9 @@ GOOD = {
     "linear_groups out": lambda: nq.linear_grouped(X, GROUPED, out=RESULT),
     "linear_groups_codes": lambda: nq.linear_grouped(Q[:, ::-1], GROUPED, QP),
     "linear_groups_codes out": lambda: nq.linear_grouped(Q, GROUPED, QP, out=RESULT),
+    "matmul_binary": lambda: nq.matmul_binary(PACKED_BITS[:, ::2], PACKED_BITS[:, ::2], 199),
+    "matmul_binary out": lambda: nq.matmul_binary(PACKED_BITS, PACKED_BITS, 400, out=SUMS),
+    "conv2d_binary": lambda: nq.conv2d_binary(PACKED_BITS.reshape(1, 3, 25, 2), SIGN_TAPS, 13, 1, 1),
     "choose_qparams": lambda: nq.choose_qparams(X, nq.QuantSpec(axis=0)),
     "add": lambda: integer.add(Q, QP, Q, QP, QP, "relu"),
     "add in two layouts": lambda: integer.add(IMAGES, QP, IMAGES.transpose(0, 1, 3, 2), QP, QP),
@@ -207,6 +211,15 @@ GOOD = {
 }
 
 BAD = {
+    "matmul_binary dtype": lambda: nq.matmul_binary(Q, PACKED_BITS, 400),
+    "matmul_binary length": lambda: nq.matmul_binary(PACKED_BITS, PACKED_BITS, 401),
+    "matmul_binary w": lambda: nq.matmul_binary(PACKED_BITS, PACKED_BITS[0], 400),
+    "matmul_binary out": lambda: nq.matmul_binary(PACKED_BITS, PACKED_BITS, 400, out=RESULT),
+    "conv2d_binary x": lambda: nq.conv2d_binary(PACKED_BITS, SIGN_TAPS, 13),
+    "conv2d_binary channels": lambda: nq.conv2d_binary(SIGN_TAPS, SIGN_TAPS, 17),
+    "conv2d_binary window": lambda: nq.conv2d_binary(SIGN_TAPS, np.zeros((3, 3, 3, 2), np.uint8), 13),
+    "conv2d_binary geometry": lambda: _core.conv2d_binary(SIGN_TAPS, SIGN_TAPS, 13, ((0, 1), (0, 0), (1, 1)), None),
+    "conv2d_binary out": lambda: nq.conv2d_binary(SIGN_TAPS, SIGN_TAPS, 13, out=SUMS),
     "pack_groups dtype": lambda: _core.pack_groups(X, GROUP_QP, None),
     "pack_groups value": lambda: _core.pack_groups(Q, GROUP_QP, None),
     "pack_groups bits": lambda: _core.pack_groups(NIBBLES, QP3, None),

@@ -12,10 +12,10 @@ from ndquant import nn
 NAMES = """
     GroupedWeight HistogramObserver MinMaxObserver MovingAverageMinMaxObserver PackedWeight QConfig QParams
     QuantSpec QuantizationError QuantizationWarning Quantize RowObserver auto_bits backend calibrate choose_qparams
-    clip_errors conv2d conv2d_backward conv2d_integer conv2d_requantized conv_transpose2d_integer
+    clip_errors conv2d conv2d_backward conv2d_binary conv2d_integer conv2d_requantized conv_transpose2d_integer
     conv_transpose2d_requantized convert datasets dequantize evaluate fake_quantize fake_quantize_backward
     fake_quantize_learnable_backward fake_quantize_with_grad formats fuse get_num_threads linear linear_backward
-    linear_grouped linear_integer load matmul_integer mse nn pack_codes passes prepare prepare_qat
+    linear_grouped linear_integer load matmul_binary matmul_integer mse nn pack_codes passes prepare prepare_qat
     quantization_error quantize quantize_dynamic quantize_static requantize sensitivity set_num_threads show_config
     sqnr unpack_codes
 """.split()

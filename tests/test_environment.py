@@ -53,8 +53,9 @@ def test_info_names_the_processor_its_instruction_sets_and_the_backends():
     (
         ("avx2", {"avx2", "fma", "f16c"}),
         ("avxvnni", {"avx2", "avx_vnni"}),
-        ("avx512vnni", {"avx512bw", "avx512vnni"}),
-        ("amx", {"avx512vnni", "amx_tile", "amx_int8"}),
+        ("avx512vnni", {"avx512bw", "avx512_vnni"}),
+        ("avx512vpopcntdq", {"avx512_vnni", "avx512_vpopcntdq"}),
+        ("amx", {"avx512_vnni", "amx_tile", "amx_int8"}),
         ("neondot", {"asimddp"}),
     ),
 )

@@ -229,6 +229,18 @@ def exercise_groups(side, rng):
             nq.linear_grouped(xq, weight, nq.QParams(0.1, 3, nq.QuantSpec(symmetric=False)), out=out)
 
 
+def exercise_signs(side, rng):
+    """Call products and convolutions of signs on guarded bits and sums."""
+    for length in (*range(1, 18), 63, 64, 65, 250, 1000):
+        for rows, outputs in ((1, 1), (5, 17), (9, 70)):
+            bytes_ = -(-length // 8)
+            a, w = (guarded(rng.integers(0, 256, (n, bytes_), np.uint8), side) for n in (rows, outputs))
+            nq.matmul_binary(a, w, length, out=guarded(np.zeros((rows, outputs), np.int32), side))
+            x = guarded(rng.integers(0, 256, (2, 4, rows, bytes_), np.uint8), side)
+            taps = guarded(rng.integers(0, 256, (outputs, 3, 1, bytes_), np.uint8), side)
+            nq.conv2d_binary(x, taps, length, (1, 2), (1, 0))
+
+
 def exercise_codes(side, rng):
     """Call what lies between products on guarded codes."""
     qp = nq.QParams(0.1, 3, nq.QuantSpec(8, symmetric=False))
@@ -294,6 +306,7 @@ WORK = (
     exercise_float_convolutions,
     exercise_bits,
     exercise_groups,
+    exercise_signs,
     exercise_codes,
     exercise_dynamic,
     exercise_plans,

@@ -21,6 +21,7 @@ const ndq_backend ndq_backend_avx2 = {
     .name = "avx2",
     .available = available,
     .kernels = {NDQ_ELEMENTWISE_ROW .gemm = &ndq_gemm_avx2, .depthwise = &ndq_depthwise_avx2,
-                .gemm_f32 = &ndq_gemm_f32_avx2, .grouped = &ndq_grouped_avx2},
+                .gemm_f32 = &ndq_gemm_f32_avx2, .grouped = &ndq_grouped_avx2,
+                .binary = &ndq_binary_avx2},
 };
 #endif

@@ -10,6 +10,6 @@ static bool available(void)
 const ndq_backend ndq_backend_neon = {
     .name = "neon",
     .available = available,
-    .kernels = {.gemm = &ndq_gemm_neon, .grouped = &ndq_grouped_neon},
+    .kernels = {.gemm = &ndq_gemm_neon, .grouped = &ndq_grouped_neon, .binary = &ndq_binary_neon},
 };
 #endif

@@ -14,5 +14,5 @@ const ndq_backend ndq_backend_portable = {
     .name = "portable",
     .available = available,
     .kernels = {NDQ_ELEMENTWISE_ROW .gemm = &ndq_gemm_portable, .depthwise = &ndq_depthwise_portable,
-                .gemm_f32 = &ndq_gemm_f32_portable, .grouped = &ndq_grouped_portable},
+                .gemm_f32 = &ndq_gemm_f32_portable, .grouped = &ndq_grouped_portable, .binary = &ndq_binary_portable},
 };

@@ -164,6 +164,7 @@ static int exec_module(PyObject *module)
         PyModule_AddFunctions(module, ndq_bits_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_rows_methods) < 0 || PyModule_AddFunctions(module, ndq_matmul_methods) < 0 ||
         PyModule_AddFunctions(module, ndq_grouped_methods) < 0 || ndq_grouped_exec(module) < 0 ||
+        PyModule_AddFunctions(module, ndq_binary_methods) < 0 ||
         ndq_gemm_exec(module) < 0 || ndq_range_exec(module) < 0 || ndq_plan_exec(module) < 0)
         return -1;
     return ndq_params_exec(module);

@@ -9,6 +9,7 @@ extern PyMethodDef ndq_update_methods[], ndq_plan_methods[], ndq_gemm_f32_method
 extern PyMethodDef ndq_conv_f32_methods[], ndq_codes_methods[], ndq_channels_methods[], ndq_dynamic_methods[], ndq_bits_methods[];
 extern PyMethodDef ndq_rows_methods[], ndq_matmul_methods[], ndq_conv_transpose_methods[];
 extern PyMethodDef ndq_grouped_methods[];
+extern PyMethodDef ndq_binary_methods[];
 int ndq_params_exec(PyObject *module);
 int ndq_gemm_exec(PyObject *module);
 int ndq_grouped_exec(PyObject *module);

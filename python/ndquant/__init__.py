@@ -1,7 +1,7 @@
 """Quantization for NumPy, with a C core."""
 
 from . import datasets, formats, nn, passes
-from .bits import pack_codes, unpack_codes
+from .bits import conv2d_binary, matmul_binary, pack_codes, unpack_codes
 from .convolution import (
     conv2d_integer,
     conv2d_requantized,
@@ -63,6 +63,7 @@ __all__ = [
     "clip_errors",
     "conv2d",
     "conv2d_backward",
+    "conv2d_binary",
     "conv2d_integer",
     "conv2d_requantized",
     "conv_transpose2d_integer",
@@ -83,6 +84,7 @@ __all__ = [
     "linear_grouped",
     "linear_integer",
     "load",
+    "matmul_binary",
     "matmul_integer",
     "mse",
     "nn",

@@ -1,8 +1,10 @@
-"""Codes of fewer than 8 bits as they lie in little memory: side by side in bytes."""
+"""Codes of fewer than 8 bits as they lie in little memory, side by side in bytes; and products of those of one bit."""
 
 from __future__ import annotations
 
 from . import _core
+from .convolution import pair
+from .errors import QuantizationError
 from .qparams import QuantSpec
 
 
@@ -72,6 +74,94 @@ def unpack_codes(packed, spec, length, out=None):
     array([-8,  7,  0], dtype=int8)
     """
     return _core.unpack_codes(packed, length, *_grid(spec), out)
+
+
+def matmul_binary(a, w, length, out=None):
+    """Multiply signs that are packed to bits: 1 stands for +1, 0 for -1. Exact.
+
+    A product of signs is the XNOR of bits, so that a sum is ``length - 2 * popcount(a ^ w)`` (XNOR-Net: Rastegari et
+    al., 2016, https://arxiv.org/abs/1603.05279).
+
+    Parameters
+    ----------
+    a : ndarray of uint8, shape (..., ceil(length / 8))
+        Bits as `pack_codes` lays codes of one bit, in any strides.
+    w : ndarray of uint8, shape (N, ceil(length / 8))
+        As many bits for each of N outputs.
+    length : int
+        Number of signs in a row. What is left of the last byte is not looked at.
+    out : ndarray of int32, shape (..., N), optional
+        C-contiguous. Filled and returned.
+
+    Returns
+    -------
+    ndarray of int32, shape (..., N)
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a dtype or a shape does not fit.
+    QuantizationError
+        If a sum could pass the range of int32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> signs, spec = np.int8([[1, -1, 1], [-1, -1, 1]]), nq.QuantSpec(1, signed=False, symmetric=False)
+    >>> bits = nq.pack_codes((signs > 0).astype(np.uint8), spec)
+    >>> nq.matmul_binary(bits, bits, 3)
+    array([[3, 1],
+           [1, 3]], dtype=int32)
+    """
+    try:
+        return _core.matmul_binary(a, w, length, out)
+    except OverflowError as error:
+        raise QuantizationError(str(error)) from None
+
+
+def conv2d_binary(x, w, channels, stride=1, padding=0, dilation=1, out=None):
+    """Convolve images of signs that are packed to bits along the channels. Exact; padding adds nothing to a sum.
+
+    Parameters
+    ----------
+    x : ndarray of uint8, shape (N, H, W, ceil(channels / 8))
+        Bits as `pack_codes` lays codes of one bit: 1 stands for +1, 0 for -1.
+    w : ndarray of uint8, shape (O, KH, KW, ceil(channels / 8))
+    channels : int
+        What is left of the last byte of a pixel is not looked at.
+    stride, padding, dilation : int or tuple of int, default 1, 0 and 1
+        Along y and x.
+    out : ndarray of int32, shape (N, OH, OW, O), optional
+        C-contiguous. Filled and returned.
+
+    Returns
+    -------
+    ndarray of int32, shape (N, OH, OW, O)
+        Channels last, as the input: ``transpose(0, 3, 1, 2)`` views it as the other functions lay images.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a dtype or a shape does not fit.
+    QuantizationError
+        If a sum could pass the range of int32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import ndquant as nq
+    >>> x, w = np.full((1, 3, 3, 1), 0x80, np.uint8), np.full((1, 3, 3, 1), 0x80, np.uint8)
+    >>> nq.conv2d_binary(x, w, 1, padding=1)[0, :, :, 0]
+    array([[4, 6, 4],
+           [6, 9, 6],
+           [4, 6, 4]], dtype=int32)
+    """
+    geometry = pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
+    try:
+        return _core.conv2d_binary(x, w, channels, geometry, out)
+    except OverflowError as error:
+        raise QuantizationError(str(error)) from None
 
 
 def _grid(spec):

@@ -456,6 +456,58 @@ static void check_grouped_products(const char *backend, const ndq_grouped_kernel
     report(&g);
 }
 
+/* ---- Products of signs ---- */
+
+static ndq_conv_axis random_binary_axis(rng *r)
+{
+    ndq_conv_axis axis = {.taps = 1 + below(r, 3), .stride = 1 + below(r, 2), .dilation = 1 + below(r, 2),
+                          .pad = (ptrdiff_t)below(r, 3)};
+    const size_t reach = (axis.taps - 1) * axis.dilation + 1;
+    axis.in = reach + below(r, 6);
+    axis.out = (axis.in + 2 * (size_t)axis.pad - reach) / axis.stride + 1;
+    return axis;
+}
+
+/* A convolution, or, without axes, a product of matrices. */
+static void check_binary_product(group *g, rng *r, size_t M, size_t N, size_t channels, const ndq_conv_axis *axes,
+                                 const ndq_binary_kernel *kernel)
+{
+    static const ndq_conv_axis one = {.in = 1, .out = 1, .taps = 1, .stride = 1, .dilation = 1};
+    ndq_binary_call call = {.images = M, .N = N, .channels = channels, .y = axes ? axes[0] : one, .x = axes ? axes[1] : one};
+    const size_t bytes = (channels + 7) / 8, outputs = M * call.y.out * call.x.out * N;
+    uint8_t *a = random_codes(r, M * call.y.in * call.x.in * bytes, below(r, 2));
+    uint8_t *w = random_codes(r, N * call.y.taps * call.x.taps * bytes, false);
+    int32_t *out[2];
+    bool good = true;
+    call.a = a;
+    call.w = w;
+    for (int i = 0; i < 2; i++) {
+        call.kernel = i ? &ndq_binary_portable : kernel;
+        call.out = out[i] = must_alloc(outputs * sizeof(**out));
+        good = good && ndq_binary_multiply(&call) == NDQ_OK;
+    }
+    if (!good || memcmp(out[0], out[1], outputs * sizeof(**out)))
+        FAIL(g, "M %zu N %zu, %zu channels%s", M, N, channels, axes ? ", convolution" : "");
+    free(a);
+    free(w);
+    free(out[0]);
+    free(out[1]);
+}
+
+static void check_binary_products(const char *backend, const ndq_binary_kernel *kernel)
+{
+    group g = {.what = ""};
+    snprintf(g.name, sizeof(g.name), "products of signs %s", backend);
+    rng r = {11};
+    for (int i = 0; i < 100; i++) {
+        const ndq_conv_axis axes[2] = {random_binary_axis(&r), random_binary_axis(&r)};
+        check_binary_product(&g, &r, below(&r, 20), below(&r, 150), below(&r, 700), NULL, kernel);
+        check_binary_product(&g, &r, below(&r, 3), below(&r, 90), below(&r, 140), axes, kernel);
+    }
+    check_binary_product(&g, &r, 70, 200, 5000, NULL, kernel);
+    report(&g);
+}
+
 /* ---- Elementwise kernels ---- */
 
 enum { ELEMENTS = 5000, CHANNELS = 7 };
@@ -1113,6 +1165,7 @@ static void check_backend(const char *name, bool with_threads)
     check_convolutions_of_codes(name, kernels);
     check_float_products(name, kernels->gemm_f32);
     check_grouped_products(name, kernels->grouped);
+    check_binary_products(name, kernels->binary);
     check_convolutions(name, kernels->gemm_f32);
     if (with_threads)
         check_threads(name);

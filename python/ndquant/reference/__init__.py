@@ -1,6 +1,6 @@
 """The definition of every kernel in plain NumPy: the oracle of the tests. No C code of the core runs here."""
 
-from .bits import pack_codes, unpack_codes
+from .bits import conv2d_binary, matmul_binary, pack_codes, signs, unpack_codes
 from .channels import channel_sums, mix_channels, scale_channels
 from .clipping import clip_error, cross_entropy, entropy_divergence, histogram
 from .codes import (
@@ -47,6 +47,7 @@ __all__ = [
     "channel_sums",
     "choose_scale_zero_point",
     "clip_error",
+    "conv2d_binary",
     "conv2d_float",
     "conv2d_float_input_grad",
     "conv2d_float_weight_grad",
@@ -69,6 +70,7 @@ __all__ = [
     "linear_grouped",
     "linear_grouped_rows",
     "linear_rows",
+    "matmul_binary",
     "matmul_f32",
     "matmul_sums",
     "max_pool_codes",
@@ -86,6 +88,7 @@ __all__ = [
     "scale_channels",
     "sgd_step",
     "sigmoid",
+    "signs",
     "softmax_codes",
     "softmax_rows",
     "sum_in_blocks",
