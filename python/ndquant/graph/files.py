@@ -42,6 +42,7 @@ def save(graph, path):
         "version": VERSION,
         "kind": graph.kind,
         "inputs": {name: _input_header(shape) for name, shape in graph.inputs.items()},
+        "free": graph.free,
         "output": graph.output,
         "nodes": [_node_header(node, arrays) for node in graph.nodes],
     }
@@ -202,7 +203,8 @@ def _graph(arrays):
     nodes = [_node(node, header["kind"], arrays) for node in header["nodes"]]
     if arrays:
         raise ValueError(f"array {next(iter(arrays))!r} belongs to no node")
-    graph = Graph(inputs, nodes, header["output"], kind=header["kind"])
+    free = _free_axes(header.get("free", ()), inputs)
+    graph = Graph(inputs, nodes, header["output"], kind=header["kind"], free=free)
     graph.infer_shapes()
     for node in nodes:
         _check_edges(graph, node)
@@ -215,6 +217,17 @@ def _shape(values):
     if not isinstance(values, list) or not all(type(n) is int and n >= 0 for n in values):
         raise ValueError(f"{values!r} is no shape")
     return tuple(values)
+
+
+def _free_axes(groups, inputs):
+    """Return groups of axes of the inputs that may have any length."""
+    found = tuple(tuple((str(name), axis) for name, axis in group) for group in groups)
+    for name, axis in (pair for group in found for pair in group):
+        if name not in inputs or type(axis) is not int or not 0 <= axis < len(inputs[name]):
+            raise ValueError(f"there is no axis {axis!r} of an input {name!r}")
+    if not all(found):
+        raise ValueError("a group of free axes is empty")
+    return found
 
 
 def _ops_of_kind(kind):

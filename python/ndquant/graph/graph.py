@@ -11,6 +11,7 @@ from ..errors import QuantizationError
 from ..ops import Indices, Op, full, real
 from ..ops.record import infer_shape, shape_text
 from ..tables import html_table, text_table
+from .free_axes import with_lengths
 from .inputs import as_inputs, input_shape
 from .module import Module, Parameter, load_state
 from .plan import Plans
@@ -117,13 +118,20 @@ class Graph:
     kind : {"float", "prepared", "qat", "integer"}
         Traced from a module; with observers; with fake-quantization that trains; converted.
     simulation : Graph or None
-        Of an integer graph: the fake-quantized graph with the float weights that it was converted from.
+        Of an integer graph: the fake-quantized graph with the float weights that it was converted from. Of a float one
+        with weights in 16 bits: that with the weights as they were.
+    free : tuple of tuple of (str, int)
+        Groups of axes of the inputs, counted behind the batch axis, that may have any length, one for all of a group.
     """
 
-    def __init__(self, inputs, nodes, output, *, training=False, kind="float", simulation=None):
+    #: Graphs for other lengths of free axes that are kept.
+    LIMIT = 8
+
+    def __init__(self, inputs, nodes, output, *, training=False, kind="float", simulation=None, free=()):
         self.inputs, self.nodes, self.output = dict(inputs), list(nodes), output
         self.training, self.kind, self.simulation = training, kind, simulation
-        self._run, self._last_inputs, self._plans = None, None, Plans()
+        self.free, self._of_lengths = tuple(free), {}
+        self._run, self._other, self._last_inputs, self._plans = None, None, None, Plans()
         self._reindex()
 
     def _reindex(self):
@@ -150,7 +158,8 @@ class Graph:
         return node is None or node.op.keeps_output or "activation" in node.attributes
 
     def __getstate__(self):
-        return {**self.__dict__, "_run": None, "_last_inputs": None, "_plans": Plans(), "_structure": None}
+        nothing = dict.fromkeys(("_run", "_other", "_last_inputs", "_structure"))
+        return {**self.__dict__, **nothing, "_plans": Plans(), "_of_lengths": {}}
 
     def __getitem__(self, name):
         if name not in self._by_name:
@@ -181,8 +190,12 @@ class Graph:
     def forward(self, *inputs):
         """Run the graph on arrays of floats and return its float32 output, or a tuple of several."""
         self._run = None  # what the last pass kept is released first: this one then reuses its memory
-        arrays = self._checked(as_inputs(inputs))
+        arrays = as_inputs(inputs)
         self._last_inputs = arrays
+        fitting = self.fitting(arrays)
+        self._other = None if fitting is self else fitting
+        if fitting is not self:
+            return fitting.forward(*arrays)
         plan = self._plan_for(arrays)
         if plan is not None:
             return self._run_plan(plan.run, arrays)
@@ -194,7 +207,10 @@ class Graph:
 
     def run(self, *inputs):
         """Run the graph and return the `Run` with the value of every node."""
-        arrays = self._checked(as_inputs(inputs))
+        arrays = as_inputs(inputs)
+        fitting = self.fitting(arrays)
+        if fitting is not self:
+            return fitting.run(*arrays)
         plan = self._plan_for(arrays)
         return self._run_nodes(arrays) if plan is None else Run(self, self.training, self._run_plan(plan.trace, arrays))
 
@@ -220,6 +236,37 @@ class Graph:
             values[node.name], saved[node.name] = node.op.forward(node, read, run)
         return run
 
+    def fitting(self, arrays):
+        """Return the graph for inputs of the lengths of these: this one, or where free axes have others one like it."""
+        shapes = dict(zip(self.inputs, map(input_shape, arrays), strict=False)) if self.free else self.inputs
+        if shapes == self.inputs or not self._may_have(shapes):
+            self._checked(arrays)
+            return self
+        key = tuple(shapes.values())
+        if key not in self._of_lengths:
+            if len(self._of_lengths) == self.LIMIT:
+                del self._of_lengths[next(iter(self._of_lengths))]
+            self._of_lengths[key] = self._with_lengths(shapes)
+        return self._of_lengths[key].train(self.training)
+
+    def _may_have(self, shapes):
+        """Whether inputs may have these shapes, as free axes may have other lengths than here."""
+        if shapes.keys() != self.inputs.keys() or any(len(shapes[name]) != len(s) for name, s in self.inputs.items()):
+            return False
+        expected = self.inputs
+        for group in self.free:
+            (name, axis), *_ = group
+            expected = with_lengths(expected, group, shapes[name][axis])
+        return expected == shapes and all(type(expected[name]) is type(shape) for name, shape in shapes.items())
+
+    def _with_lengths(self, inputs):
+        """Return this graph, which shares all with it, for inputs of other lengths."""
+        simulation = None if self.simulation is None else self.simulation._with_lengths(inputs)
+        nodes = [node.copy() for node in self.nodes]
+        graph = Graph(inputs, nodes, self.output, training=self.training, kind=self.kind, simulation=simulation)
+        graph.infer_shapes()
+        return graph
+
     def _checked(self, arrays):
         if len(arrays) != len(self.inputs):
             raise TypeError(f"the graph takes {len(self.inputs)} inputs, {len(arrays)} were given")
@@ -234,6 +281,8 @@ class Graph:
         """Compute the gradients of all parameters from that of the last output; see `Module.backward`."""
         if self.kind == "integer":
             raise QuantizationError("backward: an integer graph has no gradients; train the graph of prepare_qat")
+        if self._other is not None:
+            return self._other.backward(dy, accumulate=accumulate)
         if self._run is None:
             raise RuntimeError("backward: run the graph forward first")
         gradients = {self.output: self._checked_gradient(dy)}
@@ -356,8 +405,8 @@ class Graph:
 
     def replace(self, nodes, output=None, **changes):
         """Return a graph of `nodes` with the inputs and state of this one; shapes and wiring are checked."""
-        fields = {"training": self.training, "kind": self.kind, "simulation": self.simulation, **changes}
-        graph = Graph(self.inputs, nodes, output or self.output, **fields)
+        kept = {name: getattr(self, name) for name in ("training", "kind", "simulation", "free")}
+        graph = Graph(self.inputs, nodes, output or self.output, **{**kept, **changes})
         graph.infer_shapes()
         return graph
 

@@ -215,11 +215,15 @@ class Module:
     def save(self, path, example=None):
         """Write the traced graph and its parameters to `path` (.npz); see `Graph.save`.
 
-        `example` gives the input shape where the module was not called yet.
+        `example` gives the input shape where the module was not called yet. Axes on whose lengths the graph does
+        not depend, such as the steps of sequences, may have others when it is loaded.
         """
+        from .free_axes import find_free_axes
+
         if example is None and self._last_graph is None:
             raise ValueError("save: call the module once, or give example=, so that its graph is known")
-        (self._last_graph if example is None else self.graph(example)).save(path)
+        graph = self._last_graph if example is None else self.graph(example)
+        graph.replace(graph.nodes, free=find_free_axes(self.graph, graph)).save(path)
 
     def __repr__(self):
         children = [f"  {name}: " + repr(child).replace("\n", "\n  ") for name, child in self._modules.items()]

@@ -25,7 +25,7 @@ def split_attention(graph):
             renamed |= {reader.name: outputs[reader.attributes["index"]] for reader in readers}
         elif node.name not in renamed:
             nodes.append(node)
-    return graph.replace(nodes, output=renamed.get(graph.output, graph.output))
+    return graph.replace(nodes, output=renamed.get(graph.output, graph.output), free=() if renamed else graph.free)
 
 
 def _split(graph, node):

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..errors import QuantizationError
 from ..functional import dequantize
+from ..graph.inputs import as_inputs
 from ..graph.insert_quantizers import why_float
 from ..graph.lower import edge_qparams
 from ..graph.originals import restore_originals
@@ -179,7 +180,8 @@ def report(graph, batch=None):
         raise QuantizationError(f"report: expected a converted graph, not one of kind {graph.kind!r}")
     values, floats, ranges = {}, {}, {}
     if batch is not None:
-        inputs = batch if isinstance(batch, tuple) else (batch,)
+        inputs = as_inputs(batch if isinstance(batch, tuple) else (batch,))
+        graph = graph.fitting(inputs)
         values = graph.run(*inputs).values
         if graph.simulation is not None:
             floats = float_values(graph.simulation, inputs)

@@ -119,6 +119,7 @@ def verify(graph, batch):
     if graph.kind != "integer":
         raise QuantizationError(f"verify: expected a converted graph, not one of kind {graph.kind!r}")
     x = as_inputs(batch if isinstance(batch, tuple) else (batch,))
+    graph = graph.fitting(x)
     ours, has_simulation = stored(graph), graph.simulation is not None
     truth = rebuilt(graph) if has_simulation else ours
     differences = [d for name in ours for d in _compare_stored(name, ours[name], truth[name])]
