@@ -6,10 +6,11 @@
  * worth the reading of the weights. */
 enum { ELEMENTS_BYTES = 16 * 1024, LEAST_TILES = 24 };
 
-static size_t tiles_at_once(size_t channels)
+static size_t tiles_at_once(const ndq_conv_weights *w)
 {
-    const size_t few = ELEMENTS_BYTES / (NDQ_WINOGRAD_ELEMENTS * sizeof(int16_t) * channels);
-    return few > LEAST_TILES ? few : LEAST_TILES;
+    const size_t few = ELEMENTS_BYTES / (NDQ_WINOGRAD_ELEMENTS * sizeof(int16_t) * w->C);
+    const size_t mr = w->part[0]->kernel->winograd->products->mr;
+    return (few > LEAST_TILES ? few : LEAST_TILES) / mr * mr;
 }
 
 /* Codes from one element of so many tiles to the next. A power of two would put all elements of a tile into the same
@@ -200,16 +201,20 @@ static void multiply(const group *g, size_t panel)
     const uint8_t *weights = w->winograd + panel * NDQ_WINOGRAD_ELEMENTS * bytes;
     const ptrdiff_t offset = 0;
     const ndq_gemm_runs k = {.runs = 1, .words = w->C / kernel->codes_per_word, .offset = &offset};
-    ndq_gemm_tile *const *tile = ndq_gemm_tiles(kernel, w->O - panel * kernel->nr);
+    const bool is_narrow = w->O - panel * kernel->nr <= kernel->nr / 2;
     ndq_gemm_call product = g->block->call->product;
     ndq_gemm_columns columns;
     product.w = w->part[0];
     ndq_gemm_make_columns(&product, panel * kernel->nr, &columns);
     for (size_t i = 0, rows, left = ndq_ceil_div(g->count, kernel->mr); left > 0; left--, i += rows) {
         rows = ndq_ceil_div(g->count - i, left);
-        for (size_t e = 0; e < NDQ_WINOGRAD_ELEMENTS; e++)
-            tile[rows - 1](&k, (const uint8_t *)(g->pixels + e * g->element + i * w->C), w->C * sizeof(int16_t),
-                           weights + e * bytes, g->sums + e * element);
+        const uint8_t *pixels = (const uint8_t *)(g->pixels + i * w->C);
+        const size_t stride = w->C * sizeof(int16_t), step = g->element * sizeof(int16_t);
+        if (is_narrow)
+            for (size_t e = 0; e < NDQ_WINOGRAD_ELEMENTS; e++)
+                kernel->narrow[rows - 1](&k, pixels + e * step, stride, weights + e * bytes, g->sums + e * element);
+        else
+            kernel->many[rows - 1](NDQ_WINOGRAD_ELEMENTS, &k, pixels, step, stride, weights, g->sums);
         finish(g, &columns, panel, i, rows);
     }
 }
@@ -219,7 +224,7 @@ static size_t lay_out(const ndq_conv_weights *w, uint8_t *base, group *g)
 {
     const ndq_gemm_kernel *kernel = w->part[0]->kernel->winograd->products;
     const size_t sums = kernel->mr * kernel->nr * sizeof(int32_t);
-    size_t used = NDQ_WINOGRAD_ELEMENTS * element_of_pixels(tiles_at_once(w->C), w->C) * sizeof(int16_t);
+    size_t used = NDQ_WINOGRAD_ELEMENTS * element_of_pixels(tiles_at_once(w), w->C) * sizeof(int16_t);
     g->pixels = (int16_t *)(void *)base;
     g->sums = (int32_t *)(void *)(base + used);
     used += NDQ_WINOGRAD_ELEMENTS * sums;
@@ -237,11 +242,11 @@ size_t ndq_winograd_scratch_bytes(const ndq_conv_weights *w)
 
 void ndq_winograd_run(const ndq_winograd_block *block, uint8_t *scratch)
 {
-    const size_t count = block->rows * block->cols;
+    const size_t count = block->rows * block->cols, most = tiles_at_once(block->call->w);
     group g = {.block = block};
     lay_out(block->call->w, scratch, &g);
-    for (size_t left = ndq_ceil_div(count, tiles_at_once(block->call->w->C)); left > 0; left--, g.first += g.count) {
-        g.count = ndq_ceil_div(count - g.first, left);
+    for (; g.first < count; g.first += g.count) {
+        g.count = ndq_min_size(most, count - g.first);
         g.element = element_of_pixels(g.count, block->call->w->C);
         transform_pixels(&g);
         for (size_t panel = block->panel; panel < block->end_panel; panel++)

@@ -66,6 +66,11 @@ typedef struct {
  * sums in acc[row * nr + column]. Sums wrap: they are exact modulo 2^32. */
 typedef void ndq_gemm_tile(const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel, int32_t *acc);
 
+/* `count` such products of one run in one call, as calls take as long as a few words: rows a_step bytes further for each,
+ * panels one after another, and sums mr * nr further. */
+typedef void ndq_gemm_tiles_of_many(size_t count, const ndq_gemm_runs *k, const uint8_t *a, size_t a_step, size_t stride,
+                                    const void *panels, int32_t *acc);
+
 /* Writes `columns` <= nr columns of `rows` finished tile rows to out, whose rows are `stride` bytes apart. */
 typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
                             const ndq_gemm_stage *stage, uint8_t *out, size_t stride);
@@ -117,6 +122,7 @@ typedef struct ndq_gemm_kernel {
 
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
+    ndq_gemm_tiles_of_many *many[NDQ_GEMM_MAX_MR]; /* of kernels with winograd */
     ndq_gemm_code_row *code_row; /* or NULL; of kernels with w_centred only */
     size_t row_panels;           /* 1 or 2 */
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of

@@ -149,6 +149,17 @@ join(__m256i left, __m256i right, const avx2_stage *k)
     return _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(codes, k->lowest), k->highest), k->flip);
 }
 
+#define MANY(rows)                                                                                           \
+    static NDQ_TARGET_AVX2 void many_##rows(size_t count, const ndq_gemm_runs *runs, const uint8_t *a,       \
+                                            size_t a_step, size_t stride, const void *panels, int32_t *acc)  \
+    {                                                                                                        \
+        const ptrdiff_t offset = 0;                                                                          \
+        const ndq_gemm_runs run = {.runs = 1, .words = runs->words, .offset = &offset};                      \
+        for (; count > 0; count--, a += a_step, acc += 6 * NR) {                                             \
+            tile(rows, true, false, &run, a, stride, panels, acc, NULL);                                     \
+            panels = next_panel(false, &run, panels);                                                        \
+        }                                                                                                    \
+    }
 #define TILE(name, rows, wide, bytes)                                                                        \
     static NDQ_TARGET_AVX2 void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,    \
                                               const void *panel, int32_t *acc)                               \
@@ -180,6 +191,7 @@ join(__m256i left, __m256i right, const avx2_stage *k)
 #define TILES(rows)                                                                                          \
     TILE(wide, rows, true, false)                                                                            \
     TILE(narrow, rows, false, false)                                                                         \
+    MANY(rows)                                                                                               \
     TILE(wide_bytes, rows, true, true)                                                                       \
     TILE(narrow_bytes, rows, false, true)                                                                    \
     HALF_TILE(wide, rows, true, false)                                                                       \
@@ -403,6 +415,7 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .pack = avx2_pack_transposed,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
+    .many = {many_1, many_2, many_3, many_4, many_5, many_6},
     .code_row = code_row_words,
     .row_panels = 2,
 };

@@ -1,4 +1,4 @@
-"""Convolutions and whole networks on codes: ``python -m tests.bench.models [--rounds N] [--shapes N] [--json FILE]``.
+"""Convolutions and whole networks on codes: ``python -m tests.bench.models [--rounds N] [--cpu-time] [--json FILE]``.
 
 All candidates of a row take turns in short slices, so that a busy machine slows them alike; times are medians in
 microseconds. The share is that of the multiply-adds that one core does in the same run with nothing else to do, by the
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import time
 import warnings
 from pathlib import Path
 
@@ -21,7 +22,7 @@ import numpy as np
 import ndquant as nq
 from ndquant.convolution import conv2d_f32
 
-from . import limits, networks, others_networks
+from . import limits, networks, others_networks, timing
 from .others import _library
 from .timing import ratios, samples
 
@@ -176,7 +177,10 @@ def main():
     parser.add_argument("--rounds", type=int, default=31)
     parser.add_argument("--shapes", type=int, default=100, help="how many random convolutions")
     parser.add_argument("--json", type=Path, help="also write the figures to this file")
+    parser.add_argument("--cpu-time", action="store_true", help="for a machine that is busy besides")
     arguments, rng = parser.parse_args(), np.random.default_rng(0)
+    if arguments.cpu_time:
+        timing.clock = time.process_time
     nq.set_num_threads(1)
     nq.show_config()
     peak = limits.multiply_adds("s8")
