@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import _core, nn, reference
 from ndquant.dynamic import RowWeight, linear_rows, recurrence
+from ndquant.parameter import from_half, to_half
 
 from .cases import assert_same_bits
 from .examples import examples
@@ -222,8 +223,21 @@ class TestModels:
         for name, weight in node.module.weights.items():
             assert found[name].dtype == np.int8 and found[f"{name}_scale"].shape == found[name].shape[:1]
             np.testing.assert_array_equal(found[name], weight.codes)
-        with pytest.raises(nq.QuantizationError, match="quantizes each row by its own range"):
-            graph.explain(node.name, (0, 0), x)
+        if node.op.name != "linear_dynamic":
+            with pytest.raises(nq.QuantizationError, match="gives what many steps made in a row"):
+                graph.explain(node.name, (0, 0, 0), x)
+
+    def test_a_layer_is_explained(self, model):
+        net, x = model
+        graph = nq.quantize_dynamic(net).graph(x)
+        for node in [n for n in graph.nodes if n.op.name == "linear_dynamic"]:
+            index = (2, *(1 for _ in node.shape))
+            lines = graph.explain(node.name, index, x).splitlines()
+            assert lines[0] == f"{node.name}[{', '.join(map(str, index))}]: float32, exactly what the network gives"
+            row = graph.run(x).values[node.inputs[0]][index[:-1]]
+            assert lines[1] == f"  its row of {len(row)} floats lies between {row.min():.6g} and {row.max():.6g}"
+            with pytest.raises(IndexError, match="gives values of shape"):
+                graph.explain(node.name, (99, *index[1:]), x)
 
     def test_verify_can_fail(self, model):
         net, x = model
@@ -440,6 +454,43 @@ class TestHalf:
         for a, b, c in zip(y, outputs_of(nq.load(tmp_path / "half.npz").eval(), x), truth, strict=True):
             assert_same_bits(np.ascontiguousarray(a), np.ascontiguousarray(b))
             assert 0 < np.linalg.norm(a - c) < 0.01 * np.linalg.norm(c)
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_the_report_says_what_the_weights_lost(self, model, dtype, tmp_path):
+        net, x = model
+        half = nq.quantize_dynamic(net, dtype=dtype)
+        half(x)
+        report, floats = half.report(x), net.graph(x).eval()
+        rows = [row for row in report.rows if row.weight_bits == 16]
+        assert {row.layer for row in rows} == {n.name for n in floats.nodes if n.op.name in ("linear", "lstm", "gru")}
+        assert all(row.weight_sqnr > {"float16": 65, "bfloat16": 50}[dtype] and row.output_sqnr > 40 for row in rows)
+        assert all(2 * row.parameters < row.bytes < 2.3 * row.parameters and row.kernel == "float" for row in rows)
+        found = half.verify(x)
+        assert found and str(found).startswith(f"simulation, weights in 16 bits and NumPy agree: 0 of {found.values}")
+        half.save(tmp_path / "half.npz")
+        loaded = nq.load(tmp_path / "half.npz").eval()
+        assert loaded.verify(x) and loaded.report(x).bytes == report.bytes
+
+    def test_verify_can_fail(self):
+        net, x = nn.Sequential(nn.Linear(4, 3, rng=0)), normal((2, 4))
+        graph = nq.quantize_dynamic(net.graph(x), dtype="float16")
+        graph["0"].module._parameters["weight"].data[1, 2] += F32(0.25)
+        found = graph.verify(x)
+        assert not found and found.first == "0"
+        assert [(d.what, d.count) for d in found.differences] == [
+            ("weight (stored against rebuilt)", 1),
+            ("outputs (stored against NumPy)", 2),
+        ]
+
+    @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+    def test_rounding_is_that_of_its_definition(self, dtype):
+        bits = np.random.default_rng(0).integers(0, 2**32, 200_000, np.uint32)
+        bits[:4096] = (np.arange(4096, dtype=np.uint32) << 20) + 0x8000  # ties of bfloat16
+        bits[4096:8192] = (np.arange(4096, dtype=np.uint32) << 20) + 0x1000  # ties of float16
+        x = bits.view(F32)
+        x = x[np.isfinite(x)]
+        with np.errstate(over="ignore"):
+            assert_same_bits(from_half(to_half(x, dtype)), reference.round_to_half(x, dtype))
 
     def test_half_the_size(self, tmp_path):
         net, x = nn.LSTM(128, 256, rng=0), normal((3, 1, 128))

@@ -14,6 +14,8 @@ from .module import Module
 def store_half(graph, wanted, dtype, made=None):
     """Return a float graph with the weights of nodes, arrays of two axes or more, rounded to 16 bits.
 
+    The graph as it was becomes its ``simulation``.
+
     Parameters
     ----------
     graph : Graph
@@ -29,7 +31,13 @@ def store_half(graph, wanted, dtype, made=None):
         if isinstance(node.module, Module) and node.module._parameters and wanted(node):
             node = node.copy(module=_halved(node, dtype, made))
         nodes.append(node)
-    return graph.replace(nodes)
+    return graph.replace(nodes, simulation=graph)
+
+
+def half_parameters(node):
+    """Return {name: `HalfParameter`} of a node: its weights that files store in 16 bits."""
+    parameters = node.module._parameters if isinstance(node.module, Module) else {}
+    return {name: parameter for name, parameter in parameters.items() if isinstance(parameter, HalfParameter)}
 
 
 def _halved(node, dtype, made):

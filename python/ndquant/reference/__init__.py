@@ -35,6 +35,7 @@ from .gemm import (
     raise_weight_scale,
 )
 from .grouped import linear_grouped, linear_grouped_rows
+from .half import round_to_half
 from .ranges import choose_scale_zero_point, minmax
 from .rows import attention, gelu, layer_norm_rows, softmax_rows, sum_rows
 from .update import adam_step, relu_backward, sgd_step
@@ -85,6 +86,7 @@ __all__ = [
     "raise_weight_scale",
     "recurrence",
     "relu_backward",
+    "round_to_half",
     "scale_channels",
     "sgd_step",
     "sigmoid",

@@ -28,7 +28,8 @@ def explain(graph, name, index, batch):
     name : str
         Name of a layer with weights.
     index : tuple of int
-        Of the value: (n, feature) of a linear layer, (n, c, h, w) of a convolution.
+        Of the value: (n, feature) of a linear layer, (n, c, h, w) of a convolution. A linear layer that quantizes its
+        input as it comes is worked out from the range of the row that it reads.
     batch : ndarray or tuple of ndarray
         Input(s) of the network.
 
@@ -61,18 +62,29 @@ def explain(graph, name, index, batch):
     """
     if graph.kind != "integer":
         raise QuantizationError(f"explain: expected a converted graph, not one of kind {graph.kind!r}")
-    if isinstance(graph[name].module, DynamicLayer):
-        raise QuantizationError(f"explain: {name!r} quantizes each row by its own range, so no one grid explains it")
-    node = graph[name]
-    if not isinstance(node.module, IntegerLayer):
-        layers = ", ".join(n.name for n in graph.nodes if isinstance(n.module, IntegerLayer))
-        raise QuantizationError(f"explain: {name!r} ({node.op.name}) has no weights in integers; these have: {layers}")
-    values = graph.run(*as_inputs(batch if isinstance(batch, tuple) else (batch,))).values
+    inputs = as_inputs(batch if isinstance(batch, tuple) else (batch,))
+    graph = graph.fitting(inputs)
+    node = _explained(graph, name)
+    values = graph.run(*inputs).values
     y = values[name]
+    if isinstance(node.module, DynamicLayer):
+        index = _checked_index(index, y.shape, name)
+        return "\n".join(_lines_of_row(node, index, values[node.inputs[0]][index[:-1]], y[index]))
     y = y.codes if isinstance(y, Codes) else y
     index = _checked_index(index, y.shape, name)
     qx, qw = _operands(node, index, values[node.inputs[0]].codes)
     return "\n".join(_lines(node, index, qx, qw, edge_qparams(graph, node.inputs[0]), y[index]))
+
+
+def _explained(graph, name):
+    """Return the node of that name if it is a layer whose sums are of integers, and of one product each."""
+    node = graph[name]
+    if isinstance(node.module, DynamicLayer) and "weight" not in node.module.weights:
+        raise QuantizationError(f"explain: {name!r} ({node.op.name}) gives what many steps made in a row")
+    if not isinstance(node.module, IntegerLayer | DynamicLayer):
+        layers = ", ".join(n.name for n in graph.nodes if isinstance(n.module, IntegerLayer | DynamicLayer))
+        raise QuantizationError(f"explain: {name!r} ({node.op.name}) has no weights in integers; these have: {layers}")
+    return node
 
 
 def _checked_index(index, shape, name):
@@ -116,29 +128,49 @@ def _lines(node, index, qx, qw, x_qparams, found):
     w_scale, w_zero = (
         np.broadcast_to(v, len(layer.weight))[channel] for v in (layer.w_qparams.scale, layer.w_qparams.zero_point)
     )
-    zero = int(x_qparams.zero_point)
-    acc = int(((qx.astype(np.int64) - zero) * (qw.astype(np.int64) - int(w_zero))).sum())
-    products = [f"({x} - {zero}) * ({w} - {w_zero})" for x, w in zip(qx[:_PRODUCTS], qw[:_PRODUCTS], strict=True)]
-    rest = f" + {len(qx) - _PRODUCTS} more" if len(qx) > _PRODUCTS else ""
-    lines = [
-        f"  reads codes qx of {x_qparams.scale:.6g} * (qx - {zero}), multiplies with codes qw of "
-        f"{w_scale:.6g} * (qw - {w_zero})",
-        f"  sum of (qx - {zero}) * (qw - {w_zero}) over {len(qx)} products:",
-        f"    {' + '.join(products) or 0}{rest} = {acc}",
-    ]
+    acc, lines = _sum(qx, qw, x_qparams.scale, int(x_qparams.zero_point), w_scale, int(w_zero))
     bias = None if layer.bias is None else layer.bias[channel]
     if bias is not None and layer.bias.dtype.kind == "i":
         lines.append(f"  bias: {acc} + {bias} = {acc + int(bias)}")
         acc, bias = acc + int(bias), None
     tail, value = _end(node, acc, bias, x_qparams.scale, w_scale)
-    agrees = "exactly what the network gives" if value == found else f"but the network gives {found!r}"
     kind = "float32" if layer.out_qparams is None else f"code {value}"
-    return [f"{node.name}[{', '.join(map(str, index))}]: {kind}, {agrees}", *lines, *tail]
+    return [_head(node, index, kind, value, found), *lines, *tail]
+
+
+def _lines_of_row(node, index, row, found):
+    weight, channel = node.module.weight, index[-1]
+    low, high = row.min(initial=0), row.max(initial=0)
+    scale, zero = reference.choose_scale_zero_point(low, high, 0, 255, symmetric=False)
+    qx, w_scale = reference.quantize(row[None], scale, zero, 0, 255)[0], weight.qparams.scale[channel]
+    acc, lines = _sum(qx, weight.codes[channel], scale, int(zero), w_scale, 0)
+    bias = None if weight.bias is None else weight.bias[channel]
+    tail, value = _end(node, acc, bias, scale, w_scale)
+    begin = f"  its row of {len(row)} floats lies between {low:.6g} and {high:.6g}"
+    return [_head(node, index, "float32", value, found), begin, *lines, *tail]
+
+
+def _head(node, index, kind, value, found):
+    agrees = "exactly what the network gives" if value == found else f"but the network gives {found!r}"
+    return f"{node.name}[{', '.join(map(str, index))}]: {kind}, {agrees}"
+
+
+def _sum(qx, qw, x_scale, zero, w_scale, w_zero):
+    """Return the sum of the products of codes, and lines that show it."""
+    acc = int(((qx.astype(np.int64) - zero) * (qw.astype(np.int64) - w_zero)).sum())
+    products = [f"({x} - {zero}) * ({w} - {w_zero})" for x, w in zip(qx[:_PRODUCTS], qw[:_PRODUCTS], strict=True)]
+    rest = f" + {len(qx) - _PRODUCTS} more" if len(qx) > _PRODUCTS else ""
+    return acc, [
+        f"  reads codes qx of {x_scale:.6g} * (qx - {zero}), multiplies with codes qw of "
+        f"{w_scale:.6g} * (qw - {w_zero})",
+        f"  sum of (qx - {zero}) * (qw - {w_zero}) over {len(qx)} products:",
+        f"    {' + '.join(products) or 0}{rest} = {acc}",
+    ]
 
 
 def _end(node, acc, float_bias, x_scale, w_scale):
     """Return lines from the sum to the output, and that output."""
-    activation, out = node.attributes.get("activation"), node.module.out_qparams
+    activation, out = node.attributes.get("activation"), getattr(node.module, "out_qparams", None)
     sums, s = np.array([[acc]]), reference.product_scale(x_scale, w_scale)
     bias = None if float_bias is None else np.float32([float_bias])
     real = reference.linear_f32(sums, x_scale, w_scale, bias)[0, 0]

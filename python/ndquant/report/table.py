@@ -14,6 +14,7 @@ from ..graph.inputs import as_inputs
 from ..graph.insert_quantizers import why_float
 from ..graph.lower import edge_qparams
 from ..graph.originals import restore_originals
+from ..graph.store_half import half_parameters
 from ..metrics import sqnr
 from ..ops import real
 from ..ops.dynamic import DynamicLayer
@@ -158,7 +159,7 @@ def report(graph, batch=None):
     Parameters
     ----------
     graph : Graph
-        Of kind "integer".
+        Of kind "integer", or with weights in 16 bits.
     batch : ndarray or tuple of ndarray, optional
         Input(s) on which outputs are compared with the float network; without it those columns stay empty.
 
@@ -176,7 +177,7 @@ def report(graph, batch=None):
     >>> int8.report(x).rows[0].weight_bits
     8
     """
-    if graph.kind != "integer":
+    if graph.kind != "integer" and not any(map(half_parameters, graph.nodes)):
         raise QuantizationError(f"report: expected a converted graph, not one of kind {graph.kind!r}")
     values, floats, ranges = {}, {}, {}
     if batch is not None:
@@ -205,7 +206,7 @@ def _row(graph, node, values, floats, simulated):
     weights = _weights(graph, node)
     return Row(
         layer=node.name,
-        kernel="integers" if is_integer else f"float: {_why_float(graph, node)}",
+        kernel="integers" if is_integer else _float_kernel(graph, node),
         in_bits=8 if is_dynamic else None if in_qparams is None else in_qparams.spec.bits,
         out_bits=None if out is None else out.spec.bits,
         output_sqnr=_sqnr(floats, values, node.name),
@@ -219,6 +220,8 @@ def _weights(graph, node):
     layer = node.module
     if isinstance(layer, DynamicLayer):
         return _row_weights(graph, node)
+    if half_parameters(node):
+        return _half_weights(graph, node)
     if not isinstance(layer, IntegerLayer):
         arrays = [parameter.data for _, parameter in graph._node_parameters(node)]
         arrays += [a for a in (layer.weight, layer.bias) if a is not None] if isinstance(layer, StoredNorm) else []
@@ -261,6 +264,20 @@ def _row_weights(graph, node):
     }
 
 
+def _half_weights(graph, node):
+    """Return these fields of a layer that computes with weights of 16 bits."""
+    halves, floats = half_parameters(node), graph.simulation and graph.simulation[node.name]
+    sizes = {name: parameter.data.size for name, parameter in node.module._parameters.items()}
+    errors = [sqnr(getattr(floats, name), parameter.data) for name, parameter in halves.items() if floats is not None]
+    return {
+        "weight_bits": 16,
+        "parameters": sum(sizes.values()),
+        "bytes": sum((2 if name in halves else 4) * size for name, size in sizes.items()),
+        "weight_sqnr": min(errors, default=None),
+        "headroom": None,
+    }
+
+
 def _bits_below_the_end(largest):
     return 31.0 if largest == 0 else log2((2**31 - 1) / largest)
 
@@ -274,6 +291,10 @@ def _headroom(layer, x_qparams):
     if layer.bias is not None and layer.bias.dtype.kind == "i":
         sums = sums + np.abs(layer.bias.astype(np.int64))
     return _bits_below_the_end(int(sums.max(initial=0)))
+
+
+def _float_kernel(graph, node):
+    return f"float: {_why_float(graph, node)}" if graph.kind == "integer" else "float"
 
 
 def _why_float(graph, node):

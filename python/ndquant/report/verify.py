@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .. import reference
 from ..errors import QuantizationError
 from ..graph.inputs import as_inputs
 from ..graph.lower import quantizer_behind
+from ..graph.store_half import half_parameters
 from ..ops import Codes
 from .rebuild import rebuilt, run_twin, stored, textbook_codes
 
@@ -55,6 +57,8 @@ class Verification:
         How many of these codes differ from the textbook formula in float64 (rounding ties in float32; no fault).
     has_simulation : bool
         False for a loaded model, which has no float weights to rebuild its integers from.
+    kind : {"integers", "weights in 16 bits"}
+        What was verified.
     """
 
     differences: tuple
@@ -63,6 +67,7 @@ class Verification:
     codes: int
     textbook: int
     has_simulation: bool
+    kind: str = "integers"
 
     def __bool__(self):
         return not self.differences
@@ -77,11 +82,11 @@ class Verification:
         if self.differences:
             return f"{len(self.differences)} differences, the first in {self.differences[0]}"
         layers = f"{self.layers} layer{'s' if self.layers != 1 else ''}"
-        sides = "simulation, integers and NumPy" if self.has_simulation else "integers and NumPy"
-        return (
-            f"{sides} agree: 0 of {self.values} values of {layers} differ "
-            f"({self.textbook} of {self.codes} codes differ from the float64 formula)"
-        )
+        sides = f"{'simulation, ' * self.has_simulation}{self.kind} and NumPy"
+        agree = f"{sides} agree: 0 of {self.values} values of {layers} differ"
+        if self.kind != "integers":
+            return agree
+        return f"{agree} ({self.textbook} of {self.codes} codes differ from the float64 formula)"
 
     def __str__(self):
         return "\n".join([self.summary(), *(f"  {d}" for d in self.differences)])
@@ -96,7 +101,7 @@ def verify(graph, batch):
     Parameters
     ----------
     graph : Graph
-        Of kind "integer".
+        Of kind "integer", or with weights in 16 bits: then these are compared with the originals, rounded in NumPy.
     batch : ndarray or tuple of ndarray
         Input(s) of the network.
 
@@ -116,6 +121,8 @@ def verify(graph, batch):
     >>> print(int8.verify(x).differences[0])
     0: 2 of the biases (stored against rebuilt) differ, by up to 1
     """
+    if any(map(half_parameters, graph.nodes)):
+        return _verify_half(graph, as_inputs(batch if isinstance(batch, tuple) else (batch,)))
     if graph.kind != "integer":
         raise QuantizationError(f"verify: expected a converted graph, not one of kind {graph.kind!r}")
     x = as_inputs(batch if isinstance(batch, tuple) else (batch,))
@@ -139,6 +146,26 @@ def verify(graph, batch):
             textbook += int(np.sum(twin[name] != textbook_codes(graph, node, truth, twin[node.inputs[0]])))
     layers = sum(layer.weight is not None or layer.rows is not None for layer in ours.values())
     return Verification(tuple(differences), layers, values, codes, textbook, has_simulation)
+
+
+def _verify_half(graph, x):
+    """Compare weights in 16 bits with the originals, rounded in NumPy; then what layers give with both."""
+    graph = graph.fitting(x)
+    twin, differences, count = (graph.simulation or graph).copy(), [], 0
+    halves = {node.name: half_parameters(node) for node in graph.nodes}
+    for layer, parameters in halves.items():
+        for name, parameter in parameters.items():
+            rounded = reference.round_to_half(np.asarray(getattr(twin[layer], name)), parameter.dtype)
+            setattr(twin[layer], name, rounded)
+            difference = _difference(layer, f"{name} (stored against rebuilt)", parameter.data, rounded)
+            differences += [] if difference is None else [difference]
+    ours, theirs = graph.run(*x).values, twin.run(*x).values
+    layers = [name for name, parameters in halves.items() if parameters]
+    for name in layers:
+        count += np.size(_plain(ours[name]))
+        differences += _compare_outputs(name, {"stored": _plain(ours[name]), "NumPy": _plain(theirs[name])})
+    has_originals = graph.simulation is not None
+    return Verification(tuple(differences), len(layers), count, 0, 0, has_originals, "weights in 16 bits")
 
 
 def _simulated_name(graph, name):
