@@ -162,6 +162,9 @@ typedef struct {
  * rule. Codes of 32 bits are computed in float64 only: float32 does not hold them. */
 enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 64, NDQ_REPEAT_OVER = 8 };
 
+/* Groups have this size more often than any other: loops of constant length take it. */
+enum { NDQ_COMMON_RUN = 32 };
+
 #define NDQ_SPAN(A) const A *p, const ndq_geometry *g, size_t position, size_t n
 
 #define NDQ_SLOTS_OF_RULE(X, A, T, s)                                                                        \

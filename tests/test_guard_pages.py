@@ -85,6 +85,19 @@ def per_channel(x, dy, y, dx, side):
         _core.mix_channels(u, v, constant, constant, constant, constant)
 
 
+def exercise_rows(side, rng):
+    """Several rows of channels, in tiles where they are wide, and channels of few elements."""
+    narrow = [((rows, n), 1) for rows in (2, 5) for n in (*range(1, 71, 3), 127)]
+    for shape, axis in (*narrow, *cases.SHORT_STRETCHES, *cases.WIDE_ROWS):
+        for dtype, (spec, profile) in ((np.float32, CODES[0]), (np.float32, CODES[4]), (np.float64, CODES[1])):
+            x, dy = (guarded(rng.standard_normal(shape).astype(dtype), side) for _ in range(2))
+            y, dx = (guarded(np.zeros(shape, dtype), side) for _ in range(2))
+            q = guarded(np.zeros(shape, spec.dtype), side)
+            scale = rng.uniform(0.05, 0.1, shape[axis]).astype(dtype)
+            for zero_point in (0, rng.integers(0, 1 if spec.symmetric else 9, scale.size)):
+                call_all(x, dy, y, dx, q, nq.QParams(scale, zero_point, replace(spec, axis=axis), profile=profile))
+
+
 def training_step(x, dy, y, dx, v):
     functional.relu_backward(dy, x, out=dx)
     functional.sgd_step(x, dy, 0.1)
@@ -301,6 +314,7 @@ def exercise_plans(side, rng):
 WORK = (
     exercise,
     exercise_staged,
+    exercise_rows,
     exercise_layers,
     exercise_convolutions,
     exercise_float_convolutions,

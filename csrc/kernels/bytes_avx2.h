@@ -71,20 +71,27 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_run_avx2(const ndq_affine_f32 
 /* Runs are worth it from so many elements on. */
 enum { NDQ_BYTES_LEAST_RUN = 16 };
 
+#define NDQ_RUNS(LENGTH, RUN)                                                                                 \
+    for (; i + (LENGTH) <= n; i += (LENGTH)) {                                                                \
+        RUN(LENGTH);                                                                                          \
+        at = at + 1 == channels ? 0 : at + 1;                                                                 \
+    }
 #define NDQ_EACH_RUN(RUN)                                                                                     \
     const ndq_affine_f32 a = *p;                                                                              \
     size_t i = 0, at = *c;                                                                                    \
-    for (; i + inner <= n; i += inner) {                                                                      \
-        RUN;                                                                                                  \
-        at = at + 1 == channels ? 0 : at + 1;                                                                 \
-    }                                                                                                         \
+    if (inner == NDQ_COMMON_RUN)                                                                              \
+        NDQ_RUNS(NDQ_COMMON_RUN, RUN)                                                                         \
+    else                                                                                                      \
+        NDQ_RUNS(inner, RUN)                                                                                  \
     *c = at;                                                                                                  \
     return i;
 
 NDQ_TARGET_AVX2 static inline size_t ndq_quantize_runs_avx2(const ndq_affine_f32 *p, size_t *c, size_t channels,
                                                             size_t inner, size_t n, const float *x, uint8_t *q)
 {
-    NDQ_EACH_RUN(ndq_quantize_run_avx2(&a, at, inner, x + i, q + i))
+#define RUN(length) ndq_quantize_run_avx2(&a, at, length, x + i, q + i)
+    NDQ_EACH_RUN(RUN)
+#undef RUN
 }
 
 /* Runs COLUMNS for 32 columns after the other, j and up, of 4 rows, x + i and up, whose coefficients stay in registers
@@ -196,7 +203,9 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_runs_avx2(const ndq_affine_f
                                                               bool is_signed, float *y)
 {
     const uint8_t *q = codes;
-    NDQ_EACH_RUN(ndq_dequantize_run_avx2(&a, at, inner, q + i, is_signed, y + i))
+#define RUN(length) ndq_dequantize_run_avx2(&a, at, length, q + i, is_signed, y + i)
+    NDQ_EACH_RUN(RUN)
+#undef RUN
 }
 
 NDQ_TARGET_AVX2 static inline void ndq_dequantize_columns_avx2(const ndq_affine_f32 *p, size_t j, size_t rows,
@@ -229,6 +238,7 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_rows_avx2(const ndq_affine_f
 
 #undef NDQ_EACH_COLUMNS
 #undef NDQ_EACH_RUN
+#undef NDQ_RUNS
 
 /* ---- Two arrays of codes ---- */
 

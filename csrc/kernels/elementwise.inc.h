@@ -133,10 +133,13 @@ static inline T NDQ_FN(real)(T r, COEF k)
         if (inner != 1) {                                                               \
             last = ndq_min_size(n, first + (inner - done));                             \
             const COEF k = NDQ_FN(coef_of)(&affine, c);                                 \
-            NDQ_IVDEP for (size_t i = first + RUN; i < last; i++)                       \
-            {                                                                           \
-                STATEMENT;                                                              \
-            }                                                                           \
+            if (last - first == NDQ_COMMON_RUN)                                         \
+                NDQ_IVDEP for (size_t j = 0; j < NDQ_COMMON_RUN; j++) NDQ_AT(first + j, STATEMENT) \
+            else                                                                        \
+                NDQ_IVDEP for (size_t i = first + RUN; i < last; i++)                   \
+                {                                                                       \
+                    STATEMENT;                                                          \
+                }                                                                       \
             c = c + 1 == channels ? 0 : c + 1;                                          \
         } else {                                                                        \
             for (; c == 0 && first + (ROWS - 1) * stride + channels <= n; first += ROWS * stride) \
