@@ -264,6 +264,13 @@ def test_sensitivity(pool):
         assert nq.sensitivity(mlp(), batches(), "int4", executor=executor) == alone
 
 
+def test_sensitivity_names_the_batch(pool):
+    data = batches()
+    data[2][3, 1] = np.inf
+    with pytest.raises(nq.QuantizationError, match="batch 2: input.quantizer: has 0 NaN and 1 infinite"):
+        nq.sensitivity(mlp(), data, "int4", executor=pool)
+
+
 def test_a_local_cluster_of_dask():
     distributed = pytest.importorskip("distributed", reason="dask and distributed are not installed")
     with distributed.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:

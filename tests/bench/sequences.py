@@ -7,7 +7,10 @@ Set OPENBLAS_NUM_THREADS and NDQUANT_NUM_THREADS to 1 to compare on one core.
 
 from __future__ import annotations
 
+import importlib
+import logging
 import sys
+import tempfile
 import time
 import warnings
 from pathlib import Path
@@ -160,15 +163,31 @@ def onnx_encoder(model, x):
 
 
 def onnx_calls(name, model, x):
-    """Return {candidate: call} of ONNX Runtime in float on one thread."""
+    """Return {candidate: call} of ONNX Runtime on one thread, in float and dynamically quantized by itself."""
     runtime = _library("onnxruntime")
     if runtime is None or _library("onnx") is None:
         return {}
+    made = (onnx_lstm if name == "lstm" else onnx_encoder)(model, x)
+    calls = {"ONNX Runtime float": onnx_call(runtime, made, x)}
+    return calls | {"ONNX Runtime dynamic": onnx_call(runtime, quantized_by_onnx(made), x)}
+
+
+def onnx_call(runtime, made, x):
+    """Return a call of one model."""
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
-    made = (onnx_lstm if name == "lstm" else onnx_encoder)(model, x)
     session = runtime.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return {"ONNX Runtime float": lambda: session.run(None, {"x": x})[0].reshape(x.shape[:2] + (-1,))}
+    return lambda: session.run(None, {"x": x})[0].reshape(x.shape[:2] + (-1,))
+
+
+def quantized_by_onnx(made):
+    """Return the model with int8 weights per output, its inputs quantized at each call, as ONNX Runtime does it."""
+    quantization = importlib.import_module("onnxruntime.quantization")
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / name) for name in ("float.onnx", "int8.onnx")]
+        _library("onnx").save(made, paths[0])
+        quantization.quantize_dynamic(*paths, per_channel=True, weight_type=quantization.QuantType.QInt8)
+        return _library("onnx").load(paths[1])
 
 
 def candidates(name, model, x):
@@ -180,6 +199,8 @@ def candidates(name, model, x):
         return lambda: y[0] if isinstance(y := graph(x), tuple) else y
 
     calls = {"ndquant dynamic": outputs(dyn), "NumPy float": outputs(floats)}
+    if name == "encoder":
+        calls["ndquant static"] = outputs(nq.quantize_static(model, [x]))
     return calls | onnx_calls(name, model, x) | torch_calls(name, model, x)
 
 
@@ -206,6 +227,7 @@ def share_that_scales(batches=8, size=64):
 def main():
     """Print a table, of the processor's time on one core."""
     timing.clock = time.process_time
+    logging.getLogger().setLevel(logging.ERROR)  # ONNX Runtime recommends a step that changes nothing here
     for name, (model, x) in networks().items():
         calls = candidates(name, model, x)
         times = timing.samples(list(calls.values()), rounds=41, slice_seconds=4e-3)
