@@ -48,7 +48,7 @@ class Data:
     dx: np.ndarray
     t: np.ndarray
     scale: np.ndarray
-    zero_point: int
+    zero_point: int | np.ndarray
     axis: int | None
 
     @classmethod
@@ -63,9 +63,12 @@ class Data:
         """The same memory with a scale for each index along an axis of a matrix, or with one scale."""
         n = self.x.size
         shape = {None: (n,), 0: (CHANNELS, n // CHANNELS), 1: (n // CHANNELS, CHANNELS)}[axis]
-        scale = np.float32(0.02) if axis is None else np.linspace(0.01, 0.03, CHANNELS, dtype=np.float32)
+        return self.with_shape(shape, axis, self.zero_point)
+
+    def with_shape(self, shape, axis, zero_point):
+        scale = np.float32(0.02) if axis is None else np.linspace(0.01, 0.03, shape[axis], dtype=np.float32)
         arrays = (a.reshape(shape) for a in (self.x, self.dy, self.q, self.y, self.dx, self.t))
-        return Data(*arrays, scale, self.zero_point, axis)
+        return Data(*arrays, scale, zero_point, axis)
 
     @property
     def qparams(self):
@@ -79,6 +82,12 @@ class Data:
 
 #: {operation: bytes per element that it has to move}.
 OPERATIONS = {"quantize": 5, "dequantize": 5, "fake_quantize": 8, "backward": 12, "forward+backward": 16}
+#: (shape, axis of the channels): wide rows, the taps of a convolution, small images, groups of 32; and channels of few
+#: elements in the whole array, or of one, where reading coefficients is more work than reading data.
+STRETCHES = (
+    *(((64, 4096), 1), ((4, 65536), 1), ((64, 64, 3, 3), 1), ((64, 64, 7, 7), 1), ((2048, 32), 0)),
+    *(((8192, 8), 0), ((1, 1 << 20), 1)),
+)
 #: (operation, axis of the channels).
 ROWS = (*((name, None) for name in OPERATIONS), ("quantize", 0), ("quantize", 1), ("fake_quantize", 1))
 
@@ -213,6 +222,20 @@ def measure_rows(sizes, rounds, alone):
     return rows
 
 
+def measure_stretches(rounds):
+    """The same for channels of other forms, with one zero point and with many."""
+    print(f"\n{'one scale or many':36}us per call (times as fast as the first)")
+    result = {}
+    for (shape, axis), operation in itertools.product(STRETCHES, OPERATIONS):
+        d, zero_points = Data.make(int(np.prod(shape)), None), np.arange(shape[axis]) % 40
+        kinds = {"per tensor": d, "one zero point": d.with_shape(shape, axis, 3)}
+        kinds["many"] = d.with_shape(shape, axis, zero_points)
+        times = samples([ndquant(operation, data) for data in kinds.values()], rounds)
+        title = f"{operation}, {'x'.join(map(str, shape))}, axis {axis}"
+        result[title] = show_relative(title, kinds, times)
+    return result
+
+
 def measure_expression(rounds, n):
     """How many times as long the NumPy expression takes."""
     one, all_cores = partial(threads, 1), partial(threads, os.cpu_count())
@@ -242,7 +265,7 @@ def show_relative(title, names, times):
     microseconds = np.median(times, axis=0) * 1e6
     faster = np.median(times[:, :1] / times, axis=0)
     cells = list(zip(names, microseconds.tolist(), faster.tolist(), strict=True))
-    print(f"{title:30}" + "   ".join(f"{name} {us:.2f} us ({ratio:.2f} x)" for name, us, ratio in cells))
+    print(f"{title:36}" + "   ".join(f"{name} {us:.2f} us ({ratio:.2f} x)" for name, us, ratio in cells))
     return {name: {"seconds": us * 1e-6, "faster": ratio} for name, us, ratio in cells}
 
 
@@ -258,7 +281,7 @@ def threads(count):
 
 def measure_backends(rounds, n=4096):
     """Each set of kernels against the plainest."""
-    print(f"\n{'backends':30}us per call (times as fast as the first)")
+    print(f"\n{'backends':36}us per call (times as fast as the first)")
     settings = {name: partial(nq.backend, name) for name in reversed(_core.available_backends())}
     d = Data.make(n, None)
     return {name: compare(f"{name} of {n}", d, name, settings, rounds) for name in OPERATIONS}
@@ -266,7 +289,7 @@ def measure_backends(rounds, n=4096):
 
 def measure_channels(sizes, rounds):
     """A scale for each element of an axis against one for all."""
-    print(f"\n{'one scale or many':30}us per call (times as fast as the first)")
+    print(f"\n{'one scale or many':36}us per call (times as fast as the first)")
     result = {}
     for operation, n in itertools.product(OPERATIONS, sizes):
         axes, d = {"per tensor": None, "axis 0 of 2": 0, "last axis": 1}, Data.make(n, None)
@@ -296,7 +319,7 @@ def shares(d, parts):
 def measure_threads(rounds, n):
     """All cores against one; below, what they gain on a copy, and on multiply-adds that touch no memory."""
     count = os.cpu_count()
-    print(f"\n{'threads':30}us per call (times as fast as one)")
+    print(f"\n{'threads':36}us per call (times as fast as one)")
     settings = {f"{k}": partial(threads, k) for k in (1, count)}
     d = Data.make(n, None)
     result = {name: compare(f"{name} of {n}", d, name, settings, rounds) for name in OPERATIONS}
@@ -323,8 +346,9 @@ def main():
     result = {"cpu": limits.cpu_name(), "limits": measured}
     with threads(1):
         result["rows"] = measure_rows(options.sizes, options.rounds, options.alone)
-        result["expression"] = {n: measure_expression(options.rounds, n) for n in options.sizes if n >= 1 << 20}
+        result["expression"] = measure_expression(options.rounds, 1 << 20)
         result["channels"] = measure_channels(options.sizes, options.rounds)
+        result["stretches"] = measure_stretches(options.rounds)
         result["backends"] = measure_backends(options.rounds)
     result["threads"] = {n: measure_threads(options.rounds, n) for n in options.sizes if n >= 1 << 20}
     if options.json:
