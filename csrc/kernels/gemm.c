@@ -511,12 +511,14 @@ static void run_vector(job *j, size_t first_panel, size_t end_panel)
     int32_t *acc = (int32_t *)(row + row_bytes);
     memset(row + used, 0, row_bytes - used);
     kernel->expand_vector(w->K, call->a, call->a_signed, row);
-    const int32_t sum = w->any_zero_point ? sum_of_row(call, call->a) : 0;
+    int64_t sum[2] = {0, 0};
+    if (w->any_zero_point)
+        kernel->sums(w->K, call->a, call->a_signed, call->a_signed ? -128 : 0, sum);
     for (size_t panel = first_panel; panel < end_panel;) {
         const size_t count = ndq_min_size(NDQ_GEMM_VECTOR_PANELS, end_panel - panel);
         kernel->vector_tile[count - 1](w->words, row, ndq_gemm_panel(w, panel, 0), w->panel_bytes, acc);
         for (size_t i = 0; i < count; i++)
-            finish_vector(j, panel + i, sum, acc + i * kernel->nr);
+            finish_vector(j, panel + i, (int32_t)(uint32_t)(uint64_t)sum[0], acc + i * kernel->nr);
         panel += count;
     }
 }
@@ -528,7 +530,7 @@ static void run_chunk(void *ctx, size_t chunk)
     const size_t first = chunk / j->column_chunks * j->block_rows;
     const size_t first_panel = chunk % j->column_chunks * j->block_panels;
     const size_t end_panel = ndq_min_size(first_panel + j->block_panels, ndq_ceil_div(w->N, w->kernel->nr));
-    if (j->call->M == 1 && w->kernel->vector_tile[0]) {
+    if (j->call->M == 1 && w->kernel->vector_tile[0] && (w->is_signed || !w->kernel->any_signs)) {
         run_vector(j, first_panel, end_panel);
         return;
     }

@@ -126,7 +126,7 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_code_row *code_row; /* or NULL; of kernels with w_centred only */
     size_t row_panels;           /* 1 or 2 */
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
-     * vector_bytes for each, as u8 that are not centred. */
+     * vector_bytes for each, as u8 that are not centred. Weights are s8. */
     ndq_gemm_vector_tile *vector_tile[NDQ_GEMM_VECTOR_PANELS];
     void (*expand_vector)(size_t K, const uint8_t *codes, bool is_signed, void *row);
     size_t vector_bytes;

@@ -1,10 +1,12 @@
 /* GEMM tile for AMX: 32 rows by 32 columns in four tiles of sums, two of rows, two of weights. 64 codes of K at a time:
  * rows are read where they are, and a panel has two tiles of weights for each step, [16 words][16 columns] of four codes.
- * Codes of either sign are multiplied as they are. */
+ * Codes of either sign are multiplied as they are. A single row is left to VNNI, in the same format. */
 #include "gemm.h"
 
 #ifdef NDQ_X86
 #include "amx_tiles.h"
+
+#include <immintrin.h>
 
 #define NAME(x) amx_##x
 #ifdef NDQ_EMULATE
@@ -164,6 +166,82 @@ static void expand(size_t K, const uint8_t *codes, bool is_signed, int32_t zero,
     memcpy(row, codes, K);
 }
 
+/* A single row reads all weights for one product with each: that takes no tiles, nor their configuration. VNNI multiplies
+ * u8 by s8. */
+#ifdef NDQ_EMULATE
+typedef struct {
+    int32_t sum[HALF];
+} vector;
+
+static inline vector add_dots(vector c, const uint8_t *word, const uint8_t *weights)
+{
+    for (size_t i = 0; i < 4 * HALF; i++)
+        c.sum[i / 4] += word[i % 4] * (int8_t)weights[i];
+    return c;
+}
+
+static inline void save(int32_t *to, vector c)
+{
+    memcpy(to, &c, sizeof(c));
+}
+#else
+typedef __m512i vector;
+
+/* asm for the reason given in gemm_avx2.c. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX512VNNI vector add_dots(vector c, const uint8_t *word,
+                                                                                   const uint8_t *weights)
+{
+    const __m512i x = _mm512_set1_epi32((int32_t)*(const ndq_gemm_word_anywhere *)word);
+    __asm__ volatile("vpdpbusd %[b], %[x], %[s]" : [s] "+v"(c) : [x] "v"(x), [b] "m"(*(const __m512i *)weights));
+    return c;
+}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX512VNNI void save(int32_t *to, vector c)
+{
+    _mm512_store_si512(to, c);
+}
+#undef TARGET
+#define TARGET NDQ_TARGET_AVX512VNNI
+#endif
+
+#define ADD_PANEL(c0, c1)                                                                                    \
+    (c0 = add_dots(c0, row, at), c1 = add_dots(c1, row, at + NDQ_TILE_BYTES), at += panel_bytes)
+#define SAVE(panel, c0, c1) (save(acc + (panel) * NR, c0), save(acc + (panel) * NR + HALF, c1))
+
+/* The accumulators are named one by one: gcc keeps an array of them in memory. */
+static inline __attribute__((always_inline)) TARGET void
+vector_tile(const int panels, size_t words, const uint8_t *row, const uint8_t *b, size_t panel_bytes, int32_t *acc)
+{
+    vector c00 = {0}, c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
+    for (size_t k = 0; k < words; k++, row += 4) {
+        const uint8_t *at = b + k / STEP_WORDS * 2 * NDQ_TILE_BYTES + k % STEP_WORDS * NDQ_TILE_ROW_BYTES;
+        ADD_PANEL(c00, c01);
+        if (panels > 1) ADD_PANEL(c10, c11);
+        if (panels > 2) ADD_PANEL(c20, c21);
+        if (panels > 3) ADD_PANEL(c30, c31);
+    }
+    SAVE(0, c00, c01);
+    if (panels > 1) SAVE(1, c10, c11);
+    if (panels > 2) SAVE(2, c20, c21);
+    if (panels > 3) SAVE(3, c30, c31);
+}
+
+#define VECTOR_TILE(panels)                                                                                  \
+    static TARGET void vector_##panels(size_t words, const uint8_t *row, const uint8_t *b,                   \
+                                       size_t panel_bytes, int32_t *acc)                                     \
+    {                                                                                                        \
+        vector_tile(panels, words, row, b, panel_bytes, acc);                                                \
+    }
+VECTOR_TILE(1)
+VECTOR_TILE(2)
+VECTOR_TILE(3)
+VECTOR_TILE(4)
+
+static void expand_vector(size_t K, const uint8_t *codes, bool is_signed, void *row)
+{
+    amx_expand_u8(K, codes, is_signed, 0, row);
+}
+
 const ndq_gemm_kernel ndq_gemm_amx = {
     .name = "amx",
     .mr = 32,
@@ -182,6 +260,9 @@ const ndq_gemm_kernel ndq_gemm_amx = {
     .pack = pack,
     .tile = {ALL_ROWS(WIDE)},
     .narrow = {ALL_ROWS(NARROW)},
+    .vector_tile = {vector_1, vector_2, vector_3, vector_4},
+    .expand_vector = expand_vector,
+    .vector_bytes = 1,
     .subtract_row_terms = amx_subtract_row_terms,
     .store = {amx_store_s32, amx_store_f32, amx_store_codes},
 };
