@@ -74,6 +74,7 @@ typedef struct ndq_step {
         ndq_layer_norm layer_norm;
         ndq_quantized_rows quantized_rows;
         ndq_rows_call rows;
+        ndq_grouped_rows grouped_rows;
         size_t elements;
         ndq_softmax_rows softmax_rows;
         ndq_normalized_rows normalized_rows;
@@ -99,6 +100,7 @@ ndq_status ndq_step_place(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_lookup(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_quantize_rows(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_linear_rows(const ndq_step *step, uint8_t *const *values);
+ndq_status ndq_step_linear_groups(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_add_f32(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_softmax_f32(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_layer_norm_f32(const ndq_step *step, uint8_t *const *values);

@@ -525,5 +525,5 @@ class TestHalf:
         net[0].weight = np.array([[1e6, 0]])
         with pytest.raises(nq.QuantizationError, match="0: weight holds numbers outside the range of float16"):
             nq.quantize_dynamic(net, dtype="float16")(normal((1, 2)))
-        with pytest.raises(ValueError, match="dtype must be 'int8', 'float16' or 'bfloat16', not 'int4'"):
-            nq.quantize_dynamic(net, dtype="int4")
+        with pytest.raises(ValueError, match="dtype must be one of 'int8', 'int4', 'float16', 'bfloat16', not 'int5'"):
+            nq.quantize_dynamic(net, dtype="int5")

@@ -1,8 +1,6 @@
 /* Weights of 4 bits with a scale per group of inputs: packed as an object, and the two functions that multiply by them. */
-#include "args.h"
+#include "dynamic.h"
 #include "module.h"
-
-#include "../kernels/dynamic.h"
 
 /* _core.PackedGroups: weights in the format of one kernel, with their scales and float bias. */
 typedef struct {
@@ -10,7 +8,7 @@ typedef struct {
     ndq_grouped *packed;
 } groups_object;
 
-static const ndq_grouped *groups_of(PyObject *module, PyObject *object)
+const ndq_grouped *ndq_take_grouped(PyObject *module, PyObject *object)
 {
     if (Py_IS_TYPE(object, ndq_state_of(module)->groups_type))
         return ((groups_object *)object)->packed;
@@ -201,19 +199,22 @@ static size_t count_rows(PyArrayObject *rows)
     return (size_t)PyArray_MultiplyList(PyArray_DIMS(rows), PyArray_NDIM(rows) - 1);
 }
 
-/* linear_groups(x, packed, out) */
+/* linear_groups(x, packed, activation, out) */
 static PyObject *py_linear_groups(PyObject *module, PyObject *const *args, Py_ssize_t count)
 {
     PyArrayObject *x = NULL, *rows = NULL, *out = NULL;
     PyObject *result = NULL;
-    const ndq_grouped *w;
-    if (ndq_check_count("linear_groups", count, 3) < 0 || !(w = groups_of(module, args[1])) ||
-        !(x = ndq_float_array(args[0], "x")) || take_rows(x, w, NPY_FLOAT, args[2], &rows, &out) < 0)
+    ndq_grouped_rows call;
+    if (ndq_check_count("linear_groups", count, 4) < 0 || ndq_take_activation(args[2], &call.activation) < 0 ||
+        !(call.w = ndq_take_grouped(module, args[1])) || !(x = ndq_float_array(args[0], "x")) ||
+        take_rows(x, call.w, NPY_FLOAT, args[3], &rows, &out) < 0)
         goto exit;
+    call.M = count_rows(rows);
+    call.y = PyArray_DATA(out);
     size_t bad_row = 0;
     ndq_status status;
     Py_BEGIN_ALLOW_THREADS
-    status = ndq_grouped_rows(ndq_kernels_in_use(), w, count_rows(rows), PyArray_DATA(rows), PyArray_DATA(out), &bad_row);
+    status = ndq_linear_groups(ndq_kernels_in_use(), &call, PyArray_DATA(rows), &bad_row);
     Py_END_ALLOW_THREADS
     if (status == NDQ_NOT_FINITE)
         PyErr_Format(PyExc_ValueError, "x: row %zu holds NaN or infinity", bad_row);
@@ -233,7 +234,7 @@ static PyObject *py_linear_groups_codes(PyObject *module, PyObject *const *args,
     PyObject *result = NULL;
     ndq_params_object *params = NULL;
     const ndq_grouped *w;
-    if (ndq_check_count("linear_groups_codes", count, 4) < 0 || !(w = groups_of(module, args[2])) ||
+    if (ndq_check_count("linear_groups_codes", count, 4) < 0 || !(w = ndq_take_grouped(module, args[2])) ||
         !(params = ndq_params_of(module, args[1])) || ndq_check_per_tensor(params, "x_qparams") < 0 ||
         !(x = ndq_codes_of(args[0], "x", &params->params)) ||
         take_rows(x, w, PyArray_TYPE(x), args[3], &rows, &out) < 0)
@@ -261,7 +262,7 @@ exit:
 
 PyMethodDef ndq_grouped_methods[] = {
     METHOD(pack_groups, "(w, qparams, bias, /)", "Pack weights (N, K) of 4 bits, with their scales per group and float bias."),
-    METHOD(linear_groups, "(x, packed, out, /)", "Product and bias of rows of floats, each quantized by its range."),
+    METHOD(linear_groups, "(x, packed, activation, out, /)", "Product and bias of rows of floats, each quantized by its range."),
     METHOD(linear_groups_codes, "(xq, x_qparams, packed, out, /)", "Product and bias of rows of codes."),
     {NULL, NULL, 0, NULL},
 };

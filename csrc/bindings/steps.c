@@ -542,6 +542,23 @@ static int make_linear_rows(ndq_step_maker *m)
                : check_floats(m, m->step->out, call->M, call->w->N);
 }
 
+/* linear_groups: (rows, packed, activation); the input is what quantize_rows gives. */
+static int make_linear_groups(ndq_step_maker *m)
+{
+    Py_ssize_t rows;
+    PyObject *packed, *activation;
+    ndq_grouped_rows *call = &m->step->work.grouped_rows;
+    if (!PyArg_ParseTuple(m->constants, "nOO", &rows, &packed, &activation) || check_sizes(m, &rows, 1) < 0 ||
+        ndq_take_activation(activation, &call->activation) < 0 || !(call->w = ndq_take_grouped(m->module, packed)) ||
+        PyList_Append(m->kept, packed) < 0)
+        return -1;
+    call->M = (size_t)rows;
+    m->step->run = ndq_step_linear_groups;
+    return check_bytes(m, m->step->in[0], ndq_quantized_rows_bytes(call->M, call->w->K)) < 0
+               ? -1
+               : check_floats(m, m->step->out, call->M, call->w->N);
+}
+
 /* add_f32: (). */
 static int make_add_f32(ndq_step_maker *m)
 {
@@ -652,7 +669,7 @@ static const ndq_step_kind kinds[] = {
     {"add_f32", 2, make_add_f32},               {"softmax_f32", 1, make_softmax_f32},
     {"layer_norm_f32", 1, make_layer_norm_f32}, {"gelu_f32", 1, make_gelu_f32},
     {"attention_f32", 3, make_attention_f32},   {"matmul", 2, make_matmul},
-    {"conv_transpose2d", 1, make_conv_transpose2d},
+    {"conv_transpose2d", 1, make_conv_transpose2d}, {"linear_groups", 1, make_linear_groups},
 };
 
 const ndq_step_kind *ndq_find_step_kind(PyObject *name)

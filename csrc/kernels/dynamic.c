@@ -138,17 +138,23 @@ ndq_status ndq_linear_rows(const ndq_rows_call *call, size_t *bad_row)
     return status;
 }
 
-ndq_status ndq_grouped_rows(const ndq_kernels *kernels, const ndq_grouped *w, size_t M, const float *x, float *y,
-                            size_t *bad_row)
+ndq_status ndq_multiply_groups(const ndq_grouped_rows *call, const void *memory)
 {
-    void *memory = ndq_alloc(ndq_quantized_rows_bytes(M, w->K));
-    ndq_status status = memory ? ndq_quantize_rows(kernels, M, w->K, x, memory, bad_row) : NDQ_NO_MEMORY;
-    if (status == NDQ_OK) {
-        const quantized_rows rows = rows_in(memory, M);
-        const ndq_grouped_call call = {.w = w, .M = M, .a = rows.codes, .a_scale = rows.scale, .a_zero = rows.zero,
-                                       .per_row = true, .y = y};
-        status = ndq_grouped_multiply(&call);
-    }
+    const quantized_rows rows = rows_in((void *)memory, call->M);
+    const ndq_grouped_call product = {.w = call->w, .M = call->M, .a = rows.codes, .a_scale = rows.scale,
+                                      .a_zero = rows.zero, .per_row = true, .y = call->y};
+    const ndq_status status = ndq_grouped_multiply(&product);
+    if (status == NDQ_OK && call->activation != NDQ_NO_ACTIVATION)
+        activate(call->activation, call->M * call->w->N, call->y);
+    return status;
+}
+
+ndq_status ndq_linear_groups(const ndq_kernels *kernels, const ndq_grouped_rows *call, const float *x, size_t *bad_row)
+{
+    void *memory = ndq_alloc(ndq_quantized_rows_bytes(call->M, call->w->K));
+    ndq_status status = memory ? ndq_quantize_rows(kernels, call->M, call->w->K, x, memory, bad_row) : NDQ_NO_MEMORY;
+    if (status == NDQ_OK)
+        status = ndq_multiply_groups(call, memory);
     ndq_free(memory);
     return status;
 }

@@ -27,8 +27,17 @@ ndq_status ndq_quantize_rows(const ndq_kernels *kernels, size_t M, size_t K, con
 ndq_status ndq_multiply_rows(const ndq_rows_call *call, const void *memory);
 
 /* The same layer with weights of 4 bits that have a scale per group of inputs, see grouped.h: y (M, N). */
-ndq_status ndq_grouped_rows(const ndq_kernels *kernels, const ndq_grouped *w, size_t M, const float *x, float *y,
-                            size_t *bad_row);
+typedef struct {
+    const ndq_grouped *w;
+    size_t M;
+    ndq_activation activation;
+    float *y;
+} ndq_grouped_rows;
+
+ndq_status ndq_linear_groups(const ndq_kernels *kernels, const ndq_grouped_rows *call, const float *x, size_t *bad_row);
+
+/* Of rows that ndq_quantize_rows has quantized. */
+ndq_status ndq_multiply_groups(const ndq_grouped_rows *call, const void *memory);
 
 /* A layer of LSTM or GRU over T steps of N sequences, of which the product with the input is made: gx (T, N, G) with its
  * bias. h and c (N, H) are the states before, and then after; c is NULL for GRU. y is (T, N, H). Sequence n has

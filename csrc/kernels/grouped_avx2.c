@@ -11,6 +11,7 @@
 #include "grouped_plain.inc.h"
 
 enum { BLOCK = 8, BYTES = 32 }; /* words that are added in 16 bits; bytes of a word of 16 columns */
+enum { AHEAD = 1024 };          /* bytes: a single row reads weights as fast as memory gives them */
 _Static_assert(BLOCK * 2 * (NDQ_GROUPED_LEVELS - 1) * 128 <= INT16_MAX, "sums of a block fit 16 bits");
 
 typedef int32_t __attribute__((may_alias, aligned(1))) word_anywhere;
@@ -53,6 +54,8 @@ static inline __attribute__((always_inline)) TARGET void tile(const size_t rows,
             __m256i s00 = zero, s01 = zero, s10 = zero, s11 = zero, s20 = zero, s21 = zero, s30 = zero, s31 = zero;
             for (size_t i = 0; i < BLOCK; i++) {
                 const __m256i both = _mm256_load_si256((const __m256i *)(b + BYTES * i));
+                if (rows == 1 && i % 2 == 0)
+                    _mm_prefetch((const char *)(b + BYTES * i + AHEAD), _MM_HINT_T0);
                 const __m256i low = _mm256_and_si256(both, mask);
                 const __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), mask);
                 ROW(0, s00, s01)

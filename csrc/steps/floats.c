@@ -17,6 +17,13 @@ ndq_status ndq_step_linear_rows(const ndq_step *step, uint8_t *const *values)
     return ndq_multiply_rows(&call, values[step->in[0]]);
 }
 
+ndq_status ndq_step_linear_groups(const ndq_step *step, uint8_t *const *values)
+{
+    ndq_grouped_rows call = step->work.grouped_rows;
+    call.y = (float *)(void *)values[step->out];
+    return ndq_multiply_groups(&call, values[step->in[0]]);
+}
+
 ndq_status ndq_step_add_f32(const ndq_step *step, uint8_t *const *values)
 {
     const float *a = (const float *)(const void *)values[step->in[0]], *b = (const float *)(const void *)values[step->in[1]];

@@ -54,6 +54,23 @@ class RowWeight:
                 raise QuantizationError(str(error)) from None
         return self._packed
 
+    @property
+    def shape(self):
+        """Outputs and inputs."""
+        return self.codes.shape
+
+    @property
+    def nbytes(self):
+        """Bytes of codes and scales."""
+        return self.codes.nbytes + self.qparams.scale.nbytes
+
+    #: The step of a plan that multiplies by it.
+    step = "linear_rows"
+
+    def multiply_rows(self, x, activation, out):
+        """Return what `linear_rows` does; `activation` is the core's number."""
+        return _core.linear_rows(x, self.packed, activation, out)
+
     def __getstate__(self):
         return {**self.__dict__, "_packed": None}
 
@@ -73,7 +90,7 @@ def linear_rows(x, weight, activation=None, out=None):
     ----------
     x : array_like of float, shape (..., K)
         Computed in float32.
-    weight : RowWeight
+    weight : RowWeight or GroupedWeight
         N outputs by K inputs.
     activation : {None, "relu", "relu6"}
     out : ndarray of float32, shape (..., N), optional
@@ -96,7 +113,7 @@ def linear_rows(x, weight, activation=None, out=None):
     array([[4.24],
            [1.   ]], dtype=float32)
     """
-    return _core.linear_rows(x, weight.packed, activation_number(activation), out)
+    return weight.multiply_rows(x, activation_number(activation), out)
 
 
 def recurrence(gx, weight, states, lengths=None, reverse=False):

@@ -6,7 +6,7 @@ import numpy as np
 
 from . import _core
 from .bits import pack_codes, unpack_codes
-from .functional import check_qparams, quantize
+from .functional import activation_number, check_qparams, quantize
 from .observers import choose_qparams
 
 MOST_BITS = 4
@@ -46,7 +46,7 @@ class GroupedWeight:
     >>> w = np.random.default_rng(0).standard_normal((8, 64)).astype(np.float32)
     >>> weight = nq.GroupedWeight.of(w, nq.QuantSpec(4, group_size=32))
     >>> weight
-    GroupedWeight(8 x 64, QParams(int4, 16 groups of 32 on axis -1, scale 0.232..0.508))
+    GroupedWeight(8 x 64, QParams(int4, 16 groups of 32 on axis -1, scale 0.27..0.557))
     >>> weight.nbytes
     320
     """
@@ -106,6 +106,13 @@ class GroupedWeight:
             self._packed = _core.pack_groups(codes, self.qparams, self.bias)
         return self._packed
 
+    #: The step of a plan that multiplies by it.
+    step = "linear_groups"
+
+    def multiply_rows(self, x, activation, out):
+        """Return `linear_grouped` of floats; `activation` is the core's number."""
+        return _core.linear_groups(x, self.packed, activation, out)
+
     def __getstate__(self):
         return {**self.__dict__, "_packed": None}
 
@@ -150,5 +157,5 @@ def linear_grouped(x, weight, x_qparams=None, out=None):
     if not isinstance(weight, GroupedWeight):
         raise TypeError(f"weight: expected a GroupedWeight, got {type(weight).__name__}")
     if x_qparams is None:
-        return _core.linear_groups(x, weight.packed, out)
+        return weight.multiply_rows(x, activation_number(None), out)
     return _core.linear_groups_codes(x, x_qparams, weight.packed, out)

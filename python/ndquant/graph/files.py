@@ -18,6 +18,7 @@ import numpy as np
 from ..bits import pack_codes, unpack_codes
 from ..dynamic import RowWeight
 from ..errors import QuantizationError
+from ..grouped import GroupedWeight
 from ..ops import OPS, Indices
 from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer, StoredGrid, StoredNorm, StoredTable
@@ -118,6 +119,14 @@ def _row_weight_header(node, name, arrays):
     weight = node.module.weights[name]
     header = _qparams_header(weight.qparams)
     stored = {name: weight.codes, f"{name}_scale": header.pop("scale"), DynamicLayer.BIASES[name]: weight.bias}
+    if isinstance(weight, GroupedWeight):
+        stored[name] = pack_codes(weight.codes, weight.qparams.spec)
+        stored[f"{name}_zero_point"] = header["zero_point"] if np.any(header["zero_point"]) else None
+        return {"inputs": weight.shape[1], **_row_header(header, arrays, node, stored)}
+    return _row_header(header, arrays, node, stored)
+
+
+def _row_header(header, arrays, node, stored):
     _store(arrays, node.name, **stored)
     return {key: header[key] for key in ("spec", "profile", "dtype")}
 
@@ -332,6 +341,8 @@ def _row_weight(header, key, name, arrays):
     if key not in DynamicLayer.BIASES:
         raise ValueError(f"{name}: an unknown weight {key!r}")
     codes, scale = arrays.pop(f"{name}/{key}"), arrays.pop(f"{name}/{key}_scale")
+    if "inputs" in header:
+        return _grouped_weight(dict(header), key, name, codes, scale, arrays)
     qparams = _qparams({**header, "scale": scale, "zero_point": np.zeros(scale.shape, np.int32)}, name)
     spec = qparams.spec
     if not (spec.is_byte_grid and spec.symmetric and spec.signed and spec.axis == 0):
@@ -341,6 +352,16 @@ def _row_weight(header, key, name, arrays):
         raise ValueError(f"{name}: {scale.shape} scales of a weight of shape {codes.shape}")
     bias = arrays.pop(f"{name}/{DynamicLayer.BIASES[key]}", None)
     return RowWeight(codes, qparams, None if bias is None else _checked_bias(bias, np.float32, len(codes)))
+
+
+def _grouped_weight(header, key, name, packed, scale, arrays):
+    inputs, zero_point = header.pop("inputs"), arrays.pop(f"{name}/{key}_zero_point", None)
+    qparams = _qparams({**header, "scale": scale, "zero_point": 0 if zero_point is None else zero_point}, name)
+    codes = unpack_codes(packed, qparams.spec, inputs)
+    if key != "weight" or codes.ndim != 2:
+        raise ValueError(f"{name}: a {key} in groups of shape {codes.shape}")
+    bias = arrays.pop(f"{name}/bias", None)
+    return GroupedWeight(codes, qparams, None if bias is None else _checked_bias(bias, np.float32, len(codes)))
 
 
 def _byte_grid(header, name):

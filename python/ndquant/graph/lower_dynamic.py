@@ -9,7 +9,7 @@ from .fuse import fuse
 from .lower import without_dropout
 
 
-def lower_dynamic(graph, wanted, made=None):
+def lower_dynamic(graph, wanted, made=None, layer_of=None):
     """Return the integer graph of a float one in evaluation mode, which, fused, becomes its ``simulation``.
 
     Parameters
@@ -20,6 +20,8 @@ def lower_dynamic(graph, wanted, made=None):
     made : dict, optional
         What was made of the weights of a module before, {id of the module: (module, `DynamicLayer`)}: graphs of one
         network for other shapes share it. It is added to.
+    layer_of : callable, optional
+        ``layer_of(node)`` makes the `DynamicLayer` of a node; by default with weights in 8 bits.
     """
     made = {} if made is None else made
     simulation = fold_batchnorm(fuse(without_dropout(graph)))
@@ -27,7 +29,8 @@ def lower_dynamic(graph, wanted, made=None):
     for node in simulation.nodes:
         if node.op.name in DYNAMIC and wanted(node):
             if id(node.module) not in made:
-                made[id(node.module)] = node.module, DynamicLayer.of(node.module)
+                layer = DynamicLayer.of(node.module) if layer_of is None else layer_of(node)
+                made[id(node.module)] = node.module, layer
             node = node.copy(op=OPS[DYNAMIC[node.op.name]], module=made[id(node.module)][1])
         nodes.append(node)
     return simulation.replace(nodes, kind="integer", simulation=simulation)

@@ -253,14 +253,14 @@ class Steps:
 
     def linear_rows(self, x, weight, activation=None):
         """Fully connected layer each row of whose input is quantized by its own range."""
-        outputs, features = weight.codes.shape
+        outputs, features = weight.shape
         x, rows = self.floats(x), prod(x.shape[:-1])
         if x.number not in self._quantized_rows:  # several layers may read them
             memory = Value(len(self.values), (_bytes_of_rows(rows, features),), np.dtype(np.uint8))
             self.values.append(memory)
             self._quantized_rows[x.number] = self.append("quantize_rows", [x], memory, rows, features)
         y, how = self.new((*x.shape[:-1], outputs)), (weight.packed, activation_number(activation))
-        return self.append("linear_rows", [self._quantized_rows[x.number]], y, rows, *how)
+        return self.append(weight.step, [self._quantized_rows[x.number]], y, rows, *how)
 
     def add_floats(self, a, b):
         """Add floats of one shape."""

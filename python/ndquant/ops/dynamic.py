@@ -9,6 +9,7 @@ import numpy as np
 
 from ..dynamic import RowWeight, linear_rows, recurrence
 from ..errors import QuantizationError
+from ..grouped import GroupedWeight
 from .layer import fused_attributes
 from .record import StoredIntegers, register
 from .recurrent import CELLS, initial_states, lengths_of, recurrent_attributes, recurrent_shape, time_first
@@ -19,11 +20,16 @@ class DynamicLayer(StoredIntegers):
 
     Attributes
     ----------
-    weight, or weight_ih and weight_hh : RowWeight
+    weight : RowWeight or GroupedWeight
+    weight_ih, weight_hh : RowWeight
+        Of recurrent layers instead.
     """
 
     #: {name of a weight: name of its bias}
     BIASES = {"weight": "bias", "weight_ih": "bias_ih", "weight_hh": "bias_hh"}
+
+    #: How weights of 4 bits were rounded, where that is known: see `workflows.four_bits`.
+    method = None
 
     def __init__(self, **weights):
         for name, weight in weights.items():
@@ -44,12 +50,14 @@ class DynamicLayer(StoredIntegers):
         found = {}
         for name, weight in self.weights.items():
             found[name], found[f"{name}_scale"] = np.array(weight.codes), np.array(weight.qparams.scale)
+            if isinstance(weight, GroupedWeight):
+                found[f"{name}_zero_point"] = np.array(weight.qparams.zero_point)
             found[self.BIASES[name]] = None if weight.bias is None else np.array(weight.bias)
         return found
 
     @property
     def weights(self):
-        """{name: `RowWeight`}."""
+        """{name: `RowWeight` or `GroupedWeight`}."""
         return {name: self.__dict__[name] for name in self.BIASES if name in self.__dict__}
 
 
@@ -66,7 +74,7 @@ def _linear_forward(node, inputs, run):
 
 
 def _linear_shape(node, shapes):
-    (shape,), (outputs, features) = shapes, node.module.weight.codes.shape
+    (shape,), (outputs, features) = shapes, node.module.weight.shape
     if not shape or shape[-1] != features:
         raise ValueError(f"{node.name}: takes (batch, {features}), not (batch, {', '.join(map(str, shape))})")
     return (*shape[:-1], outputs)

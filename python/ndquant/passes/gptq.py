@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from ..functional import dequantize, quantize
-from .hessians import round_weights
+from ..qparams import QParams
+from .hessians import damped, round_weights, warn_of_few_rows
 
 
 def gptq(prepared, batches, *, damping=0.01):
@@ -58,6 +61,37 @@ def gptq(prepared, batches, *, damping=0.01):
     return round_weights(prepared, batches, damping, _round_in_order, "gptq")
 
 
+def round_weight(w, qparams, count, h, name):
+    """Return the codes that GPTQ gives a weight (O, K) on a grid per output or per group of inputs.
+
+    Parameters
+    ----------
+    w : ndarray of float, shape (O, K)
+    qparams : QParams
+    count : int
+        Number of rows that the layer reads.
+    h : ndarray of float64, shape (K, K)
+        Sum of their outer products.
+    name : str
+        Of the layer, for warnings.
+
+    Returns
+    -------
+    ndarray of int, shape (O, K)
+    """
+    warn_of_few_rows(name, count, len(h))
+    return _round_in_order(w.astype(np.float64), qparams, damped(h, 0.01))
+
+
+def _of_input(qparams, i):
+    """Return the `QParams` that input i of each output has."""
+    spec = qparams.spec
+    if spec.group_size is None:
+        return qparams
+    scale, zero_point = qparams.scale[:, i // spec.group_size], qparams.zero_point[:, i // spec.group_size]
+    return QParams(scale, zero_point, replace(spec, axis=0, group_size=None), profile=qparams.profile)
+
+
 def _round_in_order(target, qparams, h):
     """Round weights of shape (O, K), the inputs with the largest diagonal of `h` first."""
     order = np.argsort(-np.diag(h), kind="stable")
@@ -66,8 +100,9 @@ def _round_in_order(target, qparams, h):
     w, codes = target[:, order], np.empty(target.shape, qparams.spec.dtype)
     for i, row in enumerate(upper):
         column = w[:, i : i + 1].astype(np.float32)
-        rounded = quantize(column, qparams)
+        own = _of_input(qparams, order[i])
+        rounded = quantize(column, own)
         codes[:, order[i]] = rounded[:, 0]
-        error = (column - dequantize(rounded, qparams, dtype=np.float32)) / row[i]
+        error = (column - dequantize(rounded, own, dtype=np.float32)) / row[i]
         w[:, i + 1 :] -= error * row[i + 1 :]
     return codes

@@ -28,19 +28,24 @@ def round_weights(prepared, batches, damping, round_rows, caller):
 
     def refine(node, moments):
         groups, inputs = moments.z.shape
-        if moments.count < inputs:
-            text = f"{node.name}: {moments.count} rows are few for the Hessian of {inputs} inputs; give more batches"
-            warnings.warn(text, QuantizationWarning, stacklevel=5)
+        warn_of_few_rows(node.name, moments.count, inputs)
         weight = original_weight(node).reshape(groups, len(node.weight) // groups, -1).astype(np.float64)
         qparams = node.weight_quantizer.qparams_for(node.weight)
         codes = np.empty(weight.shape, qparams.spec.dtype)
         for group, rows in enumerate(weight):
-            h = _invertible(node, _damped(moments.zz[group], damping))
+            h = _invertible(node, damped(moments.zz[group], damping))
             target = rows + rows @ np.linalg.solve(h, (moments.xz[group] - moments.zz[group]).T).T
             codes[group] = round_rows(target, _of_group(qparams, group, groups), h)
         set_weight(node, codes, qparams)
 
     return refine_layers(prepared, batches, refine, caller)
+
+
+def warn_of_few_rows(name, count, inputs):
+    """Warn if a Hessian comes from fewer rows than a layer has inputs."""
+    if count < inputs:
+        text = f"{name}: {count} rows are few for the Hessian of {inputs} inputs; give more batches"
+        warnings.warn(text, QuantizationWarning, stacklevel=6)
 
 
 def _of_group(qparams, group, groups):
@@ -52,7 +57,7 @@ def _of_group(qparams, group, groups):
     return QParams(qparams.scale[part], qparams.zero_point[part], qparams.spec, profile=qparams.profile)
 
 
-def _damped(h, damping):
+def damped(h, damping):
     """Return H with its diagonal raised; where an input is always 0, to the mean, so that its weights stay apart."""
     diagonal = np.diag(h)
     mean = diagonal.mean() or 1.0

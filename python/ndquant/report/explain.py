@@ -8,6 +8,7 @@ from .. import reference
 from ..errors import QuantizationError
 from ..graph.inputs import as_inputs
 from ..graph.lower import edge_qparams
+from ..grouped import GroupedWeight
 from ..ops import Codes
 from ..ops.dynamic import DynamicLayer
 from ..ops.integer_layer import IntegerLayer
@@ -81,6 +82,8 @@ def _explained(graph, name):
     node = graph[name]
     if isinstance(node.module, DynamicLayer) and "weight" not in node.module.weights:
         raise QuantizationError(f"explain: {name!r} ({node.op.name}) gives what many steps made in a row")
+    if isinstance(node.module, DynamicLayer) and isinstance(node.module.weight, GroupedWeight):
+        raise QuantizationError(f"explain: {name!r} adds up groups of inputs, each of which has a scale of its own")
     if not isinstance(node.module, IntegerLayer | DynamicLayer):
         layers = ", ".join(n.name for n in graph.nodes if isinstance(n.module, IntegerLayer | DynamicLayer))
         raise QuantizationError(f"explain: {name!r} ({node.op.name}) has no weights in integers; these have: {layers}")

@@ -13,6 +13,7 @@ from .. import reference
 from ..dynamic import WEIGHT
 from ..graph.graph import Run
 from ..graph.lower import quantizer_behind
+from ..grouped import GroupedWeight
 from ..integer import even_windows, exp_table, pool_windows
 from ..layout import swap_channels
 from ..ops import Fixed
@@ -65,7 +66,7 @@ class Layer:
     bias: np.ndarray | None = None
     table: np.ndarray | None = None
     affine: dict | None = None  # of a layer normalization: {"weight", "bias"} as floats
-    rows: dict | None = None  # of a dynamic layer: {name of a weight: (codes, scales, bias)}
+    rows: dict | None = None  # of a dynamic layer: {name of a weight: (codes, scales, bias)}, in groups and zero points
 
     def stored_arrays(self):
         """Return {what: array} of everything that a file would hold."""
@@ -77,7 +78,7 @@ class Layer:
         if self.bias is not None:
             arrays["biases"] = self.bias
         for name, parts in (self.rows or {}).items():
-            whats = ("codes", "scales", "bias")
+            whats = ("codes", "scales", "bias", "zero points")[: len(parts)]
             arrays |= {f"{name} {what}": part for what, part in zip(whats, parts, strict=True) if part is not None}
         if self.table is not None:
             arrays["table"] = self.table
@@ -97,12 +98,17 @@ def stored(graph):
             out = None if m.out_qparams is None else Grid.of(m.out_qparams)
             layers[node.name] = Layer(out, m.weight, Grid.of(m.w_qparams), m.bias)
         elif isinstance(node.module, DynamicLayer):
-            rows = {name: (w.codes, np.asarray(w.qparams.scale), w.bias) for name, w in node.module.weights.items()}
-            layers[node.name] = Layer(None, rows=rows)
+            layers[node.name] = Layer(None, rows={name: _rows(w) for name, w in node.module.weights.items()})
         elif node.op.stores is not None:
             table = node.table if isinstance(node.module, StoredTable) else None
             layers[node.name] = Layer(Grid.of(node.out_qparams), table=table, affine=_affine(node))
     return layers
+
+
+def _rows(weight):
+    """Return codes, scales and bias of a dynamic layer's weight, and the zero points of one in groups."""
+    parts = weight.codes, np.asarray(weight.qparams.scale), weight.bias
+    return (*parts, np.asarray(weight.qparams.zero_point)) if isinstance(weight, GroupedWeight) else parts
 
 
 def rebuilt(graph):
@@ -140,10 +146,29 @@ def _rebuild_rows(node, lowered):
     rows = {}
     for name in lowered.module.weights:
         w, bias = np.asarray(getattr(node, name)), getattr(node, DynamicLayer.BIASES[name])
+        if isinstance(lowered.module.weights[name], GroupedWeight):
+            rows[name] = _rebuild_groups(np.asarray(w, np.float32), bias, lowered.module)
+            continue
         ends = w.min(axis=1, initial=0), w.max(axis=1, initial=0)
         scale, _ = reference.choose_scale_zero_point(*ends, WEIGHT.qmin, WEIGHT.qmax, symmetric=True)
         rows[name] = reference.quantize(w, scale, 0, WEIGHT.qmin, WEIGHT.qmax, 0), scale, bias
     return rows
+
+
+def _rebuild_groups(w, bias, layer):
+    """Quantize a weight on a grid per group of inputs: that of its extremes, or the one that a method has found."""
+    codes, scale, _, zero_point = _rows(layer.weight)
+    spec = layer.weight.qparams.spec
+    if layer.method == "gptq":  # what it has found is the codes, on the grid of the extremes of the float weight
+        rounded = reference.dequantize(codes, scale, zero_point, spec.axis, np.float32, group_size=spec.group_size)
+    if layer.method in ("minmax", "gptq"):
+        groups = w.reshape(len(w), -1, spec.group_size or w.shape[1])
+        ends = groups.min(axis=2, initial=0), groups.max(axis=2, initial=0)
+        grid = reference.choose_scale_zero_point(*ends, spec.qmin, spec.qmax, spec.symmetric)
+        scale, zero_point = (a.reshape(scale.shape) for a in grid)
+    w = rounded if layer.method == "gptq" else w
+    codes = reference.quantize(w, scale, zero_point, spec.qmin, spec.qmax, spec.axis, group_size=spec.group_size)
+    return codes, scale, bias, zero_point
 
 
 def _table(graph, node, lowered, out, layers):
@@ -342,9 +367,17 @@ def _matmul(graph, node, layers, a, b):
 
 
 def _linear_dynamic(graph, node, layers, x):
-    y = reference.linear_rows(x.reshape(-1, x.shape[-1]), *layers[node.name].rows["weight"])
+    parts, flat = layers[node.name].rows["weight"], x.reshape(-1, x.shape[-1])
+    y = _grouped_rows(flat, *parts) if len(parts) > 3 else reference.linear_rows(flat, *parts)
     low, high = BOUNDS[node.attributes.get("activation")]
     return np.clip(y, low, high).reshape(*x.shape[:-1], -1)
+
+
+def _grouped_rows(x, codes, scale, bias, zero_point):
+    """Return what a layer with a scale per group of inputs, or per output, gives; float zero points are offsets."""
+    scale, zero_point = (a.reshape(len(codes), -1) for a in (scale, zero_point))
+    grid = (0, zero_point) if zero_point.dtype.kind == "f" else (zero_point, None)
+    return reference.linear_grouped_rows(x, codes, scale, *grid, bias)
 
 
 def _recurrent_dynamic(graph, node, layers, x, *more):

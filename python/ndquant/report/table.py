@@ -249,16 +249,15 @@ def _fake_quantized(graph, node):
 def _row_weights(graph, node):
     """Return these fields of a layer that quantizes its input as it comes: of all its weights together."""
     weights, floats = node.module.weights, graph.simulation and graph.simulation[node.name]
-    count = sum(w.codes.size for w in weights.values())
-    others = sum(4 * a.size for w in weights.values() for a in (w.bias, w.qparams.scale) if a is not None)
+    biases = [w.bias for w in weights.values() if w.bias is not None]
     errors = [
         sqnr(getattr(floats, name), dequantize(w.codes, w.qparams)) for name, w in weights.items() if floats is not None
     ]
     largest = max(int(np.abs(w.codes.astype(np.int64)).sum(axis=1).max(initial=0)) for w in weights.values())
     return {
-        "weight_bits": 8,
-        "parameters": count + sum(w.bias.size for w in weights.values() if w.bias is not None),
-        "bytes": count + others,
+        "weight_bits": max(w.qparams.spec.bits for w in weights.values()),
+        "parameters": sum(w.codes.size for w in weights.values()) + sum(bias.size for bias in biases),
+        "bytes": sum(a.nbytes for a in (*weights.values(), *biases)),
         "weight_sqnr": min(errors, default=None),
         "headroom": _bits_below_the_end(255 * largest),
     }

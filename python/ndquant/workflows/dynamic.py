@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from fnmatch import fnmatchcase
 
 from ..errors import QuantizationError
@@ -12,15 +13,20 @@ from ..graph.module import is_of_class
 from ..graph.store_half import store_half
 from ..nn import GRU, LSTM, Linear, MultiheadAttention
 from ..ops.dynamic import DYNAMIC
+from .four_bits import FourBits, hessians
 from .prepare import example_inputs
 
-#: The layers that become int8 where none are named.
-LAYERS = (Linear, LSTM, GRU, MultiheadAttention)
-
+#: The layers that change where none are named.
+LAYERS = {
+    "int8": (Linear, LSTM, GRU, MultiheadAttention),
+    "int4": (Linear, MultiheadAttention),
+    "float16": ("*",),
+    "bfloat16": ("*",),
+}
 _HALF = ("float16", "bfloat16")
 
 
-def quantize_dynamic(model, layers=None, dtype="int8"):
+def quantize_dynamic(model, layers=None, dtype="int8", *, group_size=None, method="minmax", batches=None):
     """Quantize the weights of a trained model, and the inputs of its layers at each call.
 
     Weights become int8, per output; each row that enters a product becomes uint8 by its own range, so that what it
@@ -32,11 +38,19 @@ def quantize_dynamic(model, layers=None, dtype="int8"):
     model : Module or Graph
         A float network; it stays as it is.
     layers : iterable of type or str, optional
-        Which layers: classes, names or patterns of names; by default Linear, LSTM, GRU and MultiheadAttention, in 16
-        bits all layers. The others stay as they are.
-    dtype : {"int8", "float16", "bfloat16"}, default "int8"
-        In 16 bits only storage changes: files hold the weights (arrays of two axes or more) so, and layers compute in
-        float32 with these rounded numbers.
+        Which layers: classes, names or patterns of names; by default Linear, LSTM, GRU and MultiheadAttention, in 4
+        bits Linear and MultiheadAttention, in 16 bits all layers. The others stay as they are.
+    dtype : {"int8", "int4", "float16", "bfloat16"}, default "int8"
+        In 4 bits the weights of fully connected layers are so, two in a byte, in memory as in files; inputs are
+        quantized to 8 bits. In 16 bits only storage changes: files hold the weights (arrays of two axes or more) so,
+        and layers compute in float32 with these rounded numbers.
+    group_size : int, optional
+        In 4 bits, how many inputs of an output share a scale; by default all of them. It divides their number.
+    method : {"minmax", "mse", "hqq", "gptq"}, default "minmax"
+        In 4 bits, how weights are rounded: by their extremes; with the scales of least squared error; with scales and
+        offsets that `passes.hqq` finds; by GPTQ, as in `passes.gptq`, on the grid of their extremes.
+    batches : iterable, optional
+        For GPTQ: each item an array, or a tuple of arrays for several inputs.
 
     Returns
     -------
@@ -47,6 +61,13 @@ def quantize_dynamic(model, layers=None, dtype="int8"):
     ------
     TypeError, ValueError
         If `layers` holds something else; when the model is first called also if a name matches no layer.
+    QuantizationError
+        When the model is first called, if `group_size` does not divide the inputs of a layer.
+
+    Warns
+    -----
+    QuantizationWarning
+        By GPTQ, if a layer reads fewer rows than it has inputs.
 
     Examples
     --------
@@ -61,36 +82,51 @@ def quantize_dynamic(model, layers=None, dtype="int8"):
     >>> bool(dyn.verify(x))
     True
     """
-    if dtype not in ("int8", *_HALF):
-        raise ValueError(f"dtype must be 'int8', 'float16' or 'bfloat16', not {dtype!r}")
+    if dtype not in LAYERS:
+        raise ValueError(f"dtype must be one of {', '.join(map(repr, LAYERS))}, not {dtype!r}")
     layers = _checked(layers, dtype)
     if isinstance(model, Graph):
         if model.kind != "float":
             raise QuantizationError(f"model: expected a float network, not a graph of kind {model.kind!r}")
-        return _lower(model.copy().eval(), layers, dtype, None)
+        graph = model.copy().eval()
+        return _lower(graph, layers, dtype, None, _four_bits(dtype, group_size, method, batches, lambda *_: graph))
     if not isinstance(model, Module) or isinstance(model, DynamicModel):
         raise TypeError(f"model must be a float Module or a Graph, not {type(model).__name__}")
-    return DynamicModel(model, layers, dtype)
+    dynamic = DynamicModel(model, layers, dtype)
+    dynamic.four_bits = _four_bits(dtype, group_size, method, batches, dynamic.model.graph)
+    return dynamic
+
+
+def _four_bits(dtype, group_size, method, batches, graph_of):
+    """Return the `FourBits` of the arguments of `quantize_dynamic`, None for other types."""
+    if dtype != "int4":
+        if group_size is not None or method != "minmax" or batches is not None:
+            raise ValueError(f"group_size, method and batches are for dtype 'int4', not {dtype!r}")
+        return None
+    if (method == "gptq") != (batches is not None):
+        raise ValueError(f"batches: method 'gptq' needs them and no other takes them, got method {method!r}")
+    made = FourBits(group_size, method)
+    return made if batches is None else replace(made, hessians=hessians(graph_of, batches))
 
 
 def _checked(layers, dtype):
     if layers is None:
-        return LAYERS if dtype == "int8" else ("*",)
+        return LAYERS[dtype]
     layers = (layers,) if isinstance(layers, str | type) else tuple(layers)
     for layer in layers:
         is_class = isinstance(layer, type) and issubclass(layer, Module)
-        if not isinstance(layer, str) and not (layer in LAYERS if dtype == "int8" else is_class):
-            known = ", ".join(kind.__name__ for kind in LAYERS) if dtype == "int8" else "the classes of layers"
+        if not isinstance(layer, str) and not (is_class if dtype in _HALF else layer in LAYERS[dtype]):
+            known = "the classes of layers" if dtype in _HALF else ", ".join(kind.__name__ for kind in LAYERS[dtype])
             raise ValueError(f"layers: {layer!r} is neither a name nor one of {known}")
     return layers
 
 
 def _can_change(node, dtype):
     has_weights = isinstance(node.module, Module) and bool(node.module._parameters)
-    return node.op.name in DYNAMIC if dtype == "int8" else has_weights
+    return has_weights if dtype in _HALF else node.op.name in (DYNAMIC if dtype == "int8" else ("linear",))
 
 
-def _lower(graph, layers, dtype, made):
+def _lower(graph, layers, dtype, made, four_bits=None):
     names = {node.name for node in graph.nodes if _can_change(node, dtype)}
     texts = [layer for layer in layers if isinstance(layer, str)]
     for text in texts:
@@ -103,7 +139,11 @@ def _lower(graph, layers, dtype, made):
 
     if not any(wanted(node) for node in graph.nodes if node.name in names):
         raise QuantizationError("the network has none of the layers that are to be quantized")
-    return lower_dynamic(graph, wanted, made) if dtype == "int8" else store_half(graph, wanted, dtype, made)
+    if dtype in _HALF:
+        return store_half(graph, wanted, dtype, made)
+    if four_bits is None:
+        return lower_dynamic(graph, wanted, made)
+    return lower_dynamic(graph, lambda node: node.name in names and wanted(node), made, four_bits.layer_of)
 
 
 class DynamicModel(Module):
@@ -127,6 +167,7 @@ class DynamicModel(Module):
     def __init__(self, model, layers, dtype):
         self.model = copy.deepcopy(model).eval()
         self.layers, self.dtype, self._made, self._lowered = layers, dtype, {}, {}
+        self.four_bits = None
 
     def graph(self, *inputs):
         """Return the integer graph for inputs of these shapes."""
@@ -134,7 +175,7 @@ class DynamicModel(Module):
         if id(traced) not in self._lowered:
             if len(self._lowered) == self.LIMIT:
                 del self._lowered[next(iter(self._lowered))]
-            self._lowered[id(traced)] = traced, _lower(traced, self.layers, self.dtype, self._made)
+            self._lowered[id(traced)] = traced, _lower(traced, self.layers, self.dtype, self._made, self.four_bits)
         return self._lowered[id(traced)][1]
 
     def extra_repr(self):
