@@ -14,6 +14,7 @@ from tests.bench import (
     elementwise,
     gemm,
     limits,
+    low_bits_kernels,
     low_bits_mnist,
     low_bits_resnet,
     models,
@@ -211,3 +212,9 @@ def test_passes_below_8_bits_are_scored_beside_rounding_to_nearest(tmp_path, mon
     assert found.missing(tasks, 0) == [] and "| GPTQ | " in low_bits_resnet.tables(found)
     network = low_bits_resnet.unequal(model, [x], 0).model
     np.testing.assert_allclose(network(x), model(x), atol=1e-5)
+
+
+def test_products_of_few_bits_print_their_rows(capsys):
+    low_bits_kernels.main(["--rounds", "1", "--size", "128", "--binary", "16", "--memory", "1"])
+    shown = capsys.readouterr().out
+    assert "1 x 128 x 128, from memory" in shown and "int4, groups of 64" in shown and "16 x 16 x 16" in shown

@@ -57,8 +57,12 @@ static void pack_panel(const job *j, size_t panel, uint8_t *bits)
         else
             memset(bits, 0, j->bytes);
         mask_pixels(j, taps, bits);
-        for (size_t i = 0; i < j->padded; i += word)
-            memcpy(to + i * nr, bits + i, word);
+        if (word == 1)
+            for (size_t i = 0; i < j->padded; i++)
+                to[i * nr] = bits[i];
+        else
+            for (size_t i = 0; i < j->padded; i += word)
+                memcpy(to + i * nr, bits + i, word);
         for (size_t tap = 0; j->ones && n < call->N && tap < taps; tap++)
             j->ones[tap * call->N + n] = ones_in(j->pixel_bytes, bits + tap * j->pixel_bytes);
     }

@@ -96,6 +96,8 @@ void ndq_grouped_free(ndq_grouped *w)
 /* ---- Products ---- */
 
 enum { BLOCK_BYTES = 128 * 1024, LEAST_ROWS = 16, GROUPS_AT_ONCE = 16, CHUNKS_PER_THREAD = 4 };
+enum { STREAMS = 4, TURN_BYTES = 1024 }; /* of a single row: panels at once, bytes of each at a time */
+_Static_assert(TURN_BYTES / NDQ_ALIGN < GROUPS_AT_ONCE + 1, "the groups of a turn fit the sums");
 
 typedef struct {
     const ndq_grouped_call *call;
@@ -122,7 +124,7 @@ static size_t lay_out_block(const job *j, uint8_t *base, block *b)
     b->acc = (int32_t *)(base + at);
     at += GROUPS_AT_ONCE * kernel->mr * kernel->nr * sizeof(int32_t);
     b->total = (float *)(base + at);
-    at += b->count * kernel->nr * sizeof(float);
+    at += (b->count == 1 ? STREAMS : b->count) * kernel->nr * sizeof(float);
     b->row = (ndq_grouped_row *)(base + at);
     at += ndq_round_up(b->count * sizeof(ndq_grouped_row), NDQ_ALIGN);
     b->sums = (int32_t *)(base + at);
@@ -149,34 +151,39 @@ static void expand_rows(const job *j, block *b)
     }
 }
 
-/* Adds up some groups of one panel, from `first` on, for all rows of the block. */
-static void run_groups(const job *j, const block *b, const uint8_t *panel, size_t first)
+/* Adds up `groups` groups of one panel, from `first` on, for all rows of the block. */
+static void run_groups(const job *j, const block *b, size_t panel, size_t first, size_t groups, float *total)
 {
     const ndq_grouped *w = j->call->w;
     const ndq_grouped_kernel *kernel = w->kernel;
     ndq_grouped_run run = w->run;
-    run.groups = ndq_min_size(GROUPS_AT_ONCE, w->run.groups - first);
-    panel += first * run.bytes;
+    run.groups = groups;
+    const uint8_t *codes = w->panels + panel * w->panel_bytes + first * run.bytes;
     for (size_t m = 0; m < b->count; m += kernel->mr) {
         const size_t rows = ndq_min_size(kernel->mr, b->count - m);
         kernel->tile[rows - 1](&run, b->rows + m * j->row_bytes + first * run.words * NDQ_GROUPED_WORD, j->row_bytes,
-                               panel, b->acc);
+                               codes, b->acc);
         const ndq_grouped_sums sums = {&run,   first, rows, w->group_size, w->has_offset,
-                                       b->acc, panel + constants_of(w), b->row + m};
-        kernel->combine(&sums, b->total + m * kernel->nr);
+                                       b->acc, codes + constants_of(w), b->row + m};
+        kernel->combine(&sums, total + m * kernel->nr);
     }
 }
 
-static void run_panel(const job *j, const block *b, size_t panel)
+/* Several panels take turns in a few groups each, so that a single row reads several streams of memory. */
+static void run_panels(const job *j, const block *b, size_t panel, size_t count)
 {
     const ndq_grouped *w = j->call->w;
-    const size_t nr = w->kernel->nr, n = panel * nr;
-    memset(b->total, 0, b->count * nr * sizeof(float));
-    for (size_t first = 0; first < w->run.groups; first += GROUPS_AT_ONCE)
-        run_groups(j, b, w->panels + panel * w->panel_bytes, first);
-    for (size_t m = 0; m < b->count; m++)
-        w->kernel->store(ndq_min_size(nr, w->N - n), b->total + m * nr, b->row[m].scale, w->bias ? w->bias + n : NULL,
-                         j->call->y + (b->first + m) * w->N + n);
+    const size_t nr = w->kernel->nr, step = count > 1 ? TURN_BYTES / w->run.bytes + 1 : GROUPS_AT_ONCE;
+    memset(b->total, 0, count * b->count * nr * sizeof(float));
+    for (size_t first = 0; first < w->run.groups; first += step)
+        for (size_t p = 0; p < count; p++)
+            run_groups(j, b, panel + p, first, ndq_min_size(step, w->run.groups - first), b->total + p * b->count * nr);
+    for (size_t p = 0; p < count; p++)
+        for (size_t m = 0; m < b->count; m++) {
+            const size_t n = (panel + p) * nr;
+            w->kernel->store(ndq_min_size(nr, w->N - n), b->total + (p * b->count + m) * nr, b->row[m].scale,
+                             w->bias ? w->bias + n : NULL, j->call->y + (b->first + m) * w->N + n);
+        }
 }
 
 static void run_chunk(void *ctx, size_t chunk)
@@ -194,8 +201,9 @@ static void run_chunk(void *ctx, size_t chunk)
     }
     lay_out_block(j, scratch, &b);
     expand_rows(j, &b);
-    for (size_t panel = first_panel; panel < end_panel; panel++)
-        run_panel(j, &b, panel);
+    const size_t at_once = b.count == 1 ? STREAMS : 1;
+    for (size_t panel = first_panel; panel < end_panel; panel += at_once)
+        run_panels(j, &b, panel, ndq_min_size(at_once, end_panel - panel));
 }
 
 ndq_status ndq_grouped_multiply(const ndq_grouped_call *call)
