@@ -54,6 +54,30 @@ class TestBlock:
         np.testing.assert_array_equal(loaded(self.x), int8(self.x))
         assert loaded.verify(self.x)
 
+    @pytest.mark.parametrize("preset", ["int8_per_tensor", "int4", "fbgemm", "qnnpack", "torch_default"])
+    def test_every_preset_verifies(self, preset):
+        int8 = nq.quantize_static(Block(causal=True), [self.x], preset)
+        assert not int8.report(self.x).stayed_float
+        assert int8.verify(self.x), int8.verify(self.x)
+
+    @pytest.mark.parametrize("profile", ["onnx", "textbook"])
+    def test_other_profiles_keep_it_in_float_and_say_so(self, profile):
+        quantize = nq.Quantize(nq.QuantSpec(axis=0)), nq.Quantize(nq.QuantSpec(signed=False, symmetric=False))
+        int8 = nq.quantize_static(Block(causal=True), [self.x], nq.QConfig(*quantize, profile=profile))
+        assert int8.verify(self.x)
+        stayed = int8.report(self.x).stayed_float
+        for part in ("attention.attention.scores", "attention.attention.weights", "norm"):
+            assert stayed[part] == f"no integer form in profile {profile}"
+
+    def test_overrides_keep_parts_in_float(self):
+        quantize = nq.Quantize(nq.QuantSpec(axis=0)), nq.Quantize(nq.QuantSpec(signed=False, symmetric=False))
+        config = nq.QConfig(*quantize, overrides={nn.LayerNorm: None, np.matmul: None})
+        int8 = nq.quantize_static(Block(), [self.x], config)
+        assert int8.verify(self.x)
+        stayed = int8.report(self.x).stayed_float
+        kept = {name for name, reason in stayed.items() if reason == "kept by qconfig"}
+        assert kept == {"attention.attention.scores", "attention.attention.values", "norm", "norm2"}
+
     def test_a_row_alone_is_that_row_in_a_batch(self):
         int8 = self.check(Block())
         np.testing.assert_array_equal(int8(self.x)[3:4], int8(self.x[3:4]))

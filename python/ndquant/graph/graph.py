@@ -238,8 +238,8 @@ class Graph:
 
     def fitting(self, arrays):
         """Return the graph for inputs of the lengths of these: this one, or where free axes have others one like it."""
-        shapes = dict(zip(self.inputs, map(input_shape, arrays), strict=False)) if self.free else self.inputs
-        if shapes == self.inputs or not self._may_have(shapes):
+        shapes = dict(zip(self.inputs, map(input_shape, arrays), strict=False)) if self.free else None
+        if shapes is None or shapes == self.inputs or not self._may_have(shapes):
             self._checked(arrays)
             return self
         key = tuple(shapes.values())
