@@ -175,6 +175,13 @@ class TestFailures:
 
         self.check(Cluster(), batches(), "^batch 2: the executor lost a worker.*OSError: KilledWorker")
 
+    def test_batches_that_go_on_after_an_error_hide_nothing(self):
+        """What other threads still work on leaves marks while their folder goes."""
+        data = [*batches(2), np.zeros((3, 7)), *batches(30)]
+        with ThreadPoolExecutor(8) as pool:
+            for _ in range(5):
+                self.check(pool, data, "batch 2: input: expected shape")
+
     def test_an_executor_that_is_shut_down_meanwhile(self):
         pool = ThreadPoolExecutor(1)
 

@@ -66,7 +66,7 @@ def spread(executor, function, items):
     """
     check_executor(executor)
     results = _submitted if callable(getattr(executor, "submit", None)) else _mapped
-    with tempfile.TemporaryDirectory(prefix="ndquant-") as folder:
+    with tempfile.TemporaryDirectory(prefix="ndquant-", ignore_cleanup_errors=True) as folder:
         for number, result in enumerate(results(executor, folder, function, iter(items))):
             if isinstance(result, Failure):
                 raise QuantizationError(f"batch {number}: {result.text}")
