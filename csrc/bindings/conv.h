@@ -8,8 +8,8 @@
 
 int ndq_check_channels(PyArrayObject *x, const char *name, size_t channels);
 
-/* An output of O channels for an image that has been checked, and the addresses and strides of both in the call, whose axes
- * are known. */
+/* An output of O channels for an image that has been checked, and the addresses and strides of both in the call, whose
+ * axes are known. */
 PyArrayObject *ndq_take_images(PyArrayObject *x, const char *name, size_t O, PyObject *out, int type,
                                ndq_conv_call *call);
 

@@ -134,7 +134,8 @@ int ndq_transposed_constants(PyObject *module, const ndq_linear_arguments *given
                              ndq_conv_call *call, const ndq_transposed_weights **weights)
 {
     if (!Py_IS_TYPE(given->packed, ndq_state_of(module)->packed_transposed_type)) {
-        PyErr_Format(PyExc_TypeError, "packed: expected a PackedTransposed, got %R", (PyObject *)Py_TYPE(given->packed));
+        PyErr_Format(PyExc_TypeError, "packed: expected a PackedTransposed, got %R",
+                     (PyObject *)Py_TYPE(given->packed));
         return -1;
     }
     const packed_object *packed = (const packed_object *)given->packed;

@@ -15,8 +15,8 @@ typedef struct {
     size_t y, x;
 } ndq_conv_phase;
 
-/* Packed weights for one stride, dilation and padding, which the axes have; they also have the taps, and no sizes. `rest`,
- * if some phases have no taps, is one tap of zeros that gives every output its bias. */
+/* Packed weights for one stride, dilation and padding, which the axes have; they also have the taps, and no sizes.
+ * `rest`, if some phases have no taps, is one tap of zeros that gives every output its bias. */
 typedef struct {
     size_t O, C, groups; /* C: channels of one group */
     ndq_conv_axis y, x;

@@ -6,24 +6,30 @@
  * worth the reading of the weights. */
 enum { ELEMENTS_BYTES = 16 * 1024, LEAST_TILES = 24 };
 
+/* K of the products: channels, and zeros. */
+static size_t depth(const ndq_conv_weights *w)
+{
+    return ndq_round_up(w->C, w->part[0]->kernel->winograd->products->k_step);
+}
+
 static size_t tiles_at_once(const ndq_conv_weights *w)
 {
-    const size_t few = ELEMENTS_BYTES / (NDQ_WINOGRAD_ELEMENTS * sizeof(int16_t) * w->C);
+    const size_t few = ELEMENTS_BYTES / (NDQ_WINOGRAD_ELEMENTS * sizeof(int16_t) * depth(w));
     const size_t mr = w->part[0]->kernel->winograd->products->mr;
     return (few > LEAST_TILES ? few : LEAST_TILES) / mr * mr;
 }
 
 /* Codes from one element of so many tiles to the next. A power of two would put all elements of a tile into the same
  * few sets of the L1 cache. */
-static size_t element_of_pixels(size_t tiles, size_t channels)
+static size_t element_of_pixels(size_t tiles, size_t codes)
 {
     const size_t line = NDQ_ALIGN / sizeof(int16_t);
-    return (ndq_ceil_div(tiles * channels, line) | 1) * line;
+    return (ndq_ceil_div(tiles * codes, line) | 1) * line;
 }
 
 static size_t element_bytes(const ndq_conv_weights *w)
 {
-    return w->C * w->part[0]->kernel->winograd->products->nr * sizeof(int16_t);
+    return depth(w) * w->part[0]->kernel->winograd->products->nr * sizeof(int16_t);
 }
 
 static size_t panels_of(const ndq_conv_weights *w)
@@ -35,7 +41,7 @@ bool ndq_winograd_suits(const ndq_conv_weights *w)
 {
     const ndq_gemm_kernel *kernel = w->part[0]->kernel;
     return kernel->winograd && w->merged && w->KH == 3 && w->KW == 3 && w->C >= NDQ_WINOGRAD_LEAST_CHANNELS &&
-           w->C % kernel->winograd->products->k_step == 0 && w->part[0]->max_magnitude <= INT32_MAX / 4 / 255;
+           w->part[0]->max_magnitude <= INT32_MAX / 4 / 255;
 }
 
 /* Row i of G g, or of G (G g)^T. */
@@ -67,7 +73,8 @@ static void transform_weights(size_t channels, const uint8_t *codes, bool is_sig
 ndq_status ndq_winograd_pack(ndq_conv_weights *w, const uint8_t *codes, bool is_signed, const int32_t *zero_point)
 {
     const ndq_gemm_kernel *kernel = w->part[0]->kernel->winograd->products;
-    const size_t nr = kernel->nr, bytes = element_bytes(w), element = nr * w->C, words = w->C / kernel->codes_per_word;
+    const size_t nr = kernel->nr, bytes = element_bytes(w), codes_of_row = depth(w), element = nr * codes_of_row;
+    const size_t words = codes_of_row / kernel->codes_per_word;
     int16_t *rows = ndq_alloc(NDQ_WINOGRAD_ELEMENTS * bytes);
     w->winograd_bytes = panels_of(w) * NDQ_WINOGRAD_ELEMENTS * bytes;
     uint8_t *panel = w->winograd = ndq_alloc(w->winograd_bytes);
@@ -75,7 +82,7 @@ ndq_status ndq_winograd_pack(ndq_conv_weights *w, const uint8_t *codes, bool is_
         memset(rows, 0, NDQ_WINOGRAD_ELEMENTS * bytes);
         for (size_t o = first; o < first + nr && o < w->O; o++)
             transform_weights(w->C, codes + o * 9 * w->C, is_signed, zero_point ? zero_point[o] : 0,
-                              rows + (o - first) * w->C, element);
+                              rows + (o - first) * codes_of_row, element);
         for (size_t e = 0; e < NDQ_WINOGRAD_ELEMENTS; e++, panel += bytes)
             kernel->pack(0, words, (const ndq_gemm_word *)(rows + e * element), words, words, (ndq_gemm_word *)panel);
     }
@@ -110,7 +117,7 @@ typedef struct {
     const ndq_winograd_block *block;
     size_t first, count;
     size_t element;          /* of pixels */
-    int16_t *pixels;         /* [element][count][C] */
+    int16_t *pixels;         /* [element][count][depth] */
     int32_t *sums, *outputs; /* [element][mr][nr], [output][mr][nr] */
     uint8_t *staging;        /* outputs of a row of a panel */
 } group;
@@ -131,7 +138,7 @@ static void transform_pixels(const group *g)
     for (size_t tile = 0; tile < g->count; tile += count) {
         count = in_one_row(g, tile, g->count - tile, &row, &col);
         w->part[0]->kernel->winograd->pixels(count, w->C, b->band + 2 * row * b->band_row + 2 * col * w->C, b->band_row,
-                                             g->pixels + tile * w->C, g->element);
+                                             g->pixels + tile * depth(w), depth(w), g->element);
     }
 }
 
@@ -200,7 +207,7 @@ static void multiply(const group *g, size_t panel)
     const size_t bytes = element_bytes(w), element = kernel->mr * kernel->nr;
     const uint8_t *weights = w->winograd + panel * NDQ_WINOGRAD_ELEMENTS * bytes;
     const ptrdiff_t offset = 0;
-    const ndq_gemm_runs k = {.runs = 1, .words = w->C / kernel->codes_per_word, .offset = &offset};
+    const ndq_gemm_runs k = {.runs = 1, .words = depth(w) / kernel->codes_per_word, .offset = &offset};
     const bool is_narrow = w->O - panel * kernel->nr <= kernel->nr / 2;
     ndq_gemm_call product = g->block->call->product;
     ndq_gemm_columns columns;
@@ -208,8 +215,8 @@ static void multiply(const group *g, size_t panel)
     ndq_gemm_make_columns(&product, panel * kernel->nr, &columns);
     for (size_t i = 0, rows, left = ndq_ceil_div(g->count, kernel->mr); left > 0; left--, i += rows) {
         rows = ndq_ceil_div(g->count - i, left);
-        const uint8_t *pixels = (const uint8_t *)(g->pixels + i * w->C);
-        const size_t stride = w->C * sizeof(int16_t), step = g->element * sizeof(int16_t);
+        const uint8_t *pixels = (const uint8_t *)(g->pixels + i * depth(w));
+        const size_t stride = depth(w) * sizeof(int16_t), step = g->element * sizeof(int16_t);
         if (is_narrow)
             for (size_t e = 0; e < NDQ_WINOGRAD_ELEMENTS; e++)
                 kernel->narrow[rows - 1](&k, pixels + e * step, stride, weights + e * bytes, g->sums + e * element);
@@ -224,7 +231,7 @@ static size_t lay_out(const ndq_conv_weights *w, uint8_t *base, group *g)
 {
     const ndq_gemm_kernel *kernel = w->part[0]->kernel->winograd->products;
     const size_t sums = kernel->mr * kernel->nr * sizeof(int32_t);
-    size_t used = NDQ_WINOGRAD_ELEMENTS * element_of_pixels(tiles_at_once(w), w->C) * sizeof(int16_t);
+    size_t used = NDQ_WINOGRAD_ELEMENTS * element_of_pixels(tiles_at_once(w), depth(w)) * sizeof(int16_t);
     g->pixels = (int16_t *)(void *)base;
     g->sums = (int32_t *)(void *)(base + used);
     used += NDQ_WINOGRAD_ELEMENTS * sums;
@@ -242,12 +249,15 @@ size_t ndq_winograd_scratch_bytes(const ndq_conv_weights *w)
 
 void ndq_winograd_run(const ndq_winograd_block *block, uint8_t *scratch)
 {
-    const size_t count = block->rows * block->cols, most = tiles_at_once(block->call->w);
+    const ndq_conv_weights *w = block->call->w;
+    const size_t count = block->rows * block->cols, most = tiles_at_once(w);
     group g = {.block = block};
-    lay_out(block->call->w, scratch, &g);
+    lay_out(w, scratch, &g);
+    if (depth(w) > w->C) /* what zeros are multiplied by */
+        memset(g.pixels, 0, (size_t)((uint8_t *)g.sums - scratch));
     for (; g.first < count; g.first += g.count) {
         g.count = ndq_min_size(most, count - g.first);
-        g.element = element_of_pixels(g.count, block->call->w->C);
+        g.element = element_of_pixels(g.count, depth(w));
         transform_pixels(&g);
         for (size_t panel = block->panel; panel < block->end_panel; panel++)
             multiply(&g, panel);

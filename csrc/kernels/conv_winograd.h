@@ -9,8 +9,8 @@
  *         0  1  0 -1         0  0  2
  *
  * G is twice that of the source, so that all numbers are integers: |B^T d B| <= 4 * 255 and |G g G^T| <= 9 * 255 fit
- * int16. The sums of each of the 16 elements are a product of matrices of K = C, on the tiles of gemm.h; they may wrap, as
- * 4 Y is exact modulo 2^32, and packing makes sure that it fits. */
+ * int16. The sums of each of the 16 elements are a product of matrices of K = C, on the tiles of gemm.h; they may
+ * wrap, as 4 Y is exact modulo 2^32, and packing makes sure that it fits. */
 #ifndef NDQ_CONV_WINOGRAD_H
 #define NDQ_CONV_WINOGRAD_H
 
@@ -21,9 +21,10 @@ enum { NDQ_WINOGRAD_ELEMENTS = 16, NDQ_WINOGRAD_OUTPUTS = 4, NDQ_WINOGRAD_LEAST_
 /* What an instruction set adds. Its products are of int16, both operands centred. */
 typedef struct ndq_winograd {
     const ndq_gemm_kernel *products;
-    /* B^T d B of `tiles` tiles side by side, of at least NDQ_WINOGRAD_LEAST_CHANNELS channels: elements `element` apart,
-     * each of (tiles, channels). Pixels have their channels last, in rows `row` apart. */
-    void (*pixels)(size_t tiles, size_t channels, const int16_t *in, size_t row, int16_t *out, size_t element);
+    /* B^T d B of `tiles` tiles side by side, of at least NDQ_WINOGRAD_LEAST_CHANNELS channels: elements `element`
+     * apart, and in each tiles `tile` apart. Pixels have their channels last, in rows `row` apart. */
+    void (*pixels)(size_t tiles, size_t channels, const int16_t *in, size_t row, int16_t *out, size_t tile,
+                   size_t element);
     /* Y of `tiles` tiles and nr channels: elements and outputs are `element` apart, each of (tiles, nr). */
     void (*outputs)(size_t tiles, const int32_t *in, int32_t *out, size_t element);
     /* The same to codes, for all nr channels of tiles side by side, if columns->shrinks. */

@@ -31,12 +31,13 @@ INLINE void save(int16_t *out, __m256i x)
 }
 
 /* 16 channels. The last two columns of a tile are the first two of the next. */
-INLINE void pixels_of_lanes(size_t tiles, size_t channels, const int16_t *in, size_t row, int16_t *out, size_t element)
+INLINE void pixels_of_lanes(size_t tiles, size_t channels, const int16_t *in, size_t row, int16_t *out, size_t tile,
+                            size_t element)
 {
     __m256i a[4], b[4], c[4], d[4];
     down(in, row, a);
     down(in + channels, row, b);
-    for (size_t tile = 0; tile < tiles; tile++, out += channels) {
+    for (; tiles > 0; tiles--, out += tile) {
         in += 2 * channels;
         down(in, row, c);
         down(in + channels, row, d);
@@ -52,12 +53,12 @@ INLINE void pixels_of_lanes(size_t tiles, size_t channels, const int16_t *in, si
 }
 
 static NDQ_TARGET_AVX2 void pixels(size_t tiles, size_t channels, const int16_t *in, size_t row, int16_t *out,
-                                   size_t element)
+                                   size_t tile, size_t element)
 {
     for (size_t c = 0; c + LANES <= channels; c += LANES)
-        pixels_of_lanes(tiles, channels, in + c, row, out + c, element);
+        pixels_of_lanes(tiles, channels, in + c, row, out + c, tile, element);
     if (channels % LANES) /* the last 16 once more, some of them again */
-        pixels_of_lanes(tiles, channels, in + channels - LANES, row, out + channels - LANES, element);
+        pixels_of_lanes(tiles, channels, in + channels - LANES, row, out + channels - LANES, tile, element);
 }
 
 INLINE __m256i load(const int32_t *in)
@@ -116,5 +117,10 @@ static NDQ_TARGET_AVX2 void codes(size_t tiles, const int32_t *in, size_t elemen
     }
 }
 
-const ndq_winograd ndq_winograd_avx2 = {.products = &ndq_gemm_avx2, .pixels = pixels, .outputs = outputs, .codes = codes};
+const ndq_winograd ndq_winograd_avx2 = {
+    .products = &ndq_gemm_avx2,
+    .pixels = pixels,
+    .outputs = outputs,
+    .codes = codes,
+};
 #endif
