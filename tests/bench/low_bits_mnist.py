@@ -5,7 +5,7 @@ same weights with the same batches: input 8 bits, hidden activations and all wei
 Methods for weights have activations by LSQ. Rows at 1e-4 train weights at that rate. Where PyTorch is installed, its
 `_fake_quantize_learnable_per_tensor_affine` is trained in the same run, with the rates of LSQ.
 
-    python -m tests.bench.low_bits_mnist [MNIST folder] [--seeds 3] [--rows "LSQ*"] [--results FILE] [--held-out]
+    python -m tests.bench.low_bits_mnist [MNIST folder] [--seeds 3] [--rows "W2A2 LSQ*"] [--results FILE] [--held-out]
 
 Figures are kept in FILE, and only those that it lacks are measured; the table is printed from it. Learning rates were
 chosen with --held-out: on 10,000 of the training images, with other seeds.
@@ -242,7 +242,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", nargs="?")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", default="*", help='a pattern of names, as "PACT*"')
+    parser.add_argument("--rows", default="*", help='a pattern, as "* PACT*" or "W2A2 *"')
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--held-out", action="store_true")
     arguments = parser.parse_args()

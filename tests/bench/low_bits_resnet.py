@@ -4,7 +4,7 @@ Each pass is shown beside itself without its key step, which for some is roundin
 images with the answer of the float network, SQNR that of the logits, both of the converted network, which verifies.
 Seeds draw the calibration images from those of the folder.
 
-    python -m tests.bench.low_bits_resnet FOLDER [--images 200] [--seeds 3] [--rows "GPTQ*"] [--results FILE]
+    python -m tests.bench.low_bits_resnet FOLDER [--images 200] [--seeds 3] [--rows "W4A8 GPTQ*"] [--results FILE]
 
 FOLDER holds cifar10.npz and resnet20.npz. Figures are kept in FILE, and only those that it lacks are measured; the
 tables are printed from it:
@@ -126,6 +126,10 @@ COLUMNS = {
 TASKS = [(column, row) for column, (_, rows) in COLUMNS.items() for row in rows]
 
 
+def outputs(network, images):
+    return np.concatenate([network(images[i : i + BATCH]) for i in range(0, len(images), BATCH)])
+
+
 def scores(graph, images, labels, logits):
     """Return agreement in %, SQNR in dB and top-1 in %; a calibrated graph is converted."""
     if graph.kind == "prepared":
@@ -133,7 +137,7 @@ def scores(graph, images, labels, logits):
         found = graph.verify(images[:50])
         if not found:
             raise AssertionError(str(found))
-    answers = graph(images)
+    answers = outputs(graph, images)
     right = answers.argmax(axis=1)
     agree, top1 = (100 * np.mean(right == other) for other in (logits.argmax(axis=1), labels))
     return round(float(agree), 2), round(float(nq.sqnr(logits, answers)), 2), round(float(top1), 2)
@@ -178,14 +182,14 @@ def main():
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", default="*", help='a pattern of names, as "GPTQ*"')
+    parser.add_argument("--rows", default="*", help='a pattern, as "* GPTQ" or "W4A4 *"')
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
 
     @cache
     def load():
         model, data = resnet20(arguments.folder), cifar10(arguments.folder)
-        return model, data, model(data[1])
+        return model, data, outputs(model, data[1])
 
     results = Results(arguments.results)
     for seed in range(arguments.seeds):

@@ -17,8 +17,8 @@ class Results:
         self.figures = json.loads(self.path.read_text()) if self.path.exists() else {}
 
     def missing(self, tasks, seed, pattern="*"):
-        """Return the (column, row) of `tasks` without a figure for this seed, of rows that match a pattern."""
-        return [key for key in tasks if fnmatchcase(key[1], pattern) and str(seed) not in self._seeds(*key)]
+        """Return the (column, row) of `tasks` without a figure for this seed, if "column row" matches a pattern."""
+        return [key for key in tasks if fnmatchcase(" ".join(key), pattern) and str(seed) not in self._seeds(*key)]
 
     def add(self, column, row, seed, figure):
         """Keep a number or several."""
@@ -26,8 +26,10 @@ class Results:
         self.path.write_text(json.dumps(self.figures, indent=1) + "\n")
 
     def of(self, column, row):
-        """Return the figures of all seeds, (seeds,) or (seeds, figures); empty if there are none."""
-        return np.array(list(self._seeds(column, row).values()))
+        """Return the figures of all seeds, (seeds,) or (seeds, figures); empty unless there is one for each seed."""
+        found = self._seeds(column, row)
+        seeds = {seed for rows in self.figures.values() for measured in rows.values() for seed in measured}
+        return np.array([found[seed] for seed in sorted(seeds)] if found.keys() == seeds else [])
 
     def _seeds(self, column, row):
         return self.figures.get(column, {}).get(row, {})
@@ -41,5 +43,6 @@ def with_range(values, digits):
 
 
 def markdown(columns, rows):
-    """Return a table: `rows` are tuples of cells."""
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, ["---"] * len(columns), *rows])
+    """Return a table of the rows, tuples of cells, in which something was measured."""
+    measured = [cells for cells in rows if set(cells[1:]) != {"-"}]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in [columns, ["---"] * len(columns), *measured])
