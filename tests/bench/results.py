@@ -26,9 +26,9 @@ class Results:
         self.path.write_text(json.dumps(self.figures, indent=1) + "\n")
 
     def of(self, column, row):
-        """Return the figures of all seeds, (seeds,) or (seeds, figures); empty unless there is one for each seed."""
+        """Return the figures of all seeds of a column, (seeds,) or (seeds, figures); empty if one is missing."""
         found = self._seeds(column, row)
-        seeds = {seed for rows in self.figures.values() for measured in rows.values() for seed in measured}
+        seeds = {seed for measured in self.figures.get(column, {}).values() for seed in measured}
         return np.array([found[seed] for seed in sorted(seeds)] if found.keys() == seeds else [])
 
     def _seeds(self, column, row):
@@ -36,10 +36,11 @@ class Results:
 
 
 def with_range(values, digits):
-    """Return mean and range as text, or a dash."""
+    """Return the mean as text, with the range of several values; without any, a dash."""
     if not len(values):
         return "-"
-    return f"{np.mean(values):.{digits}f} ({np.min(values):.{digits}f}-{np.max(values):.{digits}f})"
+    ends = f" ({np.min(values):.{digits}f} to {np.max(values):.{digits}f})" if len(values) > 1 else ""
+    return f"{np.mean(values):.{digits}f}{ends}"
 
 
 def markdown(columns, rows):
