@@ -5,6 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tests.bench import low_bits_mnist, low_bits_resnet
+from tests.bench.results import Results
+
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
 
@@ -37,3 +42,9 @@ def test_both_commands_are_targets_of_the_makefile():
     makefile = (Path(__file__).parents[1] / "Makefile").read_text()
     for target in re.findall(r"make ([a-z-]+)", README.replace("make\ntest-all", "make test-all")):
         assert re.search(rf"^{target}\b.*:", makefile, re.M), target
+
+
+@pytest.mark.parametrize("benchmark", [low_bits_mnist, low_bits_resnet], ids=lambda module: module.__name__[12:])
+def test_tables_below_8_bits_are_printed_from_what_was_measured(benchmark):
+    for part in benchmark.tables(Results(benchmark.RESULTS)).split("\n\n"):
+        assert part in README
