@@ -326,7 +326,8 @@ static ndq_status convolve(const ndq_conv_call *call)
     j.pixel = j.channels * ndq_gemm_code_bytes(j.kernel);
     j.part_panels = ndq_ceil_div(product.w->N, j.kernel->nr);
     j.panels = j.part_panels * w->parts;
-    cut(&j, ndq_gemm_threads(ndq_conv_macs(call), j.kernel->parallel_macs));
+    const double saved = in_tiles ? 9.0 * NDQ_WINOGRAD_OUTPUTS / NDQ_WINOGRAD_ELEMENTS : 1.0;
+    cut(&j, ndq_gemm_threads(ndq_conv_macs(call) / saved, j.kernel->parallel_macs));
     if (too_large(&j))
         return NDQ_NO_MEMORY;
     const size_t chunks = call->N * j.blocks.row_blocks * j.blocks.col_blocks * j.panel_blocks;
