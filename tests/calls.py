@@ -8,6 +8,7 @@ from ndquant import _core, convolution, functional, integer
 X = np.linspace(-20, 20, 300, dtype=np.float32).reshape(3, 100)
 WIDE = X.astype(np.float64)
 HALF = X.astype(np.float16)
+SCORES = (X @ X.T)[None]
 QP = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False))
 QP3 = nq.QParams(np.full(3, 0.1, np.float32), 3, nq.QuantSpec(8, symmetric=False, axis=0))
 TEXTBOOK = nq.QParams(np.float32(0.1), 3, nq.QuantSpec(8, symmetric=False), profile="textbook")
@@ -143,7 +144,7 @@ GOOD = {
     "layer_norm_f32": lambda: _core.layer_norm_f32(WIDE, WIDE[0], HALF[0], 1e-5, None),
     "gelu_f32": lambda: (_core.gelu_f32(HALF, False, None), _core.gelu_f32(X, True, OUT)),
     "attention_f32": lambda: _core.attention_f32(X[None], WIDE[None], HALF[None], 1, None, None),
-    "attention_f32 mask": lambda: _core.attention_f32(X[None], X[None], X[None], 1, (X @ X.T)[None], None),
+    "attention_f32 mask": lambda: _core.attention_f32(X[None], X[None], X[None], 1, SCORES, None),
     "recurrence": lambda: _core.recurrence(GATES, CELLS, *STATES, [3, 1], True),
     "linear_integer": lambda: nq.linear_integer(Q, QP, WEIGHT),
     "linear_integer out": lambda: nq.linear_integer(Q, QP, WEIGHT, None, "relu", RESULT),
@@ -303,6 +304,7 @@ BAD = {
     "conv2d_integer zero": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), w_zero_point=[1]),
     "conv2d_integer stride": lambda: nq.conv2d_integer(IMAGES, np.ones((4, 3, 2, 2), np.int8), stride=0),
     "conv_transpose2d channels": lambda: nq.conv_transpose2d_requantized(IMAGES, QP, KERNEL, groups=1),
+    "conv_transpose2d groups": lambda: nq.conv_transpose2d_requantized(IMAGES, QP, KERNEL, groups=2),
     "conv_transpose2d size": lambda: nq.conv_transpose2d_integer(IMAGES, np.ones((3, 2, 2, 2), np.int8), padding=9),
     "conv2d_f32 channels": lambda: convolution.conv2d_f32(FLOATS, TAPS[:, :2]),
     "conv2d_f32 dtype": lambda: convolution.conv2d_f32(FLOATS, Q),
