@@ -96,8 +96,6 @@ void ndq_grouped_free(ndq_grouped *w)
 /* ---- Products ---- */
 
 enum { BLOCK_BYTES = 128 * 1024, LEAST_ROWS = 16, GROUPS_AT_ONCE = 16, CHUNKS_PER_THREAD = 4 };
-enum { STREAMS = 4, TURN_BYTES = 1024 }; /* of a single row: panels at once, bytes of each at a time */
-_Static_assert(TURN_BYTES / NDQ_ALIGN < GROUPS_AT_ONCE + 1, "the groups of a turn fit the sums");
 
 typedef struct {
     const ndq_grouped_call *call;
@@ -122,9 +120,10 @@ static size_t lay_out_block(const job *j, uint8_t *base, block *b)
     size_t at = b->count * j->row_bytes;
     b->rows = (int8_t *)base;
     b->acc = (int32_t *)(base + at);
-    at += GROUPS_AT_ONCE * kernel->mr * kernel->nr * sizeof(int32_t);
+    const size_t cells = kernel->mr > NDQ_GROUPED_STREAMS ? kernel->mr : NDQ_GROUPED_STREAMS;
+    at += GROUPS_AT_ONCE * cells * kernel->nr * sizeof(int32_t);
     b->total = (float *)(base + at);
-    at += (b->count == 1 ? STREAMS : b->count) * kernel->nr * sizeof(float);
+    at += (b->count == 1 ? NDQ_GROUPED_STREAMS : b->count) * kernel->nr * sizeof(float);
     b->row = (ndq_grouped_row *)(base + at);
     at += ndq_round_up(b->count * sizeof(ndq_grouped_row), NDQ_ALIGN);
     b->sums = (int32_t *)(base + at);
@@ -151,33 +150,57 @@ static void expand_rows(const job *j, block *b)
     }
 }
 
-/* Adds up `groups` groups of one panel, from `first` on, for all rows of the block. */
-static void run_groups(const job *j, const block *b, size_t panel, size_t first, size_t groups, float *total)
+/* Groups of panels, from `first` on. */
+typedef struct {
+    size_t panel, panels, first, groups;
+} part;
+
+static void combine(const job *j, const block *b, const part *p, size_t m, size_t rows, size_t cells)
+{
+    const ndq_grouped *w = j->call->w;
+    const size_t nr = w->kernel->nr;
+    ndq_grouped_run run = w->run;
+    run.groups = p->groups;
+    for (size_t i = 0; i < p->panels; i++) {
+        const uint8_t *codes = w->panels + (p->panel + i) * w->panel_bytes + p->first * run.bytes;
+        const ndq_grouped_sums sums = {
+            &run,       p->first, rows, w->group_size, w->has_offset, b->acc + i * nr,
+            cells * nr, codes + constants_of(w), b->row + m};
+        w->kernel->combine(&sums, b->total + (i * b->count + m) * nr);
+    }
+}
+
+/* Adds up the groups of a part for all rows of the block; of several panels for one row. */
+static void run_part(const job *j, const block *b, const part *p)
 {
     const ndq_grouped *w = j->call->w;
     const ndq_grouped_kernel *kernel = w->kernel;
     ndq_grouped_run run = w->run;
-    run.groups = groups;
-    const uint8_t *codes = w->panels + panel * w->panel_bytes + first * run.bytes;
+    run.groups = p->groups;
+    const int8_t *a = b->rows + p->first * run.words * NDQ_GROUPED_WORD;
+    const uint8_t *codes = w->panels + p->panel * w->panel_bytes + p->first * run.bytes;
+    if (p->panels > 1) {
+        kernel->streams(&run, a, codes, w->panel_bytes, b->acc);
+        combine(j, b, p, 0, 1, p->panels);
+        return;
+    }
     for (size_t m = 0; m < b->count; m += kernel->mr) {
         const size_t rows = ndq_min_size(kernel->mr, b->count - m);
-        kernel->tile[rows - 1](&run, b->rows + m * j->row_bytes + first * run.words * NDQ_GROUPED_WORD, j->row_bytes,
-                               codes, b->acc);
-        const ndq_grouped_sums sums = {&run,   first, rows, w->group_size, w->has_offset,
-                                       b->acc, codes + constants_of(w), b->row + m};
-        kernel->combine(&sums, total + m * kernel->nr);
+        kernel->tile[rows - 1](&run, a + m * j->row_bytes, j->row_bytes, codes, b->acc);
+        combine(j, b, p, m, rows, rows);
     }
 }
 
-/* Several panels take turns in a few groups each, so that a single row reads several streams of memory. */
+/* Outputs of some panels: of one, or of several for a single row. */
 static void run_panels(const job *j, const block *b, size_t panel, size_t count)
 {
     const ndq_grouped *w = j->call->w;
-    const size_t nr = w->kernel->nr, step = count > 1 ? TURN_BYTES / w->run.bytes + 1 : GROUPS_AT_ONCE;
+    const size_t nr = w->kernel->nr;
     memset(b->total, 0, count * b->count * nr * sizeof(float));
-    for (size_t first = 0; first < w->run.groups; first += step)
-        for (size_t p = 0; p < count; p++)
-            run_groups(j, b, panel + p, first, ndq_min_size(step, w->run.groups - first), b->total + p * b->count * nr);
+    for (part of = {panel, count, 0, 0}; of.first < w->run.groups; of.first += of.groups) {
+        of.groups = ndq_min_size(GROUPS_AT_ONCE, w->run.groups - of.first);
+        run_part(j, b, &of);
+    }
     for (size_t p = 0; p < count; p++)
         for (size_t m = 0; m < b->count; m++) {
             const size_t n = (panel + p) * nr;
@@ -201,9 +224,11 @@ static void run_chunk(void *ctx, size_t chunk)
     }
     lay_out_block(j, scratch, &b);
     expand_rows(j, &b);
-    const size_t at_once = b.count == 1 ? STREAMS : 1;
-    for (size_t panel = first_panel; panel < end_panel; panel += at_once)
-        run_panels(j, &b, panel, ndq_min_size(at_once, end_panel - panel));
+    const size_t at_once = b.count == 1 && w->kernel->streams ? NDQ_GROUPED_STREAMS : 1;
+    for (size_t panel = first_panel, count; panel < end_panel; panel += count) {
+        count = end_panel - panel < at_once ? 1 : at_once;
+        run_panels(j, &b, panel, count);
+    }
 }
 
 ndq_status ndq_grouped_multiply(const ndq_grouped_call *call)

@@ -15,6 +15,7 @@
 #include "../common.h"
 
 enum { NDQ_GROUPED_MAX_MR = 8, NDQ_GROUPED_MAX_NR = 32, NDQ_GROUPED_WORD = 4, NDQ_GROUPED_LEVELS = 16 };
+enum { NDQ_GROUPED_STREAMS = 4 };
 
 /* Where the groups of a panel are: `words` of each, `bytes` from one to the next. */
 typedef struct {
@@ -25,6 +26,11 @@ typedef struct {
  * as 0 .. 15, go to acc[(group * ROWS + row) * nr + column]. */
 typedef void ndq_grouped_tile(const ndq_grouped_run *run, const int8_t *a, size_t stride, const uint8_t *panel,
                               int32_t *acc);
+
+/* Multiplies one row by NDQ_GROUPED_STREAMS panels, `panel_bytes` apart, which take turns at every word: so memory gives
+ * them sooner than one after another. Sums go to acc[(group * NDQ_GROUPED_STREAMS + panel) * nr + column]. */
+typedef void ndq_grouped_streams(const ndq_grouped_run *run, const int8_t *a, const uint8_t *panels, size_t panel_bytes,
+                                 int32_t *acc);
 
 /* What the codes of a row mean: y = scale * (a - zero), and the sums of its codes over each group. */
 typedef struct {
@@ -38,7 +44,8 @@ typedef struct {
     const ndq_grouped_run *run;
     size_t first, rows, group_size;
     bool has_offset;
-    const int32_t *acc;
+    const int32_t *acc;       /* of the first, rows side by side */
+    size_t acc_group;         /* from one group to the next */
     const uint8_t *constants; /* of the first of these groups */
     const ndq_grouped_row *row;
 } ndq_grouped_sums;
@@ -49,6 +56,7 @@ typedef struct {
     size_t k_step;        /* groups are padded with zeros to a multiple of this many codes */
     double parallel_macs; /* multiply-adds done in about 30 us */
     ndq_grouped_tile *tile[NDQ_GROUPED_MAX_MR]; /* by number of rows less one */
+    ndq_grouped_streams *streams;               /* or NULL: one panel after another */
     /* row[k] = codes[k] ^ flip, as s8; their sum. */
     int32_t (*expand)(size_t n, const uint8_t *codes, uint8_t flip, int8_t *row);
     /* total[row * nr + n] += what these groups give, group by group. */

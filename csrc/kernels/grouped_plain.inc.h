@@ -22,7 +22,7 @@ static inline __attribute__((always_inline)) TARGET void NAME(combine_group)(con
     const uint8_t *constants = s->constants + group * s->run->bytes;
     const float *scale = (const float *)constants, *offset = (const float *)(constants + 2 * NR * sizeof(float));
     const int32_t *term = (const int32_t *)(constants + NR * sizeof(float));
-    const int32_t *acc = s->acc + (group * s->rows + r) * NR;
+    const int32_t *acc = s->acc + group * s->acc_group + r * NR;
     const uint32_t zero = (uint32_t)row->zero, sum = (uint32_t)row->sums[s->first + group];
     const float inputs = (float)(int32_t)(sum - (uint32_t)s->group_size * zero);
     for (size_t n = 0; n < NR; n++) {

@@ -24,7 +24,7 @@ from .timing import empty, ratios, samples
 
 X_QP = nq.QParams(np.float32(0.02), 7, nq.QuantSpec(signed=False, symmetric=False))
 OUT_QP = nq.QParams(np.float32(0.5), 128, nq.QuantSpec(signed=False, symmetric=False))
-GROUP_SIZES = (32, 64, 128)
+GROUP_SIZES = (32, 64, 128, 512)
 
 
 def int8_weight(codes):
