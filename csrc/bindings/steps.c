@@ -525,38 +525,46 @@ static int make_quantize_rows(ndq_step_maker *m)
     return check_floats(m, m->step->in[0], M, K) < 0 ? -1 : check_bytes(m, m->step->out, ndq_quantized_rows_bytes(M, K));
 }
 
-/* linear_rows: (rows, packed, activation); the input is what quantize_rows gives. */
-static int make_linear_rows(ndq_step_maker *m)
+/* (rows, packed, activation): a product of what quantize_rows gives. */
+static int take_row_product(ndq_step_maker *m, size_t *M, PyObject **packed, ndq_activation *activation)
 {
     Py_ssize_t rows;
-    PyObject *packed, *activation;
-    ndq_rows_call *call = &m->step->work.rows;
-    if (!PyArg_ParseTuple(m->constants, "nOO", &rows, &packed, &activation) || check_sizes(m, &rows, 1) < 0 ||
-        ndq_take_activation(activation, &call->activation) < 0 || !(call->w = ndq_take_row_weight(m->module, packed)) ||
-        PyList_Append(m->kept, packed) < 0)
+    PyObject *name;
+    if (!PyArg_ParseTuple(m->constants, "nOO", &rows, packed, &name) || check_sizes(m, &rows, 1) < 0 ||
+        ndq_take_activation(name, activation) < 0)
         return -1;
-    call->M = (size_t)rows;
-    m->step->run = ndq_step_linear_rows;
-    return check_bytes(m, m->step->in[0], ndq_quantized_rows_bytes(call->M, call->w->K)) < 0
-               ? -1
-               : check_floats(m, m->step->out, call->M, call->w->N);
+    *M = (size_t)rows;
+    return PyList_Append(m->kept, *packed);
 }
 
-/* linear_groups: (rows, packed, activation); the input is what quantize_rows gives. */
+static int check_row_product(const ndq_step_maker *m, size_t M, size_t K, size_t N)
+{
+    return check_bytes(m, m->step->in[0], ndq_quantized_rows_bytes(M, K)) < 0 ? -1
+                                                                              : check_floats(m, m->step->out, M, N);
+}
+
+/* linear_rows: see take_row_product. */
+static int make_linear_rows(ndq_step_maker *m)
+{
+    PyObject *packed;
+    ndq_rows_call *call = &m->step->work.rows;
+    if (take_row_product(m, &call->M, &packed, &call->activation) < 0 ||
+        !(call->w = ndq_take_row_weight(m->module, packed)))
+        return -1;
+    m->step->run = ndq_step_linear_rows;
+    return check_row_product(m, call->M, call->w->K, call->w->N);
+}
+
+/* linear_groups: likewise, with weights of 4 bits. */
 static int make_linear_groups(ndq_step_maker *m)
 {
-    Py_ssize_t rows;
-    PyObject *packed, *activation;
+    PyObject *packed;
     ndq_grouped_rows *call = &m->step->work.grouped_rows;
-    if (!PyArg_ParseTuple(m->constants, "nOO", &rows, &packed, &activation) || check_sizes(m, &rows, 1) < 0 ||
-        ndq_take_activation(activation, &call->activation) < 0 || !(call->w = ndq_take_grouped(m->module, packed)) ||
-        PyList_Append(m->kept, packed) < 0)
+    if (take_row_product(m, &call->M, &packed, &call->activation) < 0 ||
+        !(call->w = ndq_take_grouped(m->module, packed)))
         return -1;
-    call->M = (size_t)rows;
     m->step->run = ndq_step_linear_groups;
-    return check_bytes(m, m->step->in[0], ndq_quantized_rows_bytes(call->M, call->w->K)) < 0
-               ? -1
-               : check_floats(m, m->step->out, call->M, call->w->N);
+    return check_row_product(m, call->M, call->w->K, call->w->N);
 }
 
 /* add_f32: (). */
