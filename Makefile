@@ -77,7 +77,8 @@ sanitize: $(VENV)/installed-test
 	$(PYTEST) -s -p no:cacheprovider $(ARRAY_TESTS)
 
 ARRAY_TESTS := $(patsubst %,tests/test_%.py,elementwise training_kernels qparams observers ranges golden tutorials \
-	bad_arrays gemm gemm_f32 linear_integer conv plan verify one_call threads guard_pages)
+	bad_arrays gemm gemm_f32 linear_integer conv conv_transpose grouped binary bits rows plan verify one_call threads \
+	guard_pages)
 
 # Processors that this machine is not, two at a time. tests/emulate/README.md says what that needs; what is missing is
 # skipped with a line that names it.
