@@ -16,6 +16,19 @@ enum { NDQ_BINARY_MAX_MR = 4, NDQ_BINARY_MAX_NR = 64 };
 /* distance[row * nr + column] of ROWS rows, `stride` bytes apart, and one panel, over `words` words. */
 typedef void ndq_binary_tile(size_t words, const uint8_t *a, size_t stride, const uint8_t *panel, int32_t *distance);
 
+/* tile_1 .. tile_4 of a kernel: its inlined function tile, whose first argument is a constant number of rows. */
+#define NDQ_BINARY_TILE(target, rows)                                                                        \
+    static target void tile_##rows(size_t words, const uint8_t *a, size_t stride, const uint8_t *panel,      \
+                                   int32_t *distance)                                                        \
+    {                                                                                                        \
+        tile(rows, words, a, stride, panel, distance);                                                       \
+    }
+#define NDQ_BINARY_TILES(target) \
+    NDQ_BINARY_TILE(target, 1)   \
+    NDQ_BINARY_TILE(target, 2)   \
+    NDQ_BINARY_TILE(target, 3)   \
+    NDQ_BINARY_TILE(target, 4)
+
 typedef struct {
     const char *name;
     size_t mr, nr;

@@ -44,16 +44,7 @@ static inline __attribute__((always_inline)) TARGET void tile(const size_t rows,
     SAVE(3, s30, s31)
 }
 
-#define TILE(rows)                                                                                           \
-    static TARGET void tile_##rows(size_t words, const uint8_t *a, size_t stride, const uint8_t *panel,      \
-                                   int32_t *distance)                                                        \
-    {                                                                                                        \
-        tile(rows, words, a, stride, panel, distance);                                                       \
-    }
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
+NDQ_BINARY_TILES(TARGET)
 
 const ndq_binary_kernel ndq_binary_avx512vpopcntdq = {
     .name = "avx512vpopcntdq",

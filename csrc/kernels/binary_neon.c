@@ -38,16 +38,7 @@ static inline __attribute__((always_inline)) void tile(const size_t rows, size_t
             vst1_s32(distance + r * NR + 2 * v, vreinterpret_s32_u32(vmovn_u64(total[r][v])));
 }
 
-#define TILE(rows)                                                                                           \
-    static void tile_##rows(size_t words, const uint8_t *a, size_t stride, const uint8_t *panel,             \
-                            int32_t *distance)                                                               \
-    {                                                                                                        \
-        tile(rows, words, a, stride, panel, distance);                                                       \
-    }
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
+NDQ_BINARY_TILES()
 
 const ndq_binary_kernel ndq_binary_neon = {
     .name = "neon",
