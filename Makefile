@@ -13,6 +13,8 @@ WARNINGS := -Wall -Wextra -Wshadow -Wvla -Wpointer-arith -Werror
 CFLAGS := -std=c11 -O3 -ffp-contract=off -fno-trapping-math -fno-math-errno -pthread -Icsrc $(WARNINGS)
 STRESS := $(CFLAGS) tests/c/stress.c $(CORE) -lm
 PYTEST := $(BIN)/python -m pytest -q
+# Files are shared out among processes, one for each core; what a file's tests have in common is made once.
+IN_PARALLEL := --numprocesses auto --maxprocesses 4 --dist loadfile
 
 EMULATED := emulate-arm64 emulate-x86 emulate-avx512 emulate-avx512vnni emulate-avx512vpopcntdq
 
@@ -28,11 +30,11 @@ test test-all notebooks sanitize emulate $(EMULATED): export OPENBLAS_NUM_THREAD
 
 # The whole suite, with the kernels on every backend that this machine has.
 test: $(VENV)/installed-test
-	$(PYTEST) tests python/ndquant
+	$(PYTEST) $(IN_PARALLEL) tests python/ndquant
 
 # Everything: also sanitizers, processors that this machine is not, other versions of Python and NumPy.
 test-all: lint test-c sanitize emulate $(VENV)/installed-test
-	NDQUANT_TEST_ALL=1 $(PYTEST) tests python/ndquant
+	NDQUANT_TEST_ALL=1 $(PYTEST) $(IN_PARALLEL) tests python/ndquant
 
 # The core without Python: every backend against the portable one, then several threads under the thread sanitizer, then
 # the sanitizer of uninitialised memory, which only clang has.
