@@ -6,6 +6,8 @@
 #define NDQ_TARGET NDQ_TARGET_AVX2
 #define NDQ_BYTES(name) ndq_##name##_avx2
 #include "../kernels/bytes_avx2.h"
+#include "../kernels/extremes_avx2.h"
+#define NDQ_EXTREMES ndq_find_extremes_avx2
 #define NDQ_HALVES 8
 #define NDQ_WIDEN_VECTOR(from, to) _mm256_storeu_ps(to, _mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(from))))
 #define NDQ_NARROW_VECTOR(from, to)                                                                           \

@@ -98,16 +98,25 @@ static int check_finite(const edge *e, const char *name)
     return -1;
 }
 
-/* Scale, raised for `bias` unless that is NULL, zero point and coefficients of one channel. */
-static void set_channel(edge *e, size_t c, float low, float high, const ndq_bias *bias)
+enum { RANGES = 16 }; /* set at once */
+
+/* Scales, raised for `bias` unless that is NULL, zero points and coefficients of channels [first, first + count). */
+static void set_channels(edge *e, size_t first, size_t count, const float *low, const float *high, const ndq_bias *bias)
 {
-    float *scale = (float *)PyArray_DATA(e->scale) + c;
-    int64_t zero;
-    ndq_scale_zero_point_f32(&e->grid, 1, &low, &high, scale, &zero);
+    assert(count <= RANGES);
+    float *scale = (float *)PyArray_DATA(e->scale) + first;
+    int32_t *zero_point = (int32_t *)PyArray_DATA(e->zero_point) + first;
+    int64_t zero[RANGES];
+    double scales[RANGES], zeros[RANGES];
+    ndq_scale_zero_point_f32(&e->grid, count, low, high, scale, zero);
     if (bias)
         ndq_quantize_bias_f32(bias, scale, scale);
-    ((int32_t *)PyArray_DATA(e->zero_point))[c] = (int32_t)zero;
-    ndq_params_set(&((ndq_params_object *)e->params)->params, c, *scale, (double)zero);
+    for (size_t c = 0; c < count; c++) {
+        zero_point[c] = (int32_t)zero[c];
+        zeros[c] = (double)zero[c];
+        scales[c] = scale[c];
+    }
+    ndq_params_set(&((ndq_params_object *)e->params)->params, first, count, scales, zeros);
 }
 
 /* Scales are final now. Finite ones are of normal size, so they fit. */
@@ -164,7 +173,7 @@ static PyObject *py_observe_quantize(PyObject *module, PyObject *args)
     const float seen_low = e.low, seen_high = e.high;
     if (average(low, weight, &e.low) < 0 || average(high, weight, &e.high) < 0 || allocate(&e, module) < 0)
         goto exit;
-    set_channel(&e, 0, e.low, e.high, NULL);
+    set_channels(&e, 0, 1, &e.low, &e.high, NULL);
     if (check_scales(&e) < 0)
         goto exit;
     Py_BEGIN_ALLOW_THREADS
@@ -213,33 +222,44 @@ static int take_bias(weight *w, PyObject *object, double x_scale)
     return 0;
 }
 
-/* Range, scale and bias of one row. */
-static void set_row(weight *w, size_t row)
+/* Ranges, scales and biases of some rows. */
+static void set_rows(weight *w, size_t first, size_t count)
 {
-    ndq_extremes *seen = &w->e.extremes[row];
-    *seen = (ndq_extremes){.min = HUGE_VAL, .max = -HUGE_VAL};
-    w->e.job.kernels->minmax_f32(w->K, (const float *)w->e.job.x + row * w->K, seen);
-    ndq_bias bias = w->bias;
-    if (bias.biases) {
-        bias.biases = 1;
-        bias.bias += row;
-        bias.codes += row;
+    float low[RANGES], high[RANGES];
+    for (size_t i = 0; i < count; i++) {
+        ndq_extremes *seen = &w->e.extremes[first + i];
+        *seen = (ndq_extremes){.min = HUGE_VAL, .max = -HUGE_VAL};
+        w->e.job.kernels->minmax_f32(w->K, (const float *)w->e.job.x + (first + i) * w->K, seen);
+        low[i] = (float)(seen->min + 0.0);
+        high[i] = (float)(seen->max + 0.0);
     }
-    set_channel(&w->e, row, (float)(seen->min + 0.0), (float)(seen->max + 0.0), &bias);
+    ndq_bias bias = w->bias;
+    bias.scales = count;
+    if (bias.biases) {
+        bias.biases = count;
+        bias.bias += first;
+        bias.codes += first;
+    }
+    set_channels(&w->e, first, count, low, high, &bias);
 }
 
-/* All that happens to a row before it is packed; a row of some KB stays in the L1 cache meanwhile. */
+enum { AT_ONCE_BYTES = 16 * 1024 }; /* rows that stay in the L1 cache between the two passes over them */
+
+/* All that happens to rows before they are packed. */
 static void make_rows(void *ctx, size_t first, size_t count)
 {
     weight *w = ctx;
     const ndq_elementwise *job = &w->e.job;
     const int32_t *zero = PyArray_DATA(w->e.zero_point);
-    for (size_t row = first; row < first + count; row++) {
-        const size_t begin = row * w->K;
+    const size_t in_cache = AT_ONCE_BYTES / (w->K * sizeof(float) + 1), step = ndq_min_size(in_cache ? in_cache : 1, RANGES);
+    for (size_t row = first, rows; row < first + count; row += rows) {
+        rows = ndq_min_size(step, first + count - row);
         if (w->e.per_channel)
-            set_row(w, row);
-        w->zero_points[row] = zero[w->e.per_channel ? row : 0];
-        job->kernels->quantize_f32(&job->params->f32, &job->geometry, begin, w->K, (const float *)job->x + begin,
+            set_rows(w, row, rows);
+        for (size_t i = row; i < row + rows; i++)
+            w->zero_points[i] = zero[w->e.per_channel ? i : 0];
+        const size_t begin = row * w->K;
+        job->kernels->quantize_f32(&job->params->f32, &job->geometry, begin, rows * w->K, (const float *)job->x + begin,
                                    (uint8_t *)job->q + begin);
     }
 }
@@ -283,7 +303,7 @@ static PyObject *py_quantize_weight(PyObject *module, PyObject *args)
         goto exit;
     w.K = (size_t)PyArray_DIM(e->x, 1);
     if (!per_channel)
-        set_channel(e, 0, e->low, e->high, &w.bias);
+        set_channels(e, 0, 1, &e->low, &e->high, &w.bias);
     ndq_packed *matrix = pack(&w);
     PyArrayObject *bias_codes = bias == Py_None ? NULL : w.codes;
     if (!matrix || check_finite(e, "w") < 0 || check_scales(e) < 0)

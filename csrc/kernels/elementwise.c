@@ -48,27 +48,41 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
         .f64 = {d, d + P, d + 2 * P, d + 3 * P, d + 4 * P, d + 5 * P, (double)qmin, offset, same},
         .f32 = {f, f + P, f + 2 * P, f + 3 * P, f + 4 * P, f + 5 * P, (float)qmin, offset, same},
     };
-    for (size_t c = 0; scale && c < C; c++)
-        params->fits_f32 &= ndq_params_set(params, c, scale[c], zero_point[c]);
+    if (scale)
+        params->fits_f32 = ndq_params_set(params, 0, C, scale, zero_point);
     return NDQ_OK;
 }
 
-bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zero_point)
+/* A row of coefficients in both types. */
+#define SET_ROW(row, VALUE)                                                             \
+    for (size_t c = 0; c < count; c++) {                                                \
+        const double value = VALUE;                                                     \
+        d[(row) * P + c] = value;                                                       \
+        f[(row) * P + c] = (float)value;                                                \
+    }
+
+/* Row by row, as training sets the channels of a weight at every step: compilers vectorise that. */
+bool ndq_params_set(ndq_params *params, size_t first, size_t count, const double *scale, const double *zero_point)
 {
     const size_t P = pitch_of(params->channels);
-    double *d = (double *)params->memory + channel;
-    float *f = (float *)((double *)params->memory + NDQ_COEFFICIENTS * P) + channel;
-    const double offset = params->float_offset ? zero_point : 0, zero = zero_point - offset;
-    const double shift = params->rule == NDQ_TEXTBOOK_RULE ? 0 : zero;
-    const double low = (double)params->qmin - shift, high = (double)params->qmax - shift;
-    const double exact[NDQ_COEFFICIENTS] = {scale, 1.0 / scale, zero, low, high, offset};
-    for (size_t row = 0; row < NDQ_COEFFICIENTS; row++) {
-        d[row * P] = exact[row];
-        f[row * P] = (float)exact[row];
+    double *NDQ_RESTRICT d = (double *)params->memory + first;
+    float *NDQ_RESTRICT f = (float *)((double *)params->memory + NDQ_COEFFICIENTS * P) + first;
+    const bool offset = params->float_offset, shifts = params->rule != NDQ_TEXTBOOK_RULE && !offset;
+    const double qmin = (double)params->qmin, qmax = (double)params->qmax;
+    SET_ROW(0, scale[c])
+    SET_ROW(1, 1.0 / scale[c])
+    SET_ROW(2, offset ? 0 : zero_point[c])
+    SET_ROW(3, shifts ? qmin - zero_point[c] : qmin)
+    SET_ROW(4, shifts ? qmax - zero_point[c] : qmax)
+    SET_ROW(5, offset ? zero_point[c] : 0)
+    bool fits = true;
+    for (size_t c = 0; c < count; c++) {
+        f[P + c] = 1.0f / f[c];
+        fits &= f[c] < INFINITY && f[c] > 0 && f[P + c] < INFINITY && isfinite(f[5 * P + c]);
     }
-    f[P] = 1.0f / f[0];
-    return isfinite(f[0]) && f[0] > 0 && isfinite(f[P]) && isfinite(f[5 * P]);
+    return fits;
 }
+#undef SET_ROW
 
 void ndq_params_free(ndq_params *params)
 {

@@ -35,8 +35,8 @@ typedef struct {
 ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *scale, const double *zero_point,
                            int64_t qmin, int64_t qmax, ndq_rule rule);
 
-/* Coefficients of one channel; whether its scale fits float32. */
-bool ndq_params_set(ndq_params *params, size_t channel, double scale, double zero_point);
+/* Coefficients of channels [first, first + count); whether their scales fit float32. */
+bool ndq_params_set(ndq_params *params, size_t first, size_t count, const double *scale, const double *zero_point);
 void ndq_params_free(ndq_params *params);
 
 /* The arithmetic for data that are float32 or narrower, or not. */

@@ -113,6 +113,19 @@ static void pack_part(ndq_packed *p, const ndq_weights *w, size_t panel, size_t 
                  stride / sizeof(ndq_gemm_word), p->words, (ndq_gemm_word *)(p->panels + panel * p->panel_bytes));
 }
 
+/* The same in one walk, of codes that are contiguous along K. */
+static void pack_rows(ndq_packed *p, const ndq_weights *w, size_t panel, size_t run, size_t k, size_t count,
+                      int64_t sums[][2])
+{
+    const ndq_gemm_kernel *kernel = p->kernel;
+    const size_t first = panel * kernel->nr, word = run * p->run_words + k / kernel->codes_per_word;
+    const size_t first_code = run * (p->K / p->runs) + k;
+    kernel->pack_rows(ndq_min_size(kernel->nr, p->N - first), count,
+                      w->codes + (ptrdiff_t)first * w->stride_n + (ptrdiff_t)first_code, w->stride_n, w->is_signed,
+                      w->zero_point ? w->zero_point + first : NULL,
+                      (ndq_gemm_word *)(p->panels + panel * p->panel_bytes) + word * kernel->nr, sums);
+}
+
 typedef struct {
     ndq_packed *packed;
     const ndq_weights *weights;
@@ -129,10 +142,11 @@ static void pack_panel(void *ctx, size_t panel)
     const int32_t shift = shift_to_s8(p->kernel, w->is_signed);
     int64_t sums[NDQ_GEMM_MAX_NR][2] = {{0}};
     const size_t run_codes = p->K / p->runs, part = part_codes(p->kernel);
+    const bool at_once = p->kernel->pack_rows && w->stride_k == 1;
     assert(part <= PACK_CODES && part % p->kernel->k_step == 0);
     for (size_t run = 0; run < p->runs; run++)
         for (size_t k = 0; k < run_codes; k += part)
-            pack_part(p, w, panel, run, k, ndq_min_size(part, run_codes - k), sums);
+            (at_once ? pack_rows : pack_part)(p, w, panel, run, k, ndq_min_size(part, run_codes - k), sums);
     for (size_t j = 0; j < p->kernel->nr && first + j < p->N; j++) {
         const int32_t zero = p->kernel->w_centred ? 0 : zero_of(w, first + j) + shift;
         p->zero_point[first + j] = zero;

@@ -119,6 +119,10 @@ typedef struct ndq_gemm_kernel {
     /* Lays words [first, first + count) of nr expanded rows, `stride` words apart, into a panel of `words` words. */
     void (*pack)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
                  ndq_gemm_word *panel);
+    /* expand_w, sums and pack in one walk, of K codes of `columns` <= nr rows, `stride` bytes apart, with their zero
+     * points unless that is NULL; the panel's other columns become zeros. One pair of sums for each row. Or NULL. */
+    void (*pack_rows)(size_t columns, size_t K, const uint8_t *codes, ptrdiff_t stride, bool is_signed,
+                      const int32_t *zero_point, ndq_gemm_word *panel, int64_t (*sums)[2]);
 
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */

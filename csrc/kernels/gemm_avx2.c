@@ -413,6 +413,7 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .special = &ndq_gemm_avx2_small,
     .expand_w = avx2_expand_s16_by_hand,
     .pack = avx2_pack_transposed,
+    .pack_rows = ndq_pack_rows_avx2,
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
     .many = {many_1, many_2, many_3, many_4, many_5, many_6},

@@ -1,5 +1,6 @@
 /* What the AVX2 kernels do by hand. Parameters as in gemm_plain.inc.h, which this includes; NR is 16. */
 #include "gemm_plain.inc.h"
+#include "pack_avx2.h"
 
 #define BY_HAND static __attribute__((unused)) NDQ_TARGET_AVX2
 
@@ -64,27 +65,15 @@ BY_HAND void NAME(expand_s16_by_hand)(size_t K, const uint8_t *codes, bool is_si
         NAME(expand_s16_of)(false, K, codes, zero, row);
 }
 
-/* Eight words of eight rows to eight columns of eight words. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 transpose_8x8(const ndq_gemm_word *rows, size_t stride, ndq_gemm_word *out)
 {
-    __m256i r[8], s[8];
+    __m256i r[8];
     for (int i = 0; i < 8; i++)
         r[i] = _mm256_loadu_si256((const __m256i *)(rows + (size_t)i * stride));
-    for (int i = 0; i < 8; i += 2) {
-        s[i] = _mm256_unpacklo_epi32(r[i], r[i + 1]);
-        s[i + 1] = _mm256_unpackhi_epi32(r[i], r[i + 1]);
-    }
-    for (int i = 0; i < 8; i += 4) {
-        r[i] = _mm256_unpacklo_epi64(s[i], s[i + 2]);
-        r[i + 1] = _mm256_unpackhi_epi64(s[i], s[i + 2]);
-        r[i + 2] = _mm256_unpacklo_epi64(s[i + 1], s[i + 3]);
-        r[i + 3] = _mm256_unpackhi_epi64(s[i + 1], s[i + 3]);
-    }
-    for (int i = 0; i < 4; i++) {
-        _mm256_store_si256((__m256i *)(out + NR * i), _mm256_permute2x128_si256(r[i], r[i + 4], 0x20));
-        _mm256_store_si256((__m256i *)(out + NR * (i + 4)), _mm256_permute2x128_si256(r[i], r[i + 4], 0x31));
-    }
+    ndq_transpose_avx2(r);
+    for (int i = 0; i < 8; i++)
+        _mm256_store_si256((__m256i *)(out + NR * i), r[i]);
 }
 
 /* pack_words, with eight by eight words at a time. */

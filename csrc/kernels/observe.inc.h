@@ -13,9 +13,9 @@ static void NDQ_FN(minmax_nonfinite)(size_t n, const T *x, ndq_extremes *e)
     }
 }
 
-/* Lanes of independent minima vectorise without any licence to reorder; order does not matter to a minimum. A sum is
- * finite only if all data are; one that overflows although they are only takes the slower way. */
-NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
+/* Extremes, and a sum that is finite only if all values are; one that overflows although they are only takes the slower
+ * way. Lanes of independent minima vectorise without any licence to reorder; order does not matter to a minimum. */
+NDQ_TARGET static T NDQ_FN(extremes)(size_t n, const T *x, T *least, T *most)
 {
     enum { LANES = 32 };
     T low[LANES], high[LANES], check[LANES];
@@ -35,20 +35,42 @@ NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
         NDQ_IVDEP for (size_t j = 0; j < LANES; j++) { ONE(n - LANES + j, j) }
 #undef ONE
     /* Halves onto halves: rows of a weight are so short that lanes taken one by one would cost as much as the data. */
-#define FOLD(half)                                                                          for (size_t j = 0; j < (half); j++) {                                                       low[j] = low[j + (half)] < low[j] ? low[j + (half)] : low[j];                           high[j] = high[j + (half)] > high[j] ? high[j + (half)] : high[j];                      check[j] += check[j + (half)];                                                      }
+#define FOLD(half)                                                                      \
+    for (size_t j = 0; j < (half); j++) {                                               \
+        low[j] = low[j + (half)] < low[j] ? low[j + (half)] : low[j];                   \
+        high[j] = high[j + (half)] > high[j] ? high[j + (half)] : high[j];              \
+        check[j] += check[j + (half)];                                                  \
+    }
     FOLD(16)
     FOLD(8)
     FOLD(4)
     FOLD(2)
     FOLD(1)
 #undef FOLD
-    if (!(check[0] - check[0] == 0)) {
+    *least = low[0];
+    *most = high[0];
+    return check[0];
+}
+
+#if defined(NDQ_EXTREMES) && !NDQ_IS_DOUBLE
+#define EXTREMES(n, x, low, high) \
+    ((n) >= 8 ? NDQ_EXTREMES(n, x, low, high) : NDQ_FN(extremes)(n, x, low, high))
+#else
+#define EXTREMES NDQ_FN(extremes)
+#endif
+
+NDQ_TARGET static void NDQ_FN(minmax)(size_t n, const T *x, ndq_extremes *e)
+{
+    T low, high;
+    const T check = EXTREMES(n, x, &low, &high);
+    if (!(check - check == 0)) {
         NDQ_FN(minmax_nonfinite)(n, x, e);
         return;
     }
-    e->min = (double)low[0] < e->min ? (double)low[0] : e->min;
-    e->max = (double)high[0] > e->max ? (double)high[0] : e->max;
+    e->min = (double)low < e->min ? (double)low : e->min;
+    e->max = (double)high > e->max ? (double)high : e->max;
 }
+#undef EXTREMES
 
 NDQ_TARGET static void NDQ_FN(squares)(size_t n, const T *x, const T *y, double *sums)
 {
