@@ -31,7 +31,7 @@ typedef struct {
     const void *weights;
     size_t columns, channel; /* of the output, the first being `channel` */
     size_t offset;           /* bytes into a pixel of the band */
-    bool at_once;            /* code_row makes the outputs */
+    bool at_once;            /* `row` of the kernel makes the outputs */
     ndq_gemm_tile *const *tile;
     ndq_gemm_columns constants[2]; /* of each panel */
 } panel_of;
@@ -185,7 +185,8 @@ static void run_row(const chunk *c, const panel_of *p, size_t y)
     const size_t out_x = in_place ? call->out_x : nr * j->size;
     uint8_t *out = in_place ? row_out : c->staging;
     if (p->at_once)
-        j->kernel->code_row(c->cols, &c->runs, a, stride, p->weights, p->columns, p->constants, &j->stage, out, out_x);
+        j->kernel->row[call->product.output](c->cols, &c->runs, a, stride, p->weights, p->columns, p->constants, &j->stage,
+                                             out, out_x);
     else
         run_tiles(c, p, a, stride, out, out_x);
     if (!in_place)

@@ -145,7 +145,8 @@ static void run_line(const panel_of *p, const uint8_t *a, const void *weights, u
     ndq_gemm_store *store = kernel->store[j->call->product.output];
     _Alignas(NDQ_ALIGN) int32_t acc[NDQ_GEMM_MAX_MR * NDQ_GEMM_MAX_NR];
     if (p->at_once) {
-        kernel->code_row(c->cols, &c->taps, a, p->stride, weights, c->channels, &p->columns, &j->stage, out, p->out_x);
+        kernel->row[j->call->product.output](c->cols, &c->taps, a, p->stride, weights, c->channels, &p->columns, &j->stage,
+                                             out, p->out_x);
         return;
     }
     for (size_t cols = c->cols, tiles = ndq_ceil_div(cols, kernel->mr); tiles > 0; tiles--) {

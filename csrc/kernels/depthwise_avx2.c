@@ -191,7 +191,7 @@ const ndq_gemm_kernel ndq_depthwise_avx2 = {
     .sums = avx2_sums,
     .pack = pack_pairs,
     .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
-    .code_row = code_row,
+    .row = {[NDQ_GEMM_CODES] = code_row},
     .row_panels = 1,
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes},
 };

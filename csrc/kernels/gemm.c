@@ -178,7 +178,8 @@ static bool all_fit(const ndq_gemm_kernel *kernel, const ndq_weights *w)
 static ndq_packed *choose_kernel(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias)
 {
     for (const ndq_gemm_kernel *special = kernel->special; special; special = special->special) {
-        if (special->least_codes && (w->K == 0 || w->N < special->least_codes / w->K))
+        const bool too_few = special->least_codes && (w->K == 0 || w->N < special->least_codes / w->K);
+        if (too_few || w->largest > special->largest_weight)
             continue;
         ndq_packed *p = new_packed(special, w, with_float_bias);
         if (!p || all_fit(special, w))
@@ -402,7 +403,7 @@ static void run_words(const job *j, const block *b, const strip *s, size_t word,
 enum { PAIR_BYTES = 16 * 1024 }; /* two panels of so many bytes, and the rows of a tile, stay in L1 */
 
 /* Outputs of one or two panels without sums in memory, and how many; 0 if that cannot be. */
-static size_t run_codes(const job *j, const block *b, size_t panel, size_t end_panel)
+static size_t run_at_once(const job *j, const block *b, size_t panel, size_t end_panel)
 {
     const ndq_packed *w = j->call->w;
     const ndq_gemm_kernel *kernel = w->kernel;
@@ -411,7 +412,7 @@ static size_t run_codes(const job *j, const block *b, size_t panel, size_t end_p
     const ptrdiff_t offset = 0;
     const ndq_gemm_runs k = {1, w->words, &offset, false, j->call->a_signed, w->is_signed};
     ndq_gemm_columns c[2];
-    if (!kernel->code_row || output != NDQ_GEMM_CODES || w->words > b->step)
+    if (!kernel->row[output] || w->words > b->step)
         return 0;
     ndq_gemm_make_columns(j->call, first, &c[0]);
     if (!ndq_gemm_row_at_once(kernel, &c[0], output))
@@ -421,8 +422,9 @@ static size_t run_codes(const job *j, const block *b, size_t panel, size_t end_p
         ndq_gemm_make_columns(j->call, first + kernel->nr, &c[1]);
         count += ndq_gemm_row_at_once(kernel, &c[1], output);
     }
-    kernel->code_row(b->count, &k, b->rows, b->stride, ndq_gemm_panel(w, panel, 0),
-                     ndq_min_size(count * kernel->nr, w->N - first), c, &j->stage, output_of(j, b->first, panel), w->N);
+    kernel->row[output](b->count, &k, b->rows, b->stride, ndq_gemm_panel(w, panel, 0),
+                        ndq_min_size(count * kernel->nr, w->N - first), c, &j->stage, output_of(j, b->first, panel),
+                        w->N * ndq_gemm_output_bytes(output));
     return count;
 }
 
@@ -560,7 +562,7 @@ static void run_chunk(void *ctx, size_t chunk)
     prepare_block(j, &b, scratch);
     ndq_gemm_enter(w->kernel);
     for (size_t panel = first_panel; panel < end_panel;) {
-        const size_t done = run_codes(j, &b, panel, end_panel);
+        const size_t done = run_at_once(j, &b, panel, end_panel);
         if (!done)
             run_panel(j, &b, panel);
         panel += done ? done : 1;

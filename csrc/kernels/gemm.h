@@ -77,9 +77,9 @@ typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, con
 
 /* Tiles and `store` in one, without the way of the sums through memory, for any number of rows and columns, of row_panels
  * adjacent panels at most, each with its constants: see ndq_gemm_row_at_once. */
-typedef void ndq_gemm_code_row(size_t count, const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
-                               size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
-                               size_t out_stride);
+typedef void ndq_gemm_row(size_t count, const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
+                          size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
+                          size_t out_stride);
 
 /* Multiplies one row, expanded for this, by a few panels at once, `panel_bytes` apart: a single one is a single stream of
  * reading, and its two sums wait for each other. Raw sums go to acc[panel * nr + column]. */
@@ -127,8 +127,8 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
     ndq_gemm_tiles_of_many *many[NDQ_GEMM_MAX_MR]; /* of kernels with winograd */
-    ndq_gemm_code_row *code_row; /* or NULL; of kernels with w_centred only */
-    size_t row_panels;           /* 1 or 2 */
+    ndq_gemm_row *row[NDQ_GEMM_OUTPUTS]; /* or NULL; of kernels with w_centred only */
+    size_t row_panels;                   /* 1 or 2 */
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
      * vector_bytes for each, as u8 that are not centred. Weights are s8. */
     ndq_gemm_vector_tile *vector_tile[NDQ_GEMM_VECTOR_PANELS];
@@ -263,11 +263,11 @@ static inline ndq_gemm_tile *const *ndq_gemm_tiles(const ndq_gemm_kernel *kernel
     return columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
 }
 
-/* Whether code_row may make the outputs of a panel. Only kernels that centre weights have it, so there are no row terms. */
+/* Whether `row` may make the outputs of a panel. Only kernels that centre weights have it, so there are no row terms. */
 static inline bool ndq_gemm_row_at_once(const ndq_gemm_kernel *kernel, const ndq_gemm_columns *c,
                                         ndq_gemm_output output)
 {
-    return kernel->code_row && output == NDQ_GEMM_CODES && c->shrinks;
+    return kernel->row[output] && (output != NDQ_GEMM_CODES || c->shrinks);
 }
 
 /* What brings codes of activations to the sign that a kernel multiplies, unless it centres them. */

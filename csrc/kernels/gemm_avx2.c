@@ -67,6 +67,11 @@
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm256_store_si256((__m256i *)(acc + 16 * (row)), c0), _mm256_store_si256((__m256i *)(acc + 16 * (row) + 8), c1))
 
+/* Bounds of outputs in float32. */
+typedef struct {
+    __m256 floor, ceiling;
+} avx2_reals;
+
 /* A row of sums, which began with what is added to them, as row_of_codes gives it. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
 half_row(__m256i c0, __m256i c1, const ndq_gemm_columns *c, const avx2_stage *k)
@@ -76,30 +81,55 @@ half_row(__m256i c0, __m256i c1, const ndq_gemm_columns *c, const avx2_stage *k)
     return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(y0), _mm256_cvtps_epi32(y1)), k->zero);
 }
 
-#define HALF_ROW(row, c0, c1) (codes->halves[row] = half_row(c0, wide ? c1 : c0, codes->columns, codes->constants))
+/* The same as float32, 8 columns from `first` on. In max and min a NaN gives the bound. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+real_columns(__m256i sums, const ndq_gemm_columns *c, size_t first, const avx2_reals *k, float *out)
+{
+    __m256 y = _mm256_add_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(c->before + first));
+    y = _mm256_add_ps(_mm256_mul_ps(y, _mm256_loadu_ps(c->scale + first)), _mm256_loadu_ps(c->after + first));
+    _mm256_storeu_ps(out + first, _mm256_min_ps(_mm256_max_ps(y, k->floor), k->ceiling));
+}
 
-/* Where a tile that ends in codes puts them: each row as int16. */
+/* What a tile ends in: its sums, or each row as codes of int16, or as float32. */
+typedef enum { SUMS, HALVES, REALS } ending;
+
 typedef struct {
-    const ndq_gemm_columns *columns;
+    int32_t *acc;
+    const ndq_gemm_columns *columns; /* of the others */
     const avx2_stage *constants;
     __m256i *halves;
+    const avx2_reals *bounds;
+    float *reals;
+    size_t stride;
 } target;
 
-/* The accumulators are named one by one: gcc keeps an array of them in memory. They end in acc, or as codes if that is
- * NULL. */
+#define END_ROW(row, c0, c1)                                                                                 \
+    do {                                                                                                     \
+        if (end == HALVES)                                                                                   \
+            to->halves[row] = half_row(c0, wide ? c1 : c0, to->columns, to->constants);                      \
+        else {                                                                                               \
+            float *reals = to->reals + (row) * to->stride;                                                   \
+            real_columns(c0, to->columns, 0, to->bounds, reals);                                             \
+            if (wide)                                                                                        \
+                real_columns(c1, to->columns, 8, to->bounds, reals);                                         \
+        }                                                                                                    \
+    } while (0)
+
+/* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
-     const void *panel, int32_t *acc, const target *codes)
+tile(const int rows, const bool wide, const bool bytes, const ending end, const ndq_gemm_runs *runs, const uint8_t *a,
+     size_t stride, const void *panel, const target *to)
 {
+    int32_t *const acc = to->acc;
     const uint8_t *b = panel;
     __m256i c00 = _mm256_setzero_si256(), c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     __m256i c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
-    if (!acc) {
-        const int32_t *add = codes->columns->add;
+    if (end != SUMS) {
+        const int32_t *add = to->columns->add;
         c00 = c10 = c20 = c30 = c40 = c50 = _mm256_loadu_si256((const __m256i *)add);
         c01 = c11 = c21 = c31 = c41 = c51 = _mm256_loadu_si256((const __m256i *)(add + 8));
     }
-    if (acc && runs->continued) {
+    if (end == SUMS && runs->continued) {
         FETCH(0, c00, c01);
         if (rows > 1) FETCH(1, c10, c11);
         if (rows > 2) FETCH(2, c20, c21);
@@ -117,13 +147,13 @@ tile(const int rows, const bool wide, const bool bytes, const ndq_gemm_runs *run
             b += bytes ? 64 : 128;
         }
     }
-    if (!acc) {
-        HALF_ROW(0, c00, c01);
-        if (rows > 1) HALF_ROW(1, c10, c11);
-        if (rows > 2) HALF_ROW(2, c20, c21);
-        if (rows > 3) HALF_ROW(3, c30, c31);
-        if (rows > 4) HALF_ROW(4, c40, c41);
-        if (rows > 5) HALF_ROW(5, c50, c51);
+    if (end != SUMS) {
+        END_ROW(0, c00, c01);
+        if (rows > 1) END_ROW(1, c10, c11);
+        if (rows > 2) END_ROW(2, c20, c21);
+        if (rows > 3) END_ROW(3, c30, c31);
+        if (rows > 4) END_ROW(4, c40, c41);
+        if (rows > 5) END_ROW(5, c50, c51);
         return;
     }
     SAVE(0, c00, c01);
@@ -156,7 +186,7 @@ join(__m256i left, __m256i right, const avx2_stage *k)
         const ptrdiff_t offset = 0;                                                                          \
         const ndq_gemm_runs run = {.runs = 1, .words = runs->words, .offset = &offset};                      \
         for (; count > 0; count--, a += a_step, acc += 6 * NR) {                                             \
-            tile(rows, true, false, &run, a, stride, panels, acc, NULL);                                     \
+            tile(rows, true, false, SUMS, &run, a, stride, panels, &(target){.acc = acc});                   \
             panels = next_panel(false, &run, panels);                                                        \
         }                                                                                                    \
     }
@@ -164,15 +194,23 @@ join(__m256i left, __m256i right, const avx2_stage *k)
     static NDQ_TARGET_AVX2 void name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,    \
                                               const void *panel, int32_t *acc)                               \
     {                                                                                                        \
-        tile(rows, wide, bytes, runs, a, stride, panel, acc, NULL);                                         \
+        tile(rows, wide, bytes, SUMS, runs, a, stride, panel, &(target){.acc = acc});                        \
     }
 #define HALF_TILE(name, rows, wide, bytes)                                                                   \
     static NDQ_TARGET_AVX2 void name##_half_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
                                                    const void *panel, const ndq_gemm_columns *c,             \
                                                    const avx2_stage *constants, __m256i *halves)             \
     {                                                                                                        \
-        const target codes = {.columns = c, .constants = constants, .halves = halves};                       \
-        tile(rows, wide, bytes, runs, a, stride, panel, NULL, &codes);                                       \
+        const target to = {.columns = c, .constants = constants, .halves = halves};                          \
+        tile(rows, wide, bytes, HALVES, runs, a, stride, panel, &to);                                        \
+    }
+#define REAL_TILE(name, rows, wide, bytes)                                                                   \
+    static NDQ_TARGET_AVX2 void name##_real_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
+                                                   const void *panel, const ndq_gemm_columns *c,             \
+                                                   const avx2_reals *bounds, float *out, size_t out_stride)  \
+    {                                                                                                        \
+        const target to = {.columns = c, .bounds = bounds, .reals = out, .stride = out_stride};              \
+        tile(rows, wide, bytes, REALS, runs, a, stride, panel, &to);                                         \
     }
 /* Two whole panels in one function: calls and loops would take as long as the sums of eight codes. */
 #define PAIR_TILE(rows)                                                                                      \
@@ -183,8 +221,8 @@ join(__m256i left, __m256i right, const avx2_stage *k)
         __m256i left[rows], right[rows];                                                                     \
         const target first = {.columns = c, .constants = constants, .halves = left};                         \
         const target second = {.columns = c + 1, .constants = constants, .halves = right};                   \
-        tile(rows, true, false, runs, a, stride, panel, NULL, &first);                                       \
-        tile(rows, true, false, runs, a, stride, next_panel(false, runs, panel), NULL, &second);             \
+        tile(rows, true, false, HALVES, runs, a, stride, panel, &first);                                     \
+        tile(rows, true, false, HALVES, runs, a, stride, next_panel(false, runs, panel), &second);           \
         for (size_t row = 0; row < (rows); row++)                                                            \
             _mm256_storeu_si256((__m256i *)(out + row * out_stride), join(left[row], right[row], constants)); \
     }
@@ -198,6 +236,10 @@ join(__m256i left, __m256i right, const avx2_stage *k)
     HALF_TILE(narrow, rows, false, false)                                                                    \
     HALF_TILE(wide_bytes, rows, true, true)                                                                  \
     HALF_TILE(narrow_bytes, rows, false, true)                                                               \
+    REAL_TILE(wide, rows, true, false)                                                                       \
+    REAL_TILE(narrow, rows, false, false)                                                                    \
+    REAL_TILE(wide_bytes, rows, true, true)                                                                  \
+    REAL_TILE(narrow_bytes, rows, false, true)                                                               \
     PAIR_TILE(rows)
 TILES(1)
 TILES(2)
@@ -249,15 +291,73 @@ code_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_
     }
 }
 
-#define CODE_ROW(name, bytes)                                                                                \
-    static NDQ_TARGET_AVX2 void name(size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
-                                     const void *panel, size_t columns, const ndq_gemm_columns *c,           \
-                                     const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)           \
-    {                                                                                                        \
-        code_row(bytes, count, runs, a, stride, panel, columns, c, stage, out, out_stride);                  \
+typedef void real_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                       const ndq_gemm_columns *c, const avx2_reals *bounds, float *out, size_t out_stride);
+#define REALS_OF(name) {name##_real_1, name##_real_2, name##_real_3, name##_real_4, name##_real_5, name##_real_6}
+
+/* Fewer than 16: calls of memcpy take longer than the sums of a short row. */
+static inline NDQ_TARGET_AVX2 void copy_floats(size_t columns, const float *from, float *to)
+{
+    if (columns & 8) {
+        _mm256_storeu_ps(to, _mm256_loadu_ps(from));
+        from += 8;
+        to += 8;
     }
-CODE_ROW(code_row_words, false)
-CODE_ROW(code_row_bytes, true)
+    if (columns & 4) {
+        _mm_storeu_ps(to, _mm_loadu_ps(from));
+        from += 4;
+        to += 4;
+    }
+    for (size_t i = 0; i < columns % 4; i++)
+        to[i] = from[i];
+}
+
+/* Columns of one panel. Some of a vector are stored by way of memory of their own. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+real_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+           size_t columns, const ndq_gemm_columns *c, const avx2_reals *bounds, float *out, size_t out_stride)
+{
+    static real_tile *const tiles[2][2][ROWS] = {{REALS_OF(narrow), REALS_OF(wide)},
+                                                 {REALS_OF(narrow_bytes), REALS_OF(wide_bytes)}};
+    float some[ROWS * NR];
+    for (size_t left = ndq_ceil_div(count, ROWS); left > 0; left--) {
+        const size_t rows = ndq_ceil_div(count, left);
+        real_tile *const tile_of_rows = tiles[bytes][columns > NR / 2][rows - 1];
+        if (columns % (NR / 2) == 0)
+            tile_of_rows(runs, a, stride, panel, c, bounds, out, out_stride);
+        else {
+            tile_of_rows(runs, a, stride, panel, c, bounds, some, NR);
+            for (size_t row = 0; row < rows; row++)
+                copy_floats(columns, some + row * NR, out + row * out_stride);
+        }
+        count -= rows;
+        a += rows * stride;
+        out += rows * out_stride;
+    }
+}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+real_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+         size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
+{
+    const avx2_reals bounds = {_mm256_set1_ps(stage->floor), _mm256_set1_ps(stage->ceiling)};
+    float *reals = (float *)(void *)out;
+    for (size_t first = 0; first < columns; first += NR, c++, panel = next_panel(bytes, runs, panel))
+        real_panel(bytes, count, runs, a, stride, panel, ndq_min_size(columns - first, NR), c, &bounds, reals + first,
+                   out_stride / sizeof(float));
+}
+
+#define ROW_OF(kind, name, bytes)                                                                            \
+    static NDQ_TARGET_AVX2 void kind##_##name(size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
+                                              const void *panel, size_t columns, const ndq_gemm_columns *c,  \
+                                              const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)  \
+    {                                                                                                        \
+        kind(bytes, count, runs, a, stride, panel, columns, c, stage, out, out_stride);                      \
+    }
+ROW_OF(code_row, words, false)
+ROW_OF(code_row, bytes, true)
+ROW_OF(real_row, words, false)
+ROW_OF(real_row, bytes, true)
 
 /* The codes of a panel in pairs, each of which would be a word of int16: words of four are transposed, then the first
  * pairs of 16 columns put before the second. */
@@ -417,7 +517,7 @@ const ndq_gemm_kernel ndq_gemm_avx2 = {
     .tile = {wide_1, wide_2, wide_3, wide_4, wide_5, wide_6},
     .narrow = {narrow_1, narrow_2, narrow_3, narrow_4, narrow_5, narrow_6},
     .many = {many_1, many_2, many_3, many_4, many_5, many_6},
-    .code_row = code_row_words,
+    .row = {[NDQ_GEMM_F32] = real_row_words, [NDQ_GEMM_CODES] = code_row_words},
     .row_panels = 2,
 };
 
@@ -434,7 +534,7 @@ const ndq_gemm_kernel ndq_gemm_avx2_bytes = {
     .pack = pack_pairs,
     .tile = {wide_bytes_1, wide_bytes_2, wide_bytes_3, wide_bytes_4, wide_bytes_5, wide_bytes_6},
     .narrow = {narrow_bytes_1, narrow_bytes_2, narrow_bytes_3, narrow_bytes_4, narrow_bytes_5, narrow_bytes_6},
-    .code_row = code_row_bytes,
+    .row = {[NDQ_GEMM_F32] = real_row_bytes, [NDQ_GEMM_CODES] = code_row_bytes},
     .row_panels = 2,
     .vector_tile = {vector_1, vector_2, vector_3, vector_4},
     .expand_vector = expand_halves,
