@@ -163,6 +163,24 @@ def test_any_convolution_of_3_by_3_with_many_channels(backend_name, data):
         assert_same_bits(layer.run(packed, layout=layout), layer.floats())
 
 
+@pytest.mark.parametrize("backend_name", _core.available_backends())
+@given(data=st.data())
+@settings(max_examples=examples(40), deadline=None)
+def test_any_depthwise_convolution_of_every_second_column(backend_name, data):
+    """AVX2 does those with windows of 3 x 3 straight from the image, 32 channels at a time."""
+    draw = data.draw
+    rng, padding = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.tuples(*[st.integers(0, 3)] * 2))
+    sizes = tuple(draw(st.integers(max(1, 3 - 2 * pad), 21)) for pad in padding)
+    channels = draw(st.sampled_from((2, 3, 5, 8, 13, 16, 21, 31, 32, 33, 64, 70)))
+    stride = draw(st.integers(1, 3)), 2
+    case = (draw(st.integers(1, 2)), channels, *sizes), channels, (3, 3), stride, padding, (1, 1), channels
+    layer = ConvLayer(rng, case, draw(st.booleans()), draw(st.booleans()))
+    out_qp = layer.out_qparams(rng, nq.QuantSpec(8, draw(st.booleans()), symmetric=False))
+    with nq.backend(backend_name):
+        found = layer.run(layer.packed(), out_qp, layout=draw(st.sampled_from(LAYOUTS)))
+    assert_same_bits(found, layer.codes(out_qp))
+
+
 def test_sums_that_fit_int32_but_not_four_times(backend):
     """As much as the sums of transformed windows are divided by at the end."""
     x, w = np.full((1, 1000, 4, 4), 255, np.uint8), np.full((2, 1000, 3, 3), 255, np.uint8)

@@ -130,6 +130,9 @@ def exercise_convolutions(side, rng):
                 images = x.transpose(order)
                 nq.conv2d_integer(images, w, 1, padding, 1, groups, out=sums.transpose(order))
                 nq.conv2d_requantized(images, qp, weight, qp, padding=padding, groups=groups, out=y.transpose(order))
+                halved = 2, outputs, (size[2] + 1) // 2, (size[3] + 1) // 2
+                y = guarded(np.zeros(np.take(halved, shape), np.int8), side).transpose(order)
+                nq.conv2d_requantized(images, qp, weight, qp, 2, padding, groups=groups, out=y)
             if channels == outputs:
                 nq.conv_transpose2d_integer(x.transpose(order), w, 2, groups=groups)
             size = 2, outputs, 3 * height - 3 + window, 2 * width - 2 + window

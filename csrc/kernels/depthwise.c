@@ -11,6 +11,10 @@
 
 enum { CHUNKS_PER_THREAD = 4 };
 
+/* Rows of the image that a block without a band reads: they stay in L2 for the next panel, which often reads the same
+ * cache lines. */
+enum { IMAGE_BYTES = 192 * 1024 };
+
 typedef struct {
     const ndq_conv_call *call;
     const ndq_gemm_kernel *kernel;
@@ -31,14 +35,9 @@ typedef struct {
     const job *j;
     size_t n, y, x, rows, cols, channel, channels;
     uint8_t *band, *staging;
+    ndq_depthwise_pixels *row; /* of the image, where there is no band */
     ndq_gemm_runs taps;
 } chunk;
-
-/* Codes of some pixels: nr channels side by side, from pixel to pixel `stride` bytes. */
-typedef struct {
-    const uint8_t *codes;
-    ptrdiff_t stride;
-} pixels;
 
 /* Each channel of the image as often as it has outputs. */
 static void repeat_channels(const chunk *c, const uint8_t *in, ptrdiff_t in_x, size_t count, uint8_t *out)
@@ -61,25 +60,25 @@ static bool is_readable(const chunk *c, ptrdiff_t y)
 
 /* `count` pixels of row y of the image from pixel x on, in place if there is a whole panel of channels to read, and
  * else in `staging`. Rows outside the image are one pixel of zero points, again and again. */
-static pixels row_of(const chunk *c, ptrdiff_t y, ptrdiff_t x, size_t count, uint8_t *staging)
+static ndq_depthwise_pixels row_of(const chunk *c, ptrdiff_t y, ptrdiff_t x, size_t count, uint8_t *staging)
 {
     const job *j = c->j;
     const ndq_conv_call *call = j->call;
     const size_t nr = j->kernel->nr;
     if (y < 0 || y >= (ptrdiff_t)call->y.in) {
         memset(staging, call->product.za, nr);
-        return (pixels){staging, 0};
+        return (ndq_depthwise_pixels){staging, 0};
     }
     const uint8_t *in = call->in + (ptrdiff_t)c->n * call->in_n + y * call->in_y + x * call->in_x +
                         (ptrdiff_t)(c->channel / j->repeat) * call->in_c;
     const ptrdiff_t in_x = call->in_x * (ptrdiff_t)j->blocks.x.step;
     if (call->in_c == 1 && j->repeat == 1 && is_readable(c, y))
-        return (pixels){in, in_x};
+        return (ndq_depthwise_pixels){in, in_x};
     if (j->repeat == 1)
         ndq_conv_gather(in, call->in_c, in_x, c->channels, count, staging, nr);
     else
         repeat_channels(c, in, in_x, count, staging);
-    return (pixels){staging, (ptrdiff_t)nr};
+    return (ndq_depthwise_pixels){staging, (ptrdiff_t)nr};
 }
 
 /* Rows [first, last) of the band. */
@@ -94,7 +93,8 @@ static void make_band(const chunk *c, size_t first, size_t last)
     uint8_t *out = c->band + first * b->band_cols * j->pixel, *other = c->staging + b->band_cols * j->kernel->nr;
     for (size_t row = first; row < last; row++, out += b->band_cols * j->pixel) {
         const ptrdiff_t y = ndq_conv_row_at(b, &j->y, c->y, row), below = y + (ptrdiff_t)j->call->y.dilation;
-        const pixels upper = row_of(c, y, x, end - begin, c->staging), lower = row_of(c, below, x, end - begin, other);
+        const ndq_depthwise_pixels upper = row_of(c, y, x, end - begin, c->staging);
+        const ndq_depthwise_pixels lower = row_of(c, below, x, end - begin, other);
         memset(out, 0, begin * j->pixel);
         j->kernel->expand_pairs(end - begin, upper.codes, upper.stride, lower.codes, lower.stride,
                                 product->a_signed, product->za, out + begin * j->pixel);
@@ -160,12 +160,10 @@ static void run_line(const panel_of *p, const uint8_t *a, const void *weights, u
 }
 
 /* All rows of a chunk. Each row of the band is made when it is first read, as it then still is in L1. */
-static void run_rows(const chunk *c)
+static void run_rows(const chunk *c, const panel_of *p)
 {
     const job *j = c->j;
     const ndq_conv_call *call = j->call;
-    panel_of p;
-    make_panel(c, &p);
     uint8_t *out = (uint8_t *)call->out + c->n * call->out_n + c->channel * call->out_c + c->x * call->out_x +
                    c->y * j->lines * call->out_y;
     size_t made = 0, left = call->y.out - c->y * j->lines;
@@ -175,12 +173,46 @@ static void run_rows(const chunk *c)
         make_band(c, made, needed);
         made = needed;
         for (size_t line = 0; line < j->lines && left > 0; line++, left--, out += call->out_y) {
-            run_line(&p, a, p.weights[line], p.in_place ? out : c->staging);
-            if (!p.in_place)
+            run_line(p, a, p->weights[line], p->in_place ? out : c->staging);
+            if (!p->in_place)
                 ndq_conv_scatter(c->staging, j->kernel->nr, c->channels, c->cols, j->size, out, call->out_c,
                                  call->out_x);
         }
     }
+}
+
+/* Whether the kernel makes the outputs of a panel without a band. */
+static bool is_halved(const job *j)
+{
+    const ndq_conv_axis *y = &j->call->y, *x = &j->call->x;
+    return j->kernel->halved && y->taps == 3 && x->taps == 3 && y->dilation == 1 && x->dilation == 1 &&
+           y->stride <= 2 && x->stride == 2 && j->call->out_c == j->size;
+}
+
+/* The outputs of run_rows. Rows that cannot be read in place are gathered where the band would be, which takes at least as
+ * many bytes. */
+static void run_halved(const chunk *c, panel_of *p)
+{
+    const job *j = c->j;
+    const ndq_conv_call *call = j->call;
+    const size_t nr = j->kernel->nr, first = c->y * j->lines, jump = call->y.stride;
+    const uint32_t za = (uint32_t)(call->product.za + (call->product.a_signed ? 128 : 0));
+    ndq_depthwise_windows windows = {.row = c->row,
+                                     .outside = c->staging,
+                                     .rows = ndq_min_size(c->rows * j->lines, call->y.out - first),
+                                     .cols = c->cols,
+                                     .jump = jump,
+                                     .is_signed = call->product.a_signed};
+    ptrdiff_t x;
+    ndq_conv_inside(&j->blocks, &call->x, c->x, &windows.begin, &windows.end, &x);
+    memset(c->staging, call->product.za, nr);
+    for (size_t i = 0; i < (windows.rows - 1) * jump + 3; i++)
+        c->row[i] = row_of(c, (ptrdiff_t)(first * jump + i) - call->y.pad, x, windows.end - windows.begin,
+                           c->band + i * j->blocks.band_cols * nr);
+    for (size_t i = 0; i < nr; i++)
+        p->columns.add[i] = (int32_t)((uint32_t)p->columns.add[i] - za * (uint32_t)j->w->column_sum[c->channel + i]);
+    uint8_t *out = (uint8_t *)call->out + c->n * call->out_n + c->channel + c->x * call->out_x + first * call->out_y;
+    j->kernel->halved(&windows, p->weights[0], c->channels, &p->columns, &j->stage, out, call->out_x, call->out_y);
 }
 
 static chunk find_chunk(const job *j, size_t index)
@@ -209,6 +241,8 @@ static size_t lay_out(const job *j, uint8_t *base, chunk *c)
     size_t used = ndq_round_up(j->y.taps * j->call->x.taps * sizeof(ptrdiff_t), NDQ_ALIGN);
     c->staging = base + used;
     used += ndq_round_up(rows_in > row_out ? rows_in : row_out, NDQ_ALIGN);
+    c->row = (ndq_depthwise_pixels *)(void *)(base + used);
+    used += ndq_round_up(2 * b->band_rows * sizeof(*c->row), NDQ_ALIGN);
     c->band = base + used;
     return used + b->band_rows * b->band_cols * j->pixel;
 }
@@ -223,8 +257,14 @@ static void run_chunk(void *ctx, size_t index)
         return;
     }
     lay_out(j, scratch, &c);
+    panel_of p;
+    make_panel(&c, &p);
+    if (p.at_once && is_halved(j)) {
+        run_halved(&c, &p);
+        return;
+    }
     make_taps(j, (ptrdiff_t *)scratch, &c.taps);
-    run_rows(&c);
+    run_rows(&c, &p);
 }
 
 static void pair_rows(job *j)
@@ -237,6 +277,20 @@ static void pair_rows(job *j)
     j->y.stride *= j->lines;
     j->y.taps = ndq_ceil_div(y->taps, 2);
     j->y.dilation *= 2;
+}
+
+/* Cuts into chunks; into more if there are threads to feed. */
+static void cut(job *j)
+{
+    const ndq_conv_call *call = j->call;
+    ndq_conv_blocks *b = &j->blocks;
+    *b = ndq_conv_cut(&j->y, &call->x, NDQ_BAND_BYTES / j->pixel, 2 * j->kernel->mr);
+    if (is_halved(j))
+        ndq_conv_cut_rows(b, &j->y, ndq_ceil_div(IMAGE_BYTES, j->y.stride * call->x.in * call->w->groups));
+    const size_t threads = ndq_gemm_threads(ndq_conv_macs(call), j->kernel->parallel_macs);
+    if (threads > 1)
+        ndq_conv_cut_rows(b, &j->y, ndq_ceil_div(call->N * j->y.out * b->col_blocks * j->panels,
+                                                 CHUNKS_PER_THREAD * threads));
 }
 
 ndq_status ndq_conv_depthwise(const ndq_conv_call *call)
@@ -252,11 +306,7 @@ ndq_status ndq_conv_depthwise(const ndq_conv_call *call)
     j.pixel = j.kernel->nr * 2 * ndq_gemm_code_bytes(j.kernel);
     j.panels = ndq_ceil_div(j.w->N, j.kernel->nr);
     pair_rows(&j);
-    j.blocks = ndq_conv_cut(&j.y, &call->x, NDQ_BAND_BYTES / j.pixel, 2 * j.kernel->mr);
-    const size_t threads = ndq_gemm_threads(ndq_conv_macs(call), j.kernel->parallel_macs);
-    if (threads > 1)
-        ndq_conv_cut_rows(&j.blocks, &j.y, ndq_ceil_div(call->N * j.y.out * j.blocks.col_blocks * j.panels,
-                                                        CHUNKS_PER_THREAD * threads));
+    cut(&j);
     size_t band;
     if (__builtin_mul_overflow(j.blocks.band_rows, j.blocks.band_cols, &band) || band > SIZE_MAX / 4 / j.pixel)
         return NDQ_NO_MEMORY;

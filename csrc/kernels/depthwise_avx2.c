@@ -119,6 +119,14 @@ static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i codes_of(__
     return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(y0), _mm256_cvtps_epi32(y1)), k->zero);
 }
 
+/* The codes of one pixel, from both halves of its vectors. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i bytes_of(__m256i low, __m256i high,
+                                                                               const constants *k)
+{
+    const __m256i codes = _mm256_max_epu8(_mm256_packus_epi16(low, high), k->lowest);
+    return _mm256_xor_si256(_mm256_min_epu8(codes, k->highest), k->flip);
+}
+
 /* Vectors i and i + 1 of all pixels: there are no registers for the sums of all four. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 half_codes(const int rows, const int i, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const __m256i *w,
@@ -147,11 +155,8 @@ half_codes(const int rows, const int i, const ndq_gemm_runs *taps, const uint8_t
         __m256i low[rows], high[rows];                                                                       \
         half_codes(rows, 0, taps, a, stride, panel, k, low);                                                 \
         half_codes(rows, 2, taps, a + PIXEL / 2, stride, (const __m256i *)panel + 2, k, high);               \
-        for (size_t row = 0; row < (rows); row++) {                                                          \
-            const __m256i codes = _mm256_max_epu8(_mm256_packus_epi16(low[row], high[row]), k->lowest);      \
-            ndq_store_columns_avx2(_mm256_xor_si256(_mm256_min_epu8(codes, k->highest), k->flip), columns,   \
-                                   out + row * out_stride);                                                  \
-        }                                                                                                    \
+        for (size_t row = 0; row < (rows); row++)                                                            \
+            ndq_store_columns_avx2(bytes_of(low[row], high[row], k), columns, out + row * out_stride);       \
     }
 TILE(1)
 TILE(2)
@@ -177,6 +182,109 @@ static NDQ_TARGET_AVX2 void code_row(size_t count, const ndq_gemm_runs *taps, co
     }
 }
 
+/* ---- Windows of 3 x 3 at every second column ----
+ *
+ * Few windows see the same codes, so pairs of int16 in memory would take longer to make than they save. Each column is
+ * unpacked once for a row of outputs, and multiplied by the weights of the one or two outputs that see it, whose sums
+ * stay in registers. */
+
+enum { TAPS = 3 };
+
+/* Sums of one pixel, in the order of the weights. */
+typedef struct {
+    __m256i a, b, c, d;
+} pixel_sums;
+
+#define INLINE static inline __attribute__((always_inline)) NDQ_TARGET_AVX2
+#define OF(sums, member) ((sums) ? &(sums)->member : NULL)
+#define ADD_PRODUCT(sum, pairs, weights)                                                                     \
+    do {                                                                                                     \
+        __m256i y_;                                                                                          \
+        __asm__ volatile("vpmaddwd %[w], %[p], %[y]\n\tvpaddd %[y], %[s], %[s]"                              \
+                         : [s] "+x"(sum), [y] "=&x"(y_)                                                      \
+                         : [p] "x"(pairs), [w] "m"(weights));                                                \
+    } while (0)
+
+/* Adds what a column contributes to the outputs of which it is the right, the middle or the left column; NULL: none. */
+INLINE void add_products(__m256i pairs, const __m256i *w, __m256i *right, __m256i *middle, __m256i *left)
+{
+    if (right)
+        ADD_PRODUCT(*right, pairs, w[2 * VECTORS]);
+    if (middle)
+        ADD_PRODUCT(*middle, pairs, w[VECTORS]);
+    if (left)
+        ADD_PRODUCT(*left, pairs, w[0]);
+}
+
+/* The same of two pixels of the column, one below the other. */
+INLINE void add_pixels(__m256i upper, __m256i lower, const __m256i *w, pixel_sums *right, pixel_sums *middle,
+                       pixel_sums *left)
+{
+    const __m256i none = _mm256_setzero_si256();
+    const __m256i low = _mm256_unpacklo_epi8(upper, lower), high = _mm256_unpackhi_epi8(upper, lower);
+    add_products(_mm256_unpacklo_epi8(low, none), w, OF(right, a), OF(middle, a), OF(left, a));
+    add_products(_mm256_unpackhi_epi8(low, none), w + 1, OF(right, b), OF(middle, b), OF(left, b));
+    add_products(_mm256_unpacklo_epi8(high, none), w + 2, OF(right, c), OF(middle, c), OF(left, c));
+    add_products(_mm256_unpackhi_epi8(high, none), w + 3, OF(right, d), OF(middle, d), OF(left, d));
+}
+
+/* The columns of a row of windows that are still to come. */
+typedef struct {
+    const ndq_depthwise_windows *windows;
+    const uint8_t *next[TAPS];
+    ptrdiff_t step[TAPS];
+    size_t column;
+    __m256i flip;
+} cursor;
+
+/* Adds the next column. Below the third row of the window the weights are 0. */
+INLINE void add_column(cursor *at, const __m256i *w, pixel_sums *right, pixel_sums *middle, pixel_sums *left)
+{
+    const bool is_inside = at->column - at->windows->begin < at->windows->end - at->windows->begin;
+    __m256i codes[TAPS];
+    for (int i = 0; i < TAPS; i++) {
+        const uint8_t *pixel = is_inside ? at->next[i] : at->windows->outside;
+        codes[i] = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)pixel), at->flip);
+        at->next[i] += is_inside ? at->step[i] : 0;
+    }
+    at->column++;
+    __asm__("" : "+r"(w)); /* or gcc would keep the address of each vector in memory */
+    add_pixels(codes[0], codes[1], w, right, middle, left);
+    add_pixels(codes[2], codes[2], w + TAPS * VECTORS, right, middle, left);
+}
+
+static NDQ_TARGET_AVX2 void halved_row(size_t count, cursor at, const __m256i *w, size_t columns, const constants *k,
+                                       uint8_t *out, size_t out_x)
+{
+    const pixel_sums first = {k->add[0], k->add[1], k->add[2], k->add[3]};
+    pixel_sums sums = first;
+    add_column(&at, w, NULL, NULL, &sums);
+    for (; count > 0; count--, out += out_x) {
+        pixel_sums next = first;
+        add_column(&at, w, NULL, &sums, NULL);
+        add_column(&at, w, &sums, NULL, &next);
+        const __m256i low = codes_of(sums.a, sums.b, 0, k), high = codes_of(sums.c, sums.d, 2, k);
+        ndq_store_columns_avx2(bytes_of(low, high, k), columns, out);
+        sums = next;
+    }
+}
+
+static NDQ_TARGET_AVX2 void halved(const ndq_depthwise_windows *windows, const void *panel, size_t columns,
+                                   const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_x,
+                                   size_t out_y)
+{
+    constants k;
+    make_constants(c, stage, &k);
+    cursor at = {.windows = windows, .flip = _mm256_set1_epi8(windows->is_signed ? -128 : 0)};
+    for (size_t y = 0; y < windows->rows; y++, out += out_y) {
+        for (size_t i = 0; i < TAPS; i++) {
+            at.next[i] = windows->row[y * windows->jump + i].codes;
+            at.step[i] = windows->row[y * windows->jump + i].stride;
+        }
+        halved_row(windows->cols, at, panel, columns, &k, out, out_x);
+    }
+}
+
 const ndq_gemm_kernel ndq_depthwise_avx2 = {
     .name = "avx2_depthwise",
     .mr = MOST,
@@ -193,6 +301,7 @@ const ndq_gemm_kernel ndq_depthwise_avx2 = {
     .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
     .row = {[NDQ_GEMM_CODES] = code_row},
     .row_panels = 1,
+    .halved = halved,
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes},
 };
 #endif

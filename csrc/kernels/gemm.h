@@ -81,6 +81,26 @@ typedef void ndq_gemm_row(size_t count, const ndq_gemm_runs *k, const uint8_t *a
                           size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                           size_t out_stride);
 
+/* Codes of a row of an image as a depthwise kernel reads them: nr channels of each pixel, `stride` bytes apart. */
+typedef struct {
+    const uint8_t *codes;
+    ptrdiff_t stride;
+} ndq_depthwise_pixels;
+
+/* Rows of windows of 3 x 3 that begin at every second column, and at rows 0, jump, 2 * jump... of the image. They see its
+ * pixels in columns [begin, end), and `outside` in all others. */
+typedef struct {
+    const ndq_depthwise_pixels *row;
+    const uint8_t *outside;
+    size_t rows, cols, jump, begin, end; /* rows and cols: of windows */
+    bool is_signed;
+} ndq_depthwise_windows;
+
+/* Codes of such windows, as rows of codes are given. Codes are multiplied as u8: columns->add has the zero point. */
+typedef void ndq_depthwise_halved(const ndq_depthwise_windows *windows, const void *panel, size_t columns,
+                                  const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_x,
+                                  size_t out_y);
+
 /* Multiplies one row, expanded for this, by a few panels at once, `panel_bytes` apart: a single one is a single stream of
  * reading, and its two sums wait for each other. Raw sums go to acc[panel * nr + column]. */
 typedef void ndq_gemm_vector_tile(size_t words, const uint8_t *row, const uint8_t *panels, size_t panel_bytes, int32_t *acc);
@@ -129,6 +149,7 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_tiles_of_many *many[NDQ_GEMM_MAX_MR]; /* of kernels with winograd */
     ndq_gemm_row *row[NDQ_GEMM_OUTPUTS]; /* or NULL; of kernels with w_centred only */
     size_t row_panels;                   /* 1 or 2 */
+    ndq_depthwise_halved *halved;        /* or NULL; of depthwise kernels */
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
      * vector_bytes for each, as u8 that are not centred. Weights are s8. */
     ndq_gemm_vector_tile *vector_tile[NDQ_GEMM_VECTOR_PANELS];
