@@ -192,7 +192,8 @@ typedef struct {
     size_t K;
     ndq_bias bias;
     PyArrayObject *values, *codes; /* of the bias */
-    int32_t *zero_points;          /* one for each row */
+    const int32_t *zero_points;    /* one for each row, as chosen or in `repeated` */
+    int32_t *repeated;
 } weight;
 
 static void clear_weight(weight *w)
@@ -200,7 +201,7 @@ static void clear_weight(weight *w)
     clear(&w->e);
     ndq_release(w->values);
     ndq_release(w->codes);
-    ndq_free(w->zero_points);
+    ndq_free(w->repeated);
 }
 
 static int take_bias(weight *w, PyObject *object, double x_scale)
@@ -213,13 +214,25 @@ static int take_bias(weight *w, PyObject *object, double x_scale)
         PyErr_SetString(PyExc_ValueError, "x_scale: must be positive and finite");
         return -1;
     }
-    w->codes = (PyArrayObject *)PyArray_SimpleNew(1, PyArray_DIMS(w->values), NPY_INT32);
-    w->zero_points = ndq_alloc((size_t)outputs * sizeof(*w->zero_points));
-    if (!w->codes || ndq_check_status(w->zero_points ? NDQ_OK : NDQ_NO_MEMORY) < 0)
+    if (!(w->codes = (PyArrayObject *)PyArray_SimpleNew(1, PyArray_DIMS(w->values), NPY_INT32)))
         return -1;
     w->bias = (ndq_bias){.x_scale = x_scale, .scales = 1, .biases = (size_t)PyArray_SIZE(w->values),
                          .bias = PyArray_DATA(w->values), .codes = PyArray_DATA(w->codes)};
     return 0;
+}
+
+/* A zero point for each row; those of channels are chosen row by row. */
+static int take_zero_points(weight *w)
+{
+    const int32_t *chosen = PyArray_DATA(w->e.zero_point);
+    const size_t outputs = (size_t)PyArray_DIM(w->e.x, 0);
+    w->zero_points = chosen;
+    if (w->e.per_channel)
+        return 0;
+    w->zero_points = w->repeated = ndq_alloc(outputs * sizeof(*w->repeated));
+    for (size_t n = 0; w->repeated && n < outputs; n++)
+        w->repeated[n] = *chosen;
+    return ndq_check_status(w->repeated ? NDQ_OK : NDQ_NO_MEMORY);
 }
 
 /* Ranges, scales and biases of some rows. */
@@ -250,14 +263,11 @@ static void make_rows(void *ctx, size_t first, size_t count)
 {
     weight *w = ctx;
     const ndq_elementwise *job = &w->e.job;
-    const int32_t *zero = PyArray_DATA(w->e.zero_point);
     const size_t in_cache = AT_ONCE_BYTES / (w->K * sizeof(float) + 1), step = ndq_min_size(in_cache ? in_cache : 1, RANGES);
     for (size_t row = first, rows; row < first + count; row += rows) {
         rows = ndq_min_size(step, first + count - row);
         if (w->e.per_channel)
             set_rows(w, row, rows);
-        for (size_t i = row; i < row + rows; i++)
-            w->zero_points[i] = zero[w->e.per_channel ? i : 0];
         const size_t begin = row * w->K;
         job->kernels->quantize_f32(&job->params->f32, &job->geometry, begin, rows * w->K, (const float *)job->x + begin,
                                    (uint8_t *)job->q + begin);
@@ -278,6 +288,8 @@ static ndq_packed *pack(weight *w)
                                  .zero_point = w->zero_points, .largest = largest_code(&w->e.grid),
                                  .make_rows = make_rows, .ctx = w};
     ndq_packed *packed;
+    if (w->e.job.n < NDQ_GIL_FROM)
+        return ndq_gemm_pack(w->e.job.kernels->gemm, &weights, false);
     Py_BEGIN_ALLOW_THREADS
     packed = ndq_gemm_pack(w->e.job.kernels->gemm, &weights, false);
     Py_END_ALLOW_THREADS
@@ -304,6 +316,8 @@ static PyObject *py_quantize_weight(PyObject *module, PyObject *args)
     w.K = (size_t)PyArray_DIM(e->x, 1);
     if (!per_channel)
         set_channels(e, 0, 1, &e->low, &e->high, &w.bias);
+    if (take_zero_points(&w) < 0)
+        goto exit;
     ndq_packed *matrix = pack(&w);
     PyArrayObject *bias_codes = bias == Py_None ? NULL : w.codes;
     if (!matrix || check_finite(e, "w") < 0 || check_scales(e) < 0)

@@ -75,12 +75,15 @@ bool ndq_params_set(ndq_params *params, size_t first, size_t count, const double
     SET_ROW(3, shifts ? qmin - zero_point[c] : qmin)
     SET_ROW(4, shifts ? qmax - zero_point[c] : qmax)
     SET_ROW(5, offset ? zero_point[c] : 0)
-    bool fits = true;
+    int unfit = 0;
     for (size_t c = 0; c < count; c++) {
-        f[P + c] = 1.0f / f[c];
-        fits &= f[c] < INFINITY && f[c] > 0 && f[P + c] < INFINITY && isfinite(f[5 * P + c]);
+        const float inv = 1.0f / f[c];
+        f[P + c] = inv;
+        unfit |= !(f[c] > 0) | !(f[c] < INFINITY) | !(inv < INFINITY);
     }
-    return fits;
+    for (size_t c = 0; offset && c < count; c++)
+        unfit |= !isfinite(f[5 * P + c]);
+    return !unfit;
 }
 #undef SET_ROW
 

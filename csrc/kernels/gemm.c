@@ -147,12 +147,13 @@ static void pack_panel(void *ctx, size_t panel)
     for (size_t run = 0; run < p->runs; run++)
         for (size_t k = 0; k < run_codes; k += part)
             (at_once ? pack_rows : pack_part)(p, w, panel, run, k, ndq_min_size(part, run_codes - k), sums);
-    for (size_t j = 0; j < p->kernel->nr && first + j < p->N; j++) {
-        const int32_t zero = p->kernel->w_centred ? 0 : zero_of(w, first + j) + shift;
-        p->zero_point[first + j] = zero;
+    const size_t columns = ndq_min_size(p->kernel->nr, p->N - first);
+    for (size_t j = 0; j < columns; j++) {
         p->column_sum[first + j] = (int32_t)(uint32_t)(uint64_t)sums[j][0];
         p->magnitude[first + j] = sums[j][1];
     }
+    for (size_t j = 0; !p->kernel->w_centred && j < columns; j++)
+        p->zero_point[first + j] = zero_of(w, first + j) + shift;
 }
 
 /* Whether a special kernel may pack these weights. Ordinary ones show in their first run that they are not small. */
@@ -195,10 +196,12 @@ ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, b
     if (!p)
         return NULL;
     ndq_for_chunks(w->N * w->K, ndq_ceil_div(w->N, p->kernel->nr), pack_panel, &(packing){p, w});
-    for (size_t n = 0; n < w->N; n++) {
+    int64_t largest = 0;
+    for (size_t n = 0; n < w->N; n++)
+        largest = p->magnitude[n] > largest ? p->magnitude[n] : largest;
+    p->max_magnitude = largest;
+    for (size_t n = 0; !p->kernel->w_centred && n < w->N; n++)
         p->any_zero_point |= p->zero_point[n] != 0;
-        p->max_magnitude = p->magnitude[n] > p->max_magnitude ? p->magnitude[n] : p->max_magnitude;
-    }
     return p;
 }
 

@@ -2,20 +2,20 @@
  * suffix; CHOOSE_WIDE, what chooses scale and zero point of codes of more than 16 bits. */
 
 /* (high - low) / levels; a difference that overflows is formed in wider steps. */
-static T NAME(span)(T low, T high, long long levels)
+static inline T NAME(span)(T low, T high, long long levels)
 {
     const T span = (high - low) / (T)levels;
     return isfinite(span) ? span : (T)((double)high / (double)levels - (double)low / (double)levels);
 }
 
-static T NAME(magnitude)(T low, T high)
+static inline T NAME(magnitude)(T low, T high)
 {
     return -low > high ? -low : high;
 }
 
 /* At least the smallest scale of the rule; an empty range has scale 1, except where the rule has an epsilon of its own.
  * A scale of 0 does not tell: the quotient of a subnormal range underflows too. */
-static T NAME(usable)(const ndq_grid *grid, T scale, bool empty)
+static inline T NAME(usable)(const ndq_grid *grid, T scale, bool empty)
 {
     if (grid->rule == NDQ_RANGE_TORCH)
         return scale > (T)FLT_EPSILON ? scale : (T)FLT_EPSILON;
@@ -24,7 +24,7 @@ static T NAME(usable)(const ndq_grid *grid, T scale, bool empty)
 
 /* Takes 0 into the range. A textbook range takes it in only where it is so narrow for its distance from 0 that it has
  * no usable zero point: its steps are below the rounding of its values. */
-static void NAME(take_in_zero)(const ndq_grid *grid, T *low, T *high)
+static inline void NAME(take_in_zero)(const ndq_grid *grid, T *low, T *high)
 {
     const bool textbook = grid->rule == NDQ_RANGE_TEXTBOOK;
     if (textbook && (grid->symmetric || NAME(span)(*low, *high, 1) > NAME(magnitude)(*low, *high) * T_EPSILON))
@@ -34,13 +34,13 @@ static void NAME(take_in_zero)(const ndq_grid *grid, T *low, T *high)
 }
 
 /* The zero point of a symmetric range. */
-static long long NAME(middle)(const ndq_grid *grid)
+static inline long long NAME(middle)(const ndq_grid *grid)
 {
     return grid->qmin < 0 ? 0 : 1LL << (grid->bits - 1);
 }
 
 /* Steps from 0 to the largest magnitude. */
-static T NAME(symmetric_steps)(const ndq_grid *grid)
+static inline T NAME(symmetric_steps)(const ndq_grid *grid)
 {
     const long long above = grid->qmax - NAME(middle)(grid), below = NAME(middle)(grid) - grid->qmin;
     if (grid->rule == NDQ_RANGE_TORCH)
@@ -48,7 +48,7 @@ static T NAME(symmetric_steps)(const ndq_grid *grid)
     return (T)(grid->rule == NDQ_RANGE_TEXTBOOK ? (1LL << (grid->bits - 1)) - 1 : above < below ? above : below);
 }
 
-static T NAME(scale_of)(const ndq_grid *grid, T low, T high)
+static inline T NAME(scale_of)(const ndq_grid *grid, T low, T high)
 {
     const bool empty = low == 0 && high == 0, textbook = grid->rule == NDQ_RANGE_TEXTBOOK;
     if (grid->symmetric)
@@ -56,13 +56,13 @@ static T NAME(scale_of)(const ndq_grid *grid, T low, T high)
     return NAME(usable)(grid, NAME(span)(low, high, textbook ? (1LL << grid->bits) - 1 : grid->qmax - grid->qmin), empty);
 }
 
-static T NAME(between_codes)(const ndq_grid *grid, T zero)
+static inline T NAME(between_codes)(const ndq_grid *grid, T zero)
 {
     const T qmin = (T)grid->qmin, qmax = (T)grid->qmax;
     return zero < qmin ? qmin : zero > qmax ? qmax : zero;
 }
 
-static int64_t NAME(zero_of)(const ndq_grid *grid, T low, T scale)
+static inline int64_t NAME(zero_of)(const ndq_grid *grid, T low, T scale)
 {
     if (grid->symmetric)
         return NAME(middle)(grid);
@@ -72,7 +72,8 @@ static int64_t NAME(zero_of)(const ndq_grid *grid, T low, T scale)
     return (int64_t)(grid->rule == NDQ_RANGE_TEXTBOOK ? zero : NAME(between_codes)(grid, zero));
 }
 
-static void NAME(choose)(const ndq_grid *grid, T low, T high, T *scale, int64_t *zero_point)
+static inline __attribute__((always_inline)) void NAME(choose)(const ndq_grid *grid, T low, T high, T *scale,
+                                                               int64_t *zero_point)
 {
     NAME(take_in_zero)(grid, &low, &high);
     *scale = NAME(scale_of)(grid, low, high);
@@ -82,17 +83,22 @@ static void NAME(choose)(const ndq_grid *grid, T low, T high, T *scale, int64_t 
 void NAME(ndq_scale_zero_point)(const ndq_grid *grid, size_t n, const T *low, const T *high, T *scale,
                                 int64_t *zero_point)
 {
-    for (size_t i = 0; i < n; i++)
-        if (grid->bits > 16)
+    /* That of weights in training, without a choice in the loop. */
+    const ndq_grid usual = {grid->qmin, grid->qmax, grid->bits, .symmetric = true, .rule = NDQ_RANGE_DEFAULT};
+    if (grid->bits > 16)
+        for (size_t i = 0; i < n; i++)
             CHOOSE_WIDE(grid, low[i], high[i], &scale[i], &zero_point[i]);
-        else
+    else if (grid->symmetric && grid->rule == NDQ_RANGE_DEFAULT)
+        for (size_t i = 0; i < n; i++)
+            NAME(choose)(&usual, low[i], high[i], &scale[i], &zero_point[i]);
+    else
+        for (size_t i = 0; i < n; i++)
             NAME(choose)(grid, low[i], high[i], &scale[i], &zero_point[i]);
 }
 
-/* The least scale that serves biases [first, end). */
-static T NAME(least_scale)(const ndq_bias *b, size_t first, size_t end)
+/* The least scale that serves biases [first, end), and not less than `least`. */
+static T NAME(least_scale)(const ndq_bias *b, double least, size_t first, size_t end)
 {
-    double least = 0x1p-126 / b->x_scale;
     for (size_t i = first; i < end; i++) {
         const double needed = fabs(b->bias[i]) / (b->x_scale * 0x1p30);
         least = needed > least ? needed : least;
@@ -102,11 +108,12 @@ static T NAME(least_scale)(const ndq_bias *b, size_t first, size_t end)
 
 bool NAME(ndq_quantize_bias)(const ndq_bias *b, const T *scale, T *raised)
 {
+    const double normal = 0x1p-126 / b->x_scale;
     bool any = false;
     for (size_t n = 0; n < b->scales; n++) {
         const bool one = b->scales == 1;
         const size_t first = one ? 0 : n, end = one ? b->biases : ndq_min_size(n + 1, b->biases);
-        const T least = NAME(least_scale)(b, first, end);
+        const T least = NAME(least_scale)(b, normal, first, end);
         any |= scale[n] < least;
         raised[n] = scale[n] < least ? least : scale[n];
     }

@@ -20,6 +20,9 @@ _RULES = {
     ("textbook", False): _core.OFFSET_F64,
 }
 
+#: Called directly, it is found at once: training makes two objects for each weight at every step.
+_new = object.__new__
+
 #: Zero points are kept exactly in float64.
 _LARGEST_ZERO_POINT = 2**53
 
@@ -118,7 +121,7 @@ class QuantSpec:
         size = 8 if self.bits <= 8 else 16 if self.bits <= 16 else 32
         return np.dtype(f"{'' if self.signed else 'u'}int{size}")
 
-    @property
+    @cached_property
     def is_byte_grid(self):
         """Whether integer layers can take such codes: up to 8 bits, an integer zero point, none per group."""
         return self.bits <= 8 and self.zero_aligned and self.group_size is None
@@ -232,7 +235,7 @@ class QParams:
     @classmethod
     def _of_core(cls, scale, zero_point, spec, profile, params):
         """Wrap what a function of the core has chosen, with the `_core.Params` that it made."""
-        qparams = cls.__new__(cls)
+        qparams = _new(cls)
         fields = qparams.__dict__
         fields["scale"], fields["zero_point"], fields["spec"] = scale, zero_point, spec
         fields["profile"], fields["_params"] = profile, params
