@@ -7,9 +7,9 @@
  * chunks for each thread, as cores that are shared with others differ in speed. */
 enum { LEAST_PIXELS = 48, CHUNKS_PER_THREAD = 4 };
 
-/* Where a window is a pixel, each panel takes little time, and what counts is that the outputs of a block, written piece
- * by piece by all panels, stay in L1 with their inputs. */
-enum { POINTWISE_BYTES = 24 * 1024 };
+/* Where a window is a pixel, there may be far more outputs than inputs; those of a block, written piece by piece by all
+ * panels, stay in L2 with the band. */
+enum { POINTWISE_BYTES = 256 * 1024 };
 
 enum { SLACK = 2 * NDQ_ALIGN }; /* after a band: runs are padded, with weights of 0 */
 
@@ -275,14 +275,15 @@ static void run_chunk(void *ctx, size_t index)
     ndq_gemm_leave(j->kernel);
 }
 
-/* The most pixels of a block. */
-static size_t most_pixels(const job *j)
+/* The most pixels of a block, if there should be so many blocks. */
+static size_t most_pixels(const job *j, size_t wanted)
 {
     const ndq_conv_weights *w = j->call->w;
     const size_t pixel = j->pixel ? j->pixel : 1, most = NDQ_BAND_BYTES / pixel;
     if (w->KH * w->KW > 1)
         return most;
-    const size_t few = POINTWISE_BYTES / (pixel + w->O * j->size);
+    const size_t share = ndq_ceil_div(j->call->N * j->call->y.out * j->call->x.out, wanted);
+    const size_t few = ndq_min_size(POINTWISE_BYTES / (pixel + w->O * j->size), share);
     return ndq_min_size(few > LEAST_PIXELS ? few : LEAST_PIXELS, most);
 }
 
@@ -293,7 +294,7 @@ static void cut(job *j, size_t threads)
     const ndq_conv_call *call = j->call;
     const size_t wanted = threads > 1 ? CHUNKS_PER_THREAD * threads : 1;
     ndq_conv_blocks *b = &j->blocks;
-    *b = ndq_conv_cut(&call->y, &call->x, most_pixels(j), 2 * j->kernel->mr);
+    *b = ndq_conv_cut(&call->y, &call->x, most_pixels(j, wanted), j->kernel->mr);
     const size_t even = ndq_ceil_div(call->N * call->y.out * b->col_blocks, wanted);
     const size_t least = ndq_ceil_div(LEAST_PIXELS, b->cols);
     ndq_conv_cut_rows(b, &call->y, even > least ? even : least);

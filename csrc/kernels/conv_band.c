@@ -37,12 +37,24 @@ void ndq_conv_cut_rows(ndq_conv_blocks *b, const ndq_conv_axis *y, size_t rows)
         b->y.tap = b->rows;
 }
 
-ndq_conv_blocks ndq_conv_cut(const ndq_conv_axis *y, const ndq_conv_axis *x, size_t pixels, size_t least_cols)
+/* The most outputs of a row that read at most so many pixels of the band. */
+static size_t most_cols(const ndq_conv_walk *x, size_t pixels)
+{
+    return pixels < x->reach ? 0 : (pixels - x->reach) / x->jump + 1;
+}
+
+/* Outputs of each of the parts of about equal size, whole tiles, into which a row is cut: at most `most` or two tiles. */
+static size_t even_cols(size_t out, size_t most, size_t tile)
+{
+    const size_t tiles = most / tile, limit = (tiles > 2 ? tiles : 2) * tile;
+    return out <= limit ? out : ndq_round_up(ndq_ceil_div(out, ndq_ceil_div(out, limit)), tile);
+}
+
+ndq_conv_blocks ndq_conv_cut(const ndq_conv_axis *y, const ndq_conv_axis *x, size_t pixels, size_t tile_cols)
 {
     ndq_conv_blocks b = {.y = walk_of(y), .x = walk_of(x), .cols = x->out};
     const size_t for_one_row = ndq_min_size(y->taps, b.y.reach);
-    while (b.cols > least_cols && band_cols(&b.x, b.cols) > pixels / for_one_row)
-        b.cols = ndq_ceil_div(b.cols, 2);
+    b.cols = even_cols(x->out, most_cols(&b.x, pixels / for_one_row), tile_cols);
     b.band_cols = band_cols(&b.x, b.cols);
     b.col_blocks = ndq_ceil_div(x->out, b.cols);
 

@@ -23,9 +23,9 @@ typedef struct {
     size_t row_blocks, col_blocks;
 } ndq_conv_blocks;
 
-/* The largest blocks, of whole rows if possible, whose bands have at most `pixels`; the last argument is the least
- * number of columns that are worth a block. */
-ndq_conv_blocks ndq_conv_cut(const ndq_conv_axis *y, const ndq_conv_axis *x, size_t pixels, size_t least_cols);
+/* The largest blocks, of whole rows if possible, whose bands have at most `pixels`. Parts of rows are of about equal size,
+ * in tiles of so many columns, at least two. */
+ndq_conv_blocks ndq_conv_cut(const ndq_conv_axis *y, const ndq_conv_axis *x, size_t pixels, size_t tile_cols);
 
 /* Makes blocks of at most `rows` rows. */
 void ndq_conv_cut_rows(ndq_conv_blocks *b, const ndq_conv_axis *y, size_t rows);

@@ -284,7 +284,7 @@ static void cut(job *j)
 {
     const ndq_conv_call *call = j->call;
     ndq_conv_blocks *b = &j->blocks;
-    *b = ndq_conv_cut(&j->y, &call->x, NDQ_BAND_BYTES / j->pixel, 2 * j->kernel->mr);
+    *b = ndq_conv_cut(&j->y, &call->x, NDQ_BAND_BYTES / j->pixel, j->kernel->mr);
     if (is_halved(j))
         ndq_conv_cut_rows(b, &j->y, ndq_ceil_div(IMAGE_BYTES, j->y.stride * call->x.in * call->w->groups));
     const size_t threads = ndq_gemm_threads(ndq_conv_macs(call), j->kernel->parallel_macs);
