@@ -161,8 +161,22 @@ def test_products_are_shares_of_what_was_measured_beside_them():
     assert [row["name"] for row in layers] == ["3 x 64 x 16", "1 x 64 x 16"]
     assert all(0 < share < 1 for row in layers for share in row.get("share_of_peak", {}).values())
     assert ("share_of_read" in layers[1]) == (limits.library() is not None) and "share_of_read" not in layers[0]
-    gemm.linear_forward((64, 100, 100), np.random.default_rng(0))["ours"]()
-    assert gemm.random_shapes(3, np.random.default_rng(0)) == gemm.random_shapes(3, np.random.default_rng(0))
+
+
+def test_layers_in_training_compute_the_same_whoever_finds_the_range():
+    calls = gemm.linear_forward((8, 100, 20), np.random.default_rng(0))
+    y = calls["ours"]().copy()
+    np.testing.assert_array_equal(calls["ours, range of w too"](), y)
+    assert len(np.unique(y)) > 100
+
+
+def test_random_products_lie_between_their_ends(capsys):
+    for low, high in (gemm.BETWEEN_LISTED, gemm.SMALL):
+        shapes = gemm.random_shapes(20, (low, high), np.random.default_rng(0))
+        assert shapes == gemm.random_shapes(20, (low, high), np.random.default_rng(0)) and len(set(shapes)) == 20
+        assert (np.array(low) <= shapes).all() and (np.array(high) >= shapes).all()
+    result = gemm.measure_random(2, gemm.SMALL, 1)
+    assert len(result["rows"]) == 2 and "NumPy float32 / ours" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("name", ["lstm", "encoder"])

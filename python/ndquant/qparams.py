@@ -20,9 +20,6 @@ _RULES = {
     ("textbook", False): _core.OFFSET_F64,
 }
 
-#: Called directly, it is found at once: training makes two objects for each weight at every step.
-_new = object.__new__
-
 #: Zero points are kept exactly in float64.
 _LARGEST_ZERO_POINT = 2**53
 
@@ -235,7 +232,7 @@ class QParams:
     @classmethod
     def _of_core(cls, scale, zero_point, spec, profile, params):
         """Wrap what a function of the core has chosen, with the `_core.Params` that it made."""
-        qparams = _new(cls)
+        qparams = cls.__new__(cls)
         fields = qparams.__dict__
         fields["scale"], fields["zero_point"], fields["spec"] = scale, zero_point, spec
         fields["profile"], fields["_params"] = profile, params

@@ -33,7 +33,9 @@ LISTED = (*SQUARES, (32, 1024, 1024), (1, 1024, 1024), (1, 4096, 4096))
 LAYERS = (*LISTED, (8, 1024, 1024), (256, 784, 100), (64, 784, 100), (1, 784, 100))
 #: Gradients of the layers of the MLP at batch 64: of the weight, (O, N, K), from a transposed view, and of the input.
 GRADIENTS = tuple((o, 64, k) for o, k in ((100, 784), (100, 100), (10, 100))) + ((64, 100, 100), (64, 10, 100))
-SMALLEST, LARGEST = (1, 16, 8), (512, 2048, 1024)  # of random shapes, which are uniform in their logarithms
+#: The smallest and the largest random shapes, which are uniform in their logarithms. Those that are compared with the
+#: listed shape nearest to them lie between listed ones: a product of 3 x 24 x 20 has no neighbour among these.
+BETWEEN_LISTED, SMALL = ((1, 128, 128), (2048, 2048, 2048)), ((1, 16, 8), (512, 512, 512))
 
 CODES = nq.QParams(np.float32(0.02), 7, nq.QuantSpec(signed=False, symmetric=False))
 OUT_CODES = nq.QParams(np.float32(0.5), 128, nq.QuantSpec(signed=False, symmetric=False))
@@ -87,17 +89,28 @@ def product(shape, rng, transposed=False):
 
 
 def linear_forward(shape, rng):
-    """Return the calls of a layer in training: quantize x, quantize and pack w, multiply to float32; and in float."""
+    """Return the calls of a layer in training: quantize x, quantize and pack w, multiply to float32; and in float.
+
+    Ranges are given, as they are to the convolution below; training also finds that of w, in the call that quantizes
+    and packs it.
+    """
     rows, inputs, outputs = shape
     x, w = (rng.standard_normal(s, dtype=np.float32) for s in ((rows, inputs), (outputs, inputs)))
-    q, spec = empty(x.shape, np.uint8), nq.QuantSpec(axis=0)
+    spec = nq.QuantSpec(axis=0)
+    q, w_codes, w_qp = empty(x.shape, np.uint8), empty(w.shape, np.int8), nq.choose_qparams(w, spec)
     y, other = (empty((rows, outputs), np.float32) for _ in range(2))
 
     def forward():
         nq.quantize(x, CODES, out=q)
-        nq.linear_integer(q, CODES, quantize_weight(w, None, CODES.scale, spec)[1], out=y)
+        weight = nq.PackedWeight(nq.quantize(w, w_qp, out=w_codes), w_qp)
+        return nq.linear_integer(q, CODES, weight, out=y)
 
-    return {"ours": forward, "numpy f32": partial(np.matmul, x, w.T, out=other)}
+    def forward_with_range():
+        nq.quantize(x, CODES, out=q)
+        return nq.linear_integer(q, CODES, quantize_weight(w, None, CODES.scale, spec)[1], out=y)
+
+    in_float = partial(np.matmul, x, w.T, out=other)
+    return {"ours": forward, "numpy f32": in_float, "ours, range of w too": forward_with_range}
 
 
 def conv_forward(rng, batch=64, channels=16, size=32):
@@ -120,8 +133,8 @@ def conv_forward(rng, batch=64, channels=16, size=32):
     return {"ours": forward, "numpy f32": partial(np.matmul, windows, columns, out=out)}
 
 
-def random_shapes(count, rng):
-    low, high = np.log(SMALLEST), np.log(LARGEST)
+def random_shapes(count, ends, rng):
+    low, high = np.log(ends)
     return [tuple(np.exp(rng.uniform(low, high)).round().astype(int).tolist()) for _ in range(count)]
 
 
@@ -187,7 +200,7 @@ def measure_products(shapes, rounds, title):
 
 def measure_training(rounds):
     """The forward pass of quantized layers in training, batch 64."""
-    table = Table("forward in training, batch 64; NumPy's float32 product alone / ours", "s8", rounds)
+    table = Table("forward in training, batch 64; times of others, and of NumPy's product alone, / ours", "s8", rounds)
     rng = np.random.default_rng(0)
     for shape in ((64, 784, 100), (64, 100, 100)):
         table.measure(f"{shape[1]} -> {shape[2]}", np.prod(shape, dtype=float), linear_forward(shape, rng))
@@ -195,20 +208,23 @@ def measure_training(rounds):
     return table.rows
 
 
-def measure_random(count, listed, rounds):
-    """Random shapes: their efficiency beside that of the listed shape nearest to each, and beside float."""
-    table, rng, relative = Table(f"{count} random shapes", "s8", rounds), np.random.default_rng(1), []
+def measure_random(count, ends, rounds, listed=()):
+    """Random shapes: their efficiency, also beside that of the listed shape nearest to each; and beside float."""
+    smallest, largest = map(name_of, ends)
+    table = Table(f"{count} random shapes from {smallest} to {largest}", "s8", rounds)
+    rng, relative = np.random.default_rng(1), []
     shares = {row["name"]: row["share_of_peak"]["to codes"] for row in listed if "share_of_peak" in row}
-    for shape in random_shapes(count, rng):
-        calls = layer(shape, rng)
-        row = table.measure(name_of(shape), np.prod(shape, dtype=float), calls, show=False)
-        near = min(LISTED, key=lambda other, s=shape: np.abs(np.log(other) - np.log(s)).sum())
+    for shape in random_shapes(count, ends, rng):
+        row = table.measure(name_of(shape), np.prod(shape, dtype=float), layer(shape, rng), show=False)
         if shares:
+            near = min(LISTED, key=lambda other, s=shape: np.abs(np.log(other) - np.log(s)).sum())
             relative.append(row["share_of_peak"]["to codes"] / shares[name_of(near)])
-    faster = [row["times_ours"]["numpy f32"] for row in table.rows]
-    slowest = table.rows[int(np.argmin(faster))]
+    if table.peak:
+        print(f"median share of peak {100 * np.median([r['share_of_peak']['to codes'] for r in table.rows]):.0f} %")
     if relative:
         print(f"median efficiency {100 * np.median(relative):.0f} % of that of the listed neighbour")
+    faster = [row["times_ours"]["numpy f32"] for row in table.rows]
+    slowest = table.rows[int(np.argmin(faster))]
     print(f"NumPy float32 / ours: median {np.median(faster):.2f}, least {min(faster):.2f} at {slowest['name']}")
     return {"efficiency_of_neighbour": relative, "rows": table.rows}
 
@@ -217,7 +233,7 @@ def main():
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=51)
-    parser.add_argument("--shapes", type=int, default=100, help="how many random shapes")
+    parser.add_argument("--shapes", type=int, default=100, help="how many random shapes of each kind")
     parser.add_argument("--threads", default="1,2")
     parser.add_argument("--alone", action="store_true", help="without other libraries")
     parser.add_argument("--cpu-time", action="store_true", help="for one thread, on a machine that is busy besides")
@@ -238,8 +254,9 @@ def main():
                 "training": measure_training(rounds),
             }
             if count == 1 and options.shapes:
-                shapes = measure_random(options.shapes, layers, max(rounds // 5, 5))
-                result["threads 1"]["random"] = shapes
+                few = max(rounds // 5, 5)
+                result["threads 1"]["random"] = measure_random(options.shapes, BETWEEN_LISTED, few, layers)
+                result["threads 1"]["small"] = measure_random(options.shapes, SMALL, few)
     if options.json:
         options.json.write_text(json.dumps(result, indent=1))
 
