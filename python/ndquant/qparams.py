@@ -248,14 +248,12 @@ class QParams:
         steps = (np.asarray(q - zero_point).astype(kind) for q in (self.spec.qmin, self.spec.qmax))
         return tuple((self.scale * n)[()] for n in steps)
 
-    def __getattr__(self, name):
-        """Make `_params`, the same for the kernels, when it is first needed."""
-        if name != "_params":
-            raise AttributeError(f"QParams has no attribute {name!r}")
+    @cached_property
+    def _params(self):
+        """The same for the kernels."""
         scale, zero_point, spec = np.asarray(self.scale), np.asarray(self.zero_point), self.spec
         rule, group_size = _RULES[find_profile(self.profile).rounding, spec.zero_aligned], spec.group_size or 0
-        self.__dict__[name] = _core.Params(scale, zero_point, spec.qmin, spec.qmax, spec.axis, group_size, rule)
-        return self.__dict__[name]
+        return _core.Params(scale, zero_point, spec.qmin, spec.qmax, spec.axis, group_size, rule)
 
     def __setattr__(self, name, value):
         raise AttributeError(f"QParams is immutable: make a new one to change {name}")
