@@ -152,7 +152,7 @@ int ndq_take_bias(PyObject *object, size_t N, PyArrayObject **bias)
 void ndq_fill_packed(ndq_packed *packed, size_t first, const ndq_params *params, PyArrayObject *bias)
 {
     for (size_t n = 0; n < packed->N; n++)
-        packed->scale[n] = params->f32.scale[params->channels == 1 ? 0 : first + n];
+        ndq_gemm_set_scale(packed, n, params->f32.scale[params->channels == 1 ? 0 : first + n]);
     if (!bias)
         return;
     if (PyArray_TYPE(bias) == NPY_FLOAT) {

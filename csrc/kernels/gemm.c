@@ -287,16 +287,13 @@ ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
     };
 }
 
-/* The largest of non-negative numbers, which are in the order of their bits: compilers vectorise that. */
-static inline float largest_of(const size_t count, const float *x)
+/* Whether all columns may have ndq_gemm_columns.shrinks. */
+static bool shrinks(const ndq_gemm_call *call)
 {
-    int32_t bits[NDQ_GEMM_MAX_NR], largest = 0;
-    memcpy(bits, x, count * sizeof(*x));
-    for (size_t j = 0; j < count; j++)
-        largest = bits[j] > largest ? bits[j] : largest;
-    float result;
-    memcpy(&result, &largest, sizeof(result));
-    return result;
+    const float scale = call->a_scale * call->w->max_scale;
+    if (call->w->float_bias || call->requantization == NDQ_ONNX)
+        return false;
+    return (call->requantization == NDQ_DEQUANTIZE ? scale * call->out_inv : scale / call->out_scale) <= 0.5f;
 }
 
 /* For sums that become codes by one multiplication. */
@@ -317,7 +314,8 @@ static inline __attribute__((always_inline)) void fill_columns(const ndq_gemm_ca
     const ndq_packed *w = call->w;
     const bool direct = call->requantization == NDQ_DEQUANTIZE || call->output != NDQ_GEMM_CODES;
     memcpy(c->add, w->bias + first, nr * sizeof(*c->add));
-    memcpy(c->zero_point, w->zero_point + first, nr * sizeof(*c->zero_point));
+    if (w->any_zero_point)
+        memcpy(c->zero_point, w->zero_point + first, nr * sizeof(*c->zero_point));
     memset(c->before, 0, nr * sizeof(*c->before));
     if (za)
         for (size_t j = 0; j < nr; j++)
@@ -326,12 +324,12 @@ static inline __attribute__((always_inline)) void fill_columns(const ndq_gemm_ca
         memcpy(c->after, w->float_bias + first, nr * sizeof(*c->after));
     else
         memset(c->after, 0, nr * sizeof(*c->after));
+    const float a_scale = call->a_scale, *scale = w->scale + first;
     for (size_t j = 0; j < nr; j++)
-        c->scale[j] = call->a_scale * w->scale[first + j];
+        c->scale[j] = a_scale * scale[j];
     if (!direct)
         requantize_columns(call, nr, first, c);
-    c->shrinks = !w->float_bias && call->requantization != NDQ_ONNX &&
-                 largest_of(nr, c->scale) * (call->requantization == NDQ_DEQUANTIZE ? call->out_inv : 1.0f) <= 0.5f;
+    c->shrinks = call->output == NDQ_GEMM_CODES && shrinks(call);
 }
 
 /* Columns from `first` on, for sums of codes whose zero point is za, unless it has been subtracted from the codes. */

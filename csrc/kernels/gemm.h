@@ -38,7 +38,7 @@ typedef enum { NDQ_DEQUANTIZE, NDQ_FBGEMM, NDQ_ONNX, NDQ_REQUANTIZATIONS } ndq_r
 /* Constants of the columns of one panel, for one call. */
 typedef struct {
     int32_t add[NDQ_GEMM_MAX_NR];        /* bias[n] and, unless a is centred, -za * sum over k of (w[n, k] - zw[n]) */
-    int32_t zero_point[NDQ_GEMM_MAX_NR]; /* zw[n], to be multiplied by the sum of the row of a; 0 if w is centred */
+    int32_t zero_point[NDQ_GEMM_MAX_NR]; /* zw[n], to be multiplied by the sum of the row of a; only if any is not 0 */
     float before[NDQ_GEMM_MAX_NR], scale[NDQ_GEMM_MAX_NR], after[NDQ_GEMM_MAX_NR];
     bool shrinks; /* before and after are 0, and no sum gives steps outside int32: no clamp before they are rounded */
 } ndq_gemm_columns;
@@ -182,9 +182,10 @@ typedef struct {
     int32_t *column_sum;    /* sum over k of (w - zw), modulo 2^32 */
     int64_t *magnitude;     /* sum over k of |w - zw| */
     int32_t *bias;          /* zeros until the caller fills it */
-    float *scale;           /* the same */
+    float *scale;           /* the same, by ndq_gemm_set_scale */
     float *float_bias;      /* NULL, or what the caller has put there: added to y instead of acc */
     int64_t max_magnitude, max_bias; /* the caller that fills bias sets max_bias to the largest |bias| */
+    float max_scale;
     bool is_signed;         /* of the codes as packed, if its kernel multiplies any */
     bool any_zero_point;    /* some zero point of the codes as packed is not 0 */
     size_t bytes;           /* all of the above */
@@ -208,6 +209,12 @@ typedef struct {
 /* NULL when there is no memory. with_float_bias allocates float_bias, zeros. Takes kernel->special if the weights fit. */
 ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias);
 void ndq_gemm_free(ndq_packed *packed);
+
+static inline void ndq_gemm_set_scale(ndq_packed *packed, size_t n, float scale)
+{
+    packed->scale[n] = scale;
+    packed->max_scale = scale > packed->max_scale ? scale : packed->max_scale;
+}
 
 /* The first column whose sum could pass 2^31 - 1 for activations of this sign and zero point, or N if there is none. */
 size_t ndq_gemm_overflow(const ndq_packed *w, bool a_signed, int32_t za);

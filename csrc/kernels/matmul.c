@@ -8,7 +8,7 @@ static ndq_status multiply(const ndq_matmul *c, size_t i, const int32_t *zeros)
     if (!packed)
         return NDQ_NO_MEMORY;
     for (size_t n = 0; n < c->N; n++)
-        packed->scale[n] = c->b_scale;
+        ndq_gemm_set_scale(packed, n, c->b_scale);
     ndq_gemm_call product = c->product;
     product.w = packed;
     product.M = c->M;

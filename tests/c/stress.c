@@ -200,7 +200,7 @@ static ndq_packed *pack(const ndq_gemm_kernel *kernel, const operands *o)
     if (!packed)
         return NULL;
     for (size_t n = 0; n < p->N; n++) {
-        packed->scale[n] = o->scale[n];
+        ndq_gemm_set_scale(packed, n, o->scale[n]);
         if (p->with_float_bias)
             packed->float_bias[n] = o->float_bias[n];
         else
@@ -1048,7 +1048,7 @@ static void fill_weights(const ndq_conv_weights *w, bool with_float_bias)
     for (size_t part = 0; part < w->parts; part++)
         for (size_t n = 0; n < w->part[part]->N; n++) {
             const size_t o = part * w->part[part]->N + n; /* kernels may differ in how many groups are a part */
-            w->part[part]->scale[n] = 0.001f * (float)(1 + o % 7);
+            ndq_gemm_set_scale(w->part[part], n, 0.001f * (float)(1 + o % 7));
             if (with_float_bias)
                 w->part[part]->float_bias[n] = (float)(o % 5) - 2.0f;
             else
