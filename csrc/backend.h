@@ -160,10 +160,12 @@ typedef struct {
  *
  * Suffixes: f32, f64 and divide_f32, divide_f64 compute in that type, by the rules multiply and divide; textbook is that
  * rule. Codes of 32 bits are computed in float64 only: float32 does not hold them. */
-enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 64, NDQ_REPEAT_OVER = 8 };
+enum { NDQ_BLOCK = 4096, NDQ_REPEAT_MOST = 15, NDQ_REPEAT_OVER = 8 };
 
-/* Groups have this size more often than any other: loops of constant length take it. */
-enum { NDQ_COMMON_RUN = 32 };
+/* Loops of the first length take whole vectors on every machine; groups have the second size more often than any other, and
+ * images that convolutional networks end with the third. Stretches of up to NDQ_SHORT elements are worth a loop over
+ * several of them. */
+enum { NDQ_VECTOR = 8, NDQ_COMMON_RUN = 32, NDQ_COMMON_IMAGE = 7 * 7, NDQ_SHORT = 256 };
 
 #define NDQ_SPAN(A) const A *p, const ndq_geometry *g, size_t position, size_t n
 

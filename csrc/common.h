@@ -35,14 +35,26 @@
 #define NDQ_RESTRICT restrict
 
 /* Before a loop whose iterations touch only element i of each array: it may be vectorised although an output may be
- * the input itself, which `restrict` would forbid. */
+ * the input itself, which `restrict` would forbid. The second is for a few iterations, a constant number of them, which
+ * would be written out one by one before anybody looked for vectors. */
 #if defined(__clang__)
 #define NDQ_IVDEP _Pragma("clang loop vectorize(assume_safety)")
+#define NDQ_IVDEP_SHORT NDQ_IVDEP
 #elif defined(__GNUC__)
 #define NDQ_IVDEP _Pragma("GCC ivdep")
+#define NDQ_IVDEP_SHORT _Pragma("GCC ivdep") _Pragma("GCC unroll 1")
 #else
 #define NDQ_IVDEP
+#define NDQ_IVDEP_SHORT
 #endif
+
+/* A loop of so few iterations that neither vectors nor copies of its body are worth their code. */
+#define NDQ_ONE_BY_ONE(LOOP, BODY)                                                      \
+    _Pragma("GCC unroll 1") LOOP                                                        \
+    {                                                                                   \
+        __asm__ volatile("");                                                           \
+        BODY                                                                            \
+    }
 
 #define NDQ_ALIGN 64 /* bytes: a cache line, and the widest vector */
 

@@ -68,21 +68,48 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_run_avx2(const ndq_affine_f32 
     return i;
 }
 
-/* Runs are worth it from so many elements on. */
-enum { NDQ_BYTES_LEAST_RUN = 16 };
+/* 32 elements of runs of 8 or 16, the first of which is of channel c. */
+NDQ_TARGET_AVX2 static inline void ndq_quantize_several_avx2(const ndq_affine_f32 *p, size_t c, size_t inner,
+                                                             const float *x, uint8_t *q)
+{
+#define OF(array, k) _mm256_broadcast_ss(p->array + c + (k) / inner)
+    const __m256i v0 = ndq_rounded_avx2(x, OF(inv, 0), OF(hi, 0));
+    const __m256i v1 = ndq_rounded_avx2(x + 8, OF(inv, 8), OF(hi, 8));
+    const __m256i v2 = ndq_rounded_avx2(x + 16, OF(inv, 16), OF(hi, 16));
+    const __m256i v3 = ndq_rounded_avx2(x + 24, OF(inv, 24), OF(hi, 24));
+    const __m256i lo01 = ndq_packed_bounds_avx2(OF(lo, 0), OF(lo, 8));
+    const __m256i lo23 = ndq_packed_bounds_avx2(OF(lo, 16), OF(lo, 24));
+#undef OF
+    const __m256i codes = ndq_codes_avx2(v0, v1, v2, v3, lo01, lo23);
+    _mm256_storeu_si256((__m256i *)q, _mm256_add_epi8(codes, ndq_qmin_avx2(p)));
+}
 
-#define NDQ_RUNS(LENGTH, RUN)                                                                                 \
-    for (; i + (LENGTH) <= n; i += (LENGTH)) {                                                                \
-        RUN(LENGTH);                                                                                          \
-        at = at + 1 == channels ? 0 : at + 1;                                                                 \
+/* Runs are worth it from so many elements on. */
+enum { NDQ_BYTES_LEAST_RUN = 8 };
+
+/* Takes `times` runs at once, where the channels go on for as many, or one. */
+#define NDQ_RUNS(length, times, SEVERAL, RUN)                                                                 \
+    for (size_t count; i + (length) <= n; i += count * (length)) {                                            \
+        count = at + (times) <= channels && i + (times) * (length) <= n ? (times) : 1;                        \
+        if (count == 1)                                                                                       \
+            RUN(length);                                                                                      \
+        else                                                                                                  \
+            SEVERAL(length);                                                                                  \
+        at = at + count == channels ? 0 : at + count;                                                         \
     }
-#define NDQ_EACH_RUN(RUN)                                                                                     \
+#define NDQ_EACH_RUN(SEVERAL, RUN)                                                                            \
     const ndq_affine_f32 a = *p;                                                                              \
     size_t i = 0, at = *c;                                                                                    \
-    if (inner == NDQ_COMMON_RUN)                                                                              \
-        NDQ_RUNS(NDQ_COMMON_RUN, RUN)                                                                         \
+    if (inner == NDQ_VECTOR)                                                                                  \
+        NDQ_RUNS(NDQ_VECTOR, 4, SEVERAL, RUN)                                                                 \
+    else if (inner == 2 * NDQ_VECTOR)                                                                         \
+        NDQ_RUNS(2 * NDQ_VECTOR, 2, SEVERAL, RUN)                                                             \
+    else if (inner == NDQ_COMMON_RUN)                                                                         \
+        NDQ_RUNS(NDQ_COMMON_RUN, 1, RUN, RUN)                                                                 \
+    else if (inner == NDQ_COMMON_IMAGE)                                                                       \
+        NDQ_RUNS(NDQ_COMMON_IMAGE, 1, RUN, RUN)                                                               \
     else                                                                                                      \
-        NDQ_RUNS(inner, RUN)                                                                                  \
+        NDQ_RUNS(inner, 1, RUN, RUN)                                                                          \
     *c = at;                                                                                                  \
     return i;
 
@@ -90,7 +117,9 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_runs_avx2(const ndq_affine_f32
                                                             size_t inner, size_t n, const float *x, uint8_t *q)
 {
 #define RUN(length) ndq_quantize_run_avx2(&a, at, length, x + i, q + i)
-    NDQ_EACH_RUN(RUN)
+#define SEVERAL(length) ndq_quantize_several_avx2(&a, at, length, x + i, q + i)
+    NDQ_EACH_RUN(SEVERAL, RUN)
+#undef SEVERAL
 #undef RUN
 }
 
@@ -198,13 +227,18 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_run_avx2(const ndq_affine_f3
     return i;
 }
 
-NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_runs_avx2(const ndq_affine_f32 *p, size_t *c, size_t channels,
-                                                              size_t inner, size_t n, const void *codes,
-                                                              bool is_signed, float *y)
+/* Inlined, so that the sign is a constant. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 size_t
+ndq_dequantize_runs_avx2(const ndq_affine_f32 *p, size_t *c, size_t channels, size_t inner, size_t n, const void *codes,
+                         bool is_signed, float *y)
 {
     const uint8_t *q = codes;
 #define RUN(length) ndq_dequantize_run_avx2(&a, at, length, q + i, is_signed, y + i)
-    NDQ_EACH_RUN(RUN)
+#define SEVERAL(length)                                                                                       \
+    for (size_t k = 0; k < 32; k += length)                                                                   \
+    ndq_dequantize_run_avx2(&a, at + k / (length), length, q + i + k, is_signed, y + i + k)
+    NDQ_EACH_RUN(SEVERAL, RUN)
+#undef SEVERAL
 #undef RUN
 }
 

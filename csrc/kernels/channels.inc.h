@@ -114,12 +114,6 @@ NDQ_TARGET static void NDQ_FN(repeat)(size_t inner, size_t n, const T *NDQ_RESTR
     switch (ndq_ceil_div(inner, NDQ_REPEAT_OVER)) {
         VECTORS(1)
         VECTORS(2)
-        VECTORS(3)
-        VECTORS(4)
-        VECTORS(5)
-        VECTORS(6)
-        VECTORS(7)
-        VECTORS(8)
     }
 #undef VECTORS
 }

@@ -38,8 +38,8 @@ ndq_status ndq_params_init(ndq_params *params, size_t channels, const double *sc
     float *f = (float *)(d + NDQ_COEFFICIENTS * P);
     const bool offset = rule == NDQ_OFFSET || rule == NDQ_OFFSET_F64;
     const ndq_code_type codes = code_type(qmin, qmax);
-    bool same = zero_point && !offset;
-    for (size_t c = 0; same && c < C; c++)
+    bool same = offset || zero_point;
+    for (size_t c = 0; same && !offset && c < C; c++)
         same = zero_point[c] == zero_point[0];
     *params = (ndq_params){
         .channels = C, .qmin = qmin, .qmax = qmax, .rule = rule, .codes = codes, .float_offset = offset,
@@ -234,9 +234,13 @@ static ndq_view some_columns(const ndq_elementwise *job, size_t column, size_t c
 #undef FROM_COLUMN
 }
 
+/* Kernels take so many rows at a time, at most. */
+enum { ROWS = 4 };
+
 static size_t rows_of_a_chunk(const task *t)
 {
-    return CHUNK / t->tile;
+    const size_t rows = CHUNK / t->tile / ROWS * ROWS;
+    return rows ? rows : ROWS;
 }
 
 static void run_tile(void *ctx, size_t chunk)
@@ -289,14 +293,16 @@ static bool goes_past_the_caches(const task *t)
     return written >= read && t->job->n * (read + written) > ndq_get_stream_from();
 }
 
-/* Columns of the tiles, whole cache lines of them; 0 if the array is not to be cut into such. */
+/* Columns of the tiles, whole cache lines of them; 0 if the array is not to be cut into such. Rows that are done at one
+ * time need no coefficients twice: their tiles are what a thread takes. */
 static size_t tile_of(const task *t)
 {
     const ndq_geometry *g = &t->job->geometry;
-    const size_t least = g->inner == 1 ? 2 : 4; /* rows that share what a tile costs */
-    if (t->staged || g->part || g->inner > NDQ_REPEAT_MOST || t->job->n / least < t->period)
+    const size_t rows = t->job->n / t->period;
+    const bool once = rows < ROWS;
+    if (t->staged || g->part || g->inner > NDQ_REPEAT_MOST || rows == 0 || (once && g->inner > 1))
         return 0;
-    const size_t most = ndq_tile_columns(t->job, t->does);
+    const size_t most = once ? CHUNK / rows : ndq_tile_columns(t->job, t->does);
     return t->period < most ? 0 : ndq_round_up(ndq_ceil_div(t->period, ndq_ceil_div(t->period, most)), LINE);
 }
 
@@ -305,6 +311,8 @@ static void run(task t)
     const ndq_elementwise *job = t.job;
     ndq_table table;
     bool periodic;
+    if (job->n == 0)
+        return;
     t.stream = goes_past_the_caches(&t);
     t.staged = t.stream;
     for (int k = 0; k < 2; k++)
@@ -316,7 +324,7 @@ static void run(task t)
         ndq_for_chunks(job->n, ndq_ceil_div(t.period, t.tile) * bands, run_tile, &t);
         return;
     }
-    t.tabulated = ndq_table_length(job, t.does, job->n, &periodic);
+    t.tabulated = ndq_table_length(job, job->n, &periodic);
     t.view = periodic ? ndq_tabulate(job, t.does, t.tabulated, 0, t.tabulated, &table) : whole_view(job);
     t.tabulated = periodic ? 0 : t.tabulated;
     ndq_for_chunks(job->n, ndq_ceil_div(job->n, CHUNK), run_chunk, &t);
@@ -466,7 +474,7 @@ static void run_step(const ndq_elementwise *job, stretch_body *body, unsigned do
     ndq_table table;
     ndq_view v = whole_view(job);
     bool periodic;
-    const size_t length = ndq_table_length(job, does, n, &periodic);
+    const size_t length = ndq_table_length(job, n, &periodic);
     if (length)
         v = periodic ? ndq_tabulate(job, does, length, 0, length, &table)
                      : ndq_tabulate(job, does, REQUANTIZE_BLOCK, begin, n, &table);

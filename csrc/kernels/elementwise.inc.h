@@ -18,6 +18,13 @@ static inline COEF NDQ_FN(coef_of)(const NDQ_AFFINE *p, size_t c)
     return (COEF){p->scale[c], p->inv[c], p->zp[c], p->lo[c], p->hi[c], p->offset[c], p->qmin};
 }
 
+/* The coefficients of channel c, whose bounds are as far apart as those of k: adding is cheaper than another load. */
+static inline COEF NDQ_FN(coef_shifted)(const NDQ_AFFINE *p, size_t c, COEF k)
+{
+    const T lo = p->lo[c];
+    return (COEF){p->scale[c], p->inv[c], p->zp[c], lo, lo + (k.hi - k.lo), p->offset[c], p->qmin};
+}
+
 /* The coefficients of channel c where all channels have the zero point, and so the bounds, of k. */
 static inline COEF NDQ_FN(coef_scaled)(const NDQ_AFFINE *p, size_t c, COEF k)
 {
@@ -25,6 +32,16 @@ static inline COEF NDQ_FN(coef_scaled)(const NDQ_AFFINE *p, size_t c, COEF k)
     k.inv = p->inv[c];
     k.offset = p->offset[c];
     return k;
+}
+
+/* The coefficients of lane j of a vector, the first `border` lanes of which belong to one channel, the others to another. */
+static inline COEF NDQ_FN(coef_in_lane)(size_t j, T border, COEF k, COEF next)
+{
+    static const T lanes[NDQ_VECTOR] = {0, 1, 2, 3, 4, 5, 6, 7};
+    const bool first = lanes[j] < border;
+#define LANE(name) first ? k.name : next.name
+    return (COEF){LANE(scale), LANE(inv), LANE(zp), LANE(lo), LANE(hi), LANE(offset), k.qmin};
+#undef LANE
 }
 
 static inline T NDQ_FN(scaled)(T x, COEF k)
@@ -103,59 +120,129 @@ static inline T NDQ_FN(real)(T r, COEF k)
     NDQ_AT(first + 2 * stride + j, STATEMENT)                                           \
     NDQ_AT(first + 3 * stride + j, STATEMENT)
 
-/* Runs BODY for columns j of [begin, end), with the coefficients in k. The compiler does not take a choice between them
- * out of a loop that is long. */
-#define NDQ_COLUMN_LOOP(begin, end, COEFFICIENTS, BODY)                                 \
-    NDQ_IVDEP for (size_t j = begin; j < end; j++)                                      \
+/* Runs BODY for columns j of [begin, end), with the coefficients in k: by vectors, then one by one, as what compilers
+ * themselves make of the end of a loop is long and seldom run. A choice between coefficients they leave inside a loop. */
+#define NDQ_COLUMN(index, COEFFICIENTS, BODY)                                           \
     {                                                                                   \
+        const size_t j = index;                                                         \
         const COEF k = COEFFICIENTS;                                                    \
         BODY                                                                            \
+    }
+#define NDQ_COLUMN_LOOP(begin, end, COEFFICIENTS, BODY)                                 \
+    {                                                                                   \
+        size_t column = begin;                                                          \
+        for (; column + NDQ_COLUMNS <= end; column += NDQ_COLUMNS)                      \
+            NDQ_IVDEP_SHORT for (size_t v = 0; v < NDQ_COLUMNS; v++) NDQ_COLUMN(column + v, COEFFICIENTS, BODY) \
+        NDQ_ONE_BY_ONE(for (; column < end; column++), NDQ_COLUMN(column, COEFFICIENTS, BODY)) \
     }
 #define NDQ_EACH_COLUMN(begin, end, BODY)                                               \
     if (affine.same_zero)                                                               \
         NDQ_COLUMN_LOOP(begin, end, NDQ_FN(coef_scaled)(&affine, j, k0), BODY)          \
     else                                                                                \
-        NDQ_COLUMN_LOOP(begin, end, NDQ_FN(coef_of)(&affine, j), BODY)
+        NDQ_COLUMN_LOOP(begin, end, NDQ_FN(coef_shifted)(&affine, j, k0), BODY)
+
+/* Loops of constant length, which vanish: of some vectors, and of one. */
+#define NDQ_BLOCK_AT(at, COEFFICIENTS, STATEMENT)                                       \
+    NDQ_IVDEP NDQ_LOOP_AT(at, NDQ_COMMON_RUN, COEFFICIENTS, STATEMENT)
+#define NDQ_VECTOR_AT(at, COEFFICIENTS, STATEMENT)                                      \
+    NDQ_IVDEP_SHORT NDQ_LOOP_AT(at, NDQ_VECTOR, COEFFICIENTS, STATEMENT)
+#define NDQ_LOOP_AT(at, length, COEFFICIENTS, STATEMENT)                                \
+    for (size_t j = 0; j < length; j++)                                                 \
+    {                                                                                   \
+        const COEF k = COEFFICIENTS;                                                    \
+        NDQ_AT(at + j, STATEMENT)                                                       \
+    }
+
+/* Whole stretches of `size` elements, up to the last channel or n, in steps that AT takes. */
+#define NDQ_STRETCHES_OF(size, step, AT, STATEMENT)                                     \
+    for (const size_t end = c + ndq_min_size(channels - c, (n - first) / (size)); c < end; c++, first += size) { \
+        const COEF own = NDQ_FN(coef_of)(&affine, c);                                   \
+        for (size_t v = 0; v < size; v += step)                                         \
+            AT(first + v, own, STATEMENT)                                               \
+    }                                                                                   \
+    c = c == channels ? 0 : c;
+
+/* Stretches that are short, but not shorter than a vector, up to the last channel or the last two before n. Where one
+ * ends inside of a vector, its last elements and the first of the next are done together. */
+#define NDQ_SHORT_STRETCHES(STATEMENT)                                                  \
+    const size_t more = ndq_min_size(channels - 1 - c, (n - first) / inner - 1);        \
+    size_t left = inner - done;                                                         \
+    for (const size_t end = c + more; c < end; c++) {                                   \
+        const COEF own = NDQ_FN(coef_of)(&affine, c);                                   \
+        for (; left >= NDQ_VECTOR; left -= NDQ_VECTOR, first += NDQ_VECTOR)             \
+            NDQ_VECTOR_AT(first, own, STATEMENT)                                        \
+        if (left > 0) {                                                                 \
+            const COEF next = NDQ_FN(coef_of)(&affine, c + 1);                          \
+            const T border = (T)left;                                                   \
+            NDQ_VECTOR_AT(first, NDQ_FN(coef_in_lane)(j, border, own, next), STATEMENT) \
+            first += NDQ_VECTOR;                                                        \
+            left -= NDQ_VECTOR;                                                         \
+        }                                                                               \
+        left += inner;                                                                  \
+    }                                                                                   \
+    done = inner - left;
+
+/* Either of these, where it can begin. */
+#define NDQ_STRETCHES(STATEMENT)                                                        \
+    {                                                                                   \
+        if (inner == NDQ_VECTOR && done == 0) {                                         \
+            NDQ_STRETCHES_OF(NDQ_VECTOR, NDQ_VECTOR, NDQ_VECTOR_AT, STATEMENT)          \
+        } else if (inner == 2 * NDQ_VECTOR && done == 0) {                              \
+            NDQ_STRETCHES_OF(2 * NDQ_VECTOR, NDQ_VECTOR, NDQ_VECTOR_AT, STATEMENT)      \
+        } else if (inner % NDQ_COMMON_RUN == 0 && done == 0) {                          \
+            NDQ_STRETCHES_OF(inner, NDQ_COMMON_RUN, NDQ_BLOCK_AT, STATEMENT)            \
+        } else if (n - first >= 2 * inner) {                                            \
+            NDQ_SHORT_STRETCHES(STATEMENT)                                              \
+        }                                                                               \
+    }
+
+/* What is left of one stretch. */
+#define NDQ_STRETCH(STATEMENT)                                                          \
+    const COEF own = NDQ_FN(coef_of)(&affine, c);                                       \
+    for (; first + NDQ_COMMON_RUN <= last; first += NDQ_COMMON_RUN)                     \
+        NDQ_BLOCK_AT(first, own, STATEMENT)                                             \
+    for (; first + NDQ_VECTOR <= last; first += NDQ_VECTOR)                             \
+        NDQ_VECTOR_AT(first, own, STATEMENT)                                            \
+    NDQ_ONE_BY_ONE(for (; first < last; first++), const COEF k = own; NDQ_AT(first, STATEMENT))
 
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
  * different coefficients and these are loaded like data, once for several ROWS, a digit: with several inputs or
  * outputs, 4 would be more places in memory than prefetchers follow. Otherwise they are constant over a whole stretch.
- * RUN and WHOLE do the first elements of a stretch, or whole stretches or rows, in another way, and give how many.
+ * RUN and WHOLE do the first elements of a stretch, or whole stretches or rows, in another way, and give how many; where
+ * BY_HAND is true they leave little.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
-#define NDQ_EACH_AFTER(RUN, WHOLE, ROWS, STATEMENT)                                     \
+#define NDQ_EACH_AFTER(RUN, WHOLE, BY_HAND, ROWS, STATEMENT)                            \
     const NDQ_AFFINE affine = *p;                                                       \
     const size_t channels = g->channels, inner = g->inner, stride = channels + g->gap;  \
     const COEF k0 = NDQ_FN(coef_of)(&affine, 0);                                        \
     size_t c = position / inner % channels, done = position % inner;                    \
-    for (size_t first = 0, last; first < n; first = last, done = 0) {                   \
-        if (done == 0 && (last = first + (WHOLE)) != first)                             \
-            continue;                                                                   \
-        if (inner != 1) {                                                               \
+    for (size_t first = 0, last; first < n;) {                                          \
+        if (done == 0 && (last = first + (WHOLE)) != first) {                           \
+            first = last;                                                               \
+        } else if (inner != 1) {                                                        \
+            if (!(BY_HAND) && inner >= NDQ_VECTOR && inner <= NDQ_SHORT)                \
+                NDQ_STRETCHES(STATEMENT)                                                \
             last = ndq_min_size(n, first + (inner - done));                             \
-            const COEF k = NDQ_FN(coef_of)(&affine, c);                                 \
-            if (last - first == NDQ_COMMON_RUN)                                         \
-                NDQ_IVDEP for (size_t j = 0; j < NDQ_COMMON_RUN; j++) NDQ_AT(first + j, STATEMENT) \
-            else                                                                        \
-                NDQ_IVDEP for (size_t i = first + RUN; i < last; i++)                   \
-                {                                                                       \
-                    STATEMENT;                                                          \
-                }                                                                       \
+            first += RUN;                                                               \
+            NDQ_STRETCH(STATEMENT)                                                      \
             c = c + 1 == channels ? 0 : c + 1;                                          \
+            done = 0;                                                                   \
         } else {                                                                        \
             for (; c == 0 && first + (ROWS - 1) * stride + channels <= n; first += ROWS * stride) \
                 NDQ_EACH_COLUMN(0, channels, NDQ_AT_##ROWS##_ROWS(STATEMENT))           \
             const size_t end = first < n ? ndq_min_size(channels, c + (n - first)) : 0; \
             const size_t row = first - c;                                               \
             NDQ_EACH_COLUMN(c, end, NDQ_AT(row + j, STATEMENT))                         \
-            last = row + stride;                                                        \
+            first = row + stride;                                                       \
             c = 0;                                                                      \
         }                                                                               \
     }
-#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, 4, STATEMENT)
-#define NDQ_EACH_OF_SEVERAL(STATEMENT) NDQ_EACH_AFTER(0, 0, 2, STATEMENT)
+#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, false, 4, STATEMENT)
+#define NDQ_EACH_OF_SEVERAL(STATEMENT) NDQ_EACH_AFTER(0, 0, false, 2, STATEMENT)
 #endif
 
 #if defined(NDQ_BYTES) && !NDQ_IS_DOUBLE && NDQ_RULE == NDQ_RULE_MULTIPLY
+#define BY_HAND true
 #define QUANTIZED_RUN NDQ_BYTES(quantize_run)(&affine, c, last - first, x + first, q + first)
 #define QUANTIZED_WHOLE                                                                 \
     inner >= NDQ_BYTES_LEAST_RUN ?                                                      \
@@ -169,6 +256,7 @@ static inline T NDQ_FN(real)(T r, COEF k)
     : inner == 1 && c == 0 ?                                                            \
         NDQ_BYTES(dequantize_rows)(&affine, channels, stride, n - first, q + first, (C)-1 < 0, y + first) : 0
 #else
+#define BY_HAND false
 #define QUANTIZED_RUN 0
 #define QUANTIZED_WHOLE 0
 #define DEQUANTIZED_RUN(C) 0
@@ -177,7 +265,7 @@ static inline T NDQ_FN(real)(T r, COEF k)
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_WHOLE, 4, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
+    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_WHOLE, BY_HAND, 4, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
 }
 
 NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint16_t *q)
@@ -192,18 +280,18 @@ NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint
 #else
 #define VALUE ((T)q[i] - k.zp) * k.scale
 #endif
-#define DEQUANTIZE(name, C, RUN, WHOLE)                                                 \
+#define DEQUANTIZE(name, C, RUN, WHOLE, HAND)                                           \
     NDQ_TARGET static void name(NDQ_SPAN(NDQ_AFFINE), const C *q, T *y)                 \
     {                                                                                   \
-        NDQ_EACH_AFTER(RUN, WHOLE, 4, y[i] = VALUE)                                   \
+        NDQ_EACH_AFTER(RUN, WHOLE, HAND, 4, y[i] = VALUE)                               \
     }
-DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_WHOLE(int8_t))
-DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_WHOLE(uint8_t))
-DEQUANTIZE(NDQ_FN(dequantize_s16), int16_t, 0, 0)
-DEQUANTIZE(NDQ_FN(dequantize_u16), uint16_t, 0, 0)
+DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_WHOLE(int8_t), BY_HAND)
+DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_WHOLE(uint8_t), BY_HAND)
+DEQUANTIZE(NDQ_FN(dequantize_s16), int16_t, 0, 0, false)
+DEQUANTIZE(NDQ_FN(dequantize_u16), uint16_t, 0, 0, false)
 #if NDQ_IS_DOUBLE
-DEQUANTIZE(NDQ_FN(dequantize_s32), int32_t, 0, 0)
-DEQUANTIZE(NDQ_FN(dequantize_u32), uint32_t, 0, 0)
+DEQUANTIZE(NDQ_FN(dequantize_s32), int32_t, 0, 0, false)
+DEQUANTIZE(NDQ_FN(dequantize_u32), uint32_t, 0, 0, false)
 
 NDQ_TARGET static void NDQ_FN(quantize32)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint32_t *q)
 {
@@ -303,6 +391,7 @@ NDQ_TARGET static void NDQ_FN(errors)(const NDQ_AFFINE *p, size_t channel, size_
     }
 }
 
+#undef BY_HAND
 #undef QUANTIZED_RUN
 #undef QUANTIZED_WHOLE
 #undef DEQUANTIZED_RUN

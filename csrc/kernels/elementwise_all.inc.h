@@ -1,7 +1,8 @@
 /* Every elementwise kernel of one backend: the templates, once per type and rule.
  *
  * Parameters: NDQ_ISA, the backend's name; NDQ_TARGET, its target attribute (may be empty). Optional: NDQ_BYTES(kernel), the
- * names of functions like those of bytes_avx2.h; NDQ_HALVES and what belongs to it, see half.inc.h.
+ * names of functions like those of bytes_avx2.h; NDQ_COLUMNS, how many columns of rows of channels make a vector;
+ * NDQ_HALVES and what belongs to it, see half.inc.h.
  * Gives NDQ_ELEMENTWISE_ROW, the initializers of the backend's slots. */
 #ifndef NDQ_ELEMENTWISE_ALL_INC_H
 #define NDQ_ELEMENTWISE_ALL_INC_H
@@ -20,6 +21,10 @@
  * -0, and is two instructions on every machine. */
 #define NDQ_MAGIC_F32 12582912.0f
 #define NDQ_MAGIC_F64 6755399441055744.0
+
+#ifndef NDQ_COLUMNS
+#define NDQ_COLUMNS NDQ_VECTOR
+#endif
 
 #define NDQ_RULE_MULTIPLY 0
 #define NDQ_RULE_DIVIDE 1

@@ -38,19 +38,11 @@ static unsigned rows_read(const ndq_elementwise *job, unsigned does)
     if (job->params->f64.same_zero)
         return rows;
     if (does & NDQ_CLAMPS)
-        rows |= 1u << ROW_LO | 1u << ROW_HI;
+        rows |= 1u << ROW_LO; /* the upper bounds are as far away everywhere */
     return does & NDQ_READS_ZERO || job->arithmetic == NDQ_TEXTBOOK_F64 ? rows | 1u << ROW_ZP : rows;
 }
 
-/* Entries that serve once cost a write for each coefficient of each element, stretches their beginning for each channel:
- * about here they cost the same. */
-static bool worth_writing(size_t inner, unsigned rows)
-{
-    enum { MOST = 30 };
-    return inner * (size_t)__builtin_popcount(rows) <= MOST;
-}
-
-size_t ndq_table_length(const ndq_elementwise *job, unsigned does, size_t n, bool *periodic)
+size_t ndq_table_length(const ndq_elementwise *job, size_t n, bool *periodic)
 {
     const ndq_geometry *g = &job->geometry;
     const size_t entries = NDQ_TABLE_BYTES / entry_bytes(job);
@@ -62,12 +54,12 @@ size_t ndq_table_length(const ndq_elementwise *job, unsigned does, size_t n, boo
     *periodic = times > longest && n >= SEVERAL * times * period;
     if (*periodic)
         return times * period;
-    return g->inner > 1 && worth_writing(g->inner, rows_read(job, does)) ? entries : 0;
+    return g->inner > 1 && g->inner < NDQ_VECTOR ? entries : 0; /* else stretches cost less than entries that serve once */
 }
 
 size_t ndq_tile_columns(const ndq_elementwise *job, unsigned does)
 {
-    enum { CACHED = 4 * NDQ_TABLE_BYTES };
+    enum { CACHED = 16 * NDQ_TABLE_BYTES }; /* long rows for the prefetchers, in the second cache */
     const bool tabulated = job->geometry.inner > 1;
     const size_t rows = (size_t)__builtin_popcount(rows_read(job, does));
     return (tabulated ? NDQ_TABLE_BYTES : CACHED / rows) / entry_bytes(job) / LINE * LINE;
@@ -86,14 +78,14 @@ size_t ndq_tile_columns(const ndq_elementwise *job, unsigned does)
     }                                                                                                         \
                                                                                                               \
     /* Entries of element `first` lie at the start of a cache line. Coefficients that no kernel reads have    \
-     * those of another one. */                                                                               \
+     * those of another one; of the upper bounds only the first is read. */                                   \
     static ndq_affine_##suffix tabulate_##suffix(const ndq_elementwise *job, unsigned rows, size_t first,     \
                                                  size_t n, ndq_table *table)                                  \
     {                                                                                                         \
         const ndq_affine_##suffix *p = &job->params->suffix;                                                  \
         const size_t inner = job->geometry.inner, c = first / inner % job->geometry.channels;                 \
         const size_t done = first % inner, aligned = ndq_round_up(done, NDQ_ALIGN / sizeof(T));               \
-        const T *at[NDQ_COEFFICIENTS] = {p->scale, p->inv, p->zp, p->lo, p->hi, p->offset}, *any = NULL;      \
+        const T *at[NDQ_COEFFICIENTS] = {p->scale, p->inv, p->zp, p->lo, p->hi + c, p->offset}, *any = NULL;  \
         for (int row = 0; row < NDQ_COEFFICIENTS; row++)                                                      \
             if (rows >> row & 1) {                                                                            \
                 T *to = table->suffix[row] + aligned;                                                         \
@@ -101,7 +93,7 @@ size_t ndq_tile_columns(const ndq_elementwise *job, unsigned does)
                 at[row] = any = to;                                                                           \
             }                                                                                                 \
         for (int row = 0; row < NDQ_COEFFICIENTS; row++)                                                      \
-            if (!(rows >> row & 1) && !(p->same_zero && of_zero(row)))                                        \
+            if (!(rows >> row & 1) && row != ROW_HI && !(p->same_zero && of_zero(row)))                       \
                 at[row] = any;                                                                                \
         return (ndq_affine_##suffix){at[ROW_SCALE], at[ROW_INV], at[ROW_ZP], at[ROW_LO], at[ROW_HI],          \
                                      at[ROW_OFFSET], p->qmin, p->float_offset, p->same_zero};                 \
@@ -109,7 +101,7 @@ size_t ndq_tile_columns(const ndq_elementwise *job, unsigned does)
 
 static bool of_zero(int row)
 {
-    return row == ROW_ZP || row == ROW_LO || row == ROW_HI;
+    return row == ROW_ZP || row == ROW_LO;
 }
 
 TABULATE(f32, float)
