@@ -59,7 +59,10 @@ static void expand(const chunk *c, const uint8_t *in, size_t count, uint8_t *out
     const ptrdiff_t in_x = call->in_x * (ptrdiff_t)j->blocks.x.step;
     const bool apart = in_x != (ptrdiff_t)j->channels;
     if (call->in_c != 1 || (apart && j->channels < FEW_CHANNELS)) {
-        ndq_conv_gather(in, call->in_c, in_x, j->channels, count, c->staging, j->channels);
+        if (j->channels == 3 && in_x == 1 && j->kernel->join_3)
+            j->kernel->join_3(count, in, call->in_c, c->staging);
+        else
+            ndq_conv_gather(in, call->in_c, in_x, j->channels, count, c->staging, j->channels);
         in = c->staging;
     } else if (apart) {
         for (size_t x = 0; x < count; x++)

@@ -131,6 +131,8 @@ typedef struct ndq_gemm_kernel {
     /* Of a depthwise kernel instead: nr channels of `count` pixels of two rows, side by side or as the kernel wants. */
     void (*expand_pairs)(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b, ptrdiff_t b_stride,
                          bool is_signed, int32_t zero, void *pixels);
+    /* Puts pixels of three planes, in_c bytes apart, next to each other; or NULL. */
+    void (*join_3)(size_t count, const uint8_t *in, ptrdiff_t in_c, uint8_t *pixels);
     void (*expand_w)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
     /* sums[0] += sum of (code - zero), sums[1] += sum of |code - zero|; zero is a code of that sign. */
     void (*sums)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, int64_t *sums);

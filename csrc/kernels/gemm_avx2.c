@@ -502,9 +502,44 @@ VECTOR_TILE(2)
 VECTOR_TILE(3)
 VECTOR_TILE(4)
 
+/* ---- The image that a network begins with ---- */
+
+/* Bytes of 16 pixels of three planes, each of which is shuffled to its places in each vector of the result. */
+static NDQ_TARGET_AVX2 void join_3(size_t count, const uint8_t *in, ptrdiff_t in_c, uint8_t *pixels)
+{
+    enum { PLANES = 3, PIXELS = 16, NO = 0x80 };
+    static const uint8_t place[PLANES][PLANES][PIXELS] = {
+        {{0, NO, NO, 1, NO, NO, 2, NO, NO, 3, NO, NO, 4, NO, NO, 5},
+         {NO, 0, NO, NO, 1, NO, NO, 2, NO, NO, 3, NO, NO, 4, NO, NO},
+         {NO, NO, 0, NO, NO, 1, NO, NO, 2, NO, NO, 3, NO, NO, 4, NO}},
+        {{NO, NO, 6, NO, NO, 7, NO, NO, 8, NO, NO, 9, NO, NO, 10, NO},
+         {5, NO, NO, 6, NO, NO, 7, NO, NO, 8, NO, NO, 9, NO, NO, 10},
+         {NO, 5, NO, NO, 6, NO, NO, 7, NO, NO, 8, NO, NO, 9, NO, NO}},
+        {{NO, 11, NO, NO, 12, NO, NO, 13, NO, NO, 14, NO, NO, 15, NO, NO},
+         {NO, NO, 11, NO, NO, 12, NO, NO, 13, NO, NO, 14, NO, NO, 15, NO},
+         {10, NO, NO, 11, NO, NO, 12, NO, NO, 13, NO, NO, 14, NO, NO, 15}}};
+    size_t x = 0;
+    for (; x + PIXELS <= count; x += PIXELS, pixels += PLANES * PIXELS) {
+        const __m128i a = _mm_loadu_si128((const __m128i *)(in + x));
+        const __m128i b = _mm_loadu_si128((const __m128i *)(in + in_c + x));
+        const __m128i c = _mm_loadu_si128((const __m128i *)(in + 2 * in_c + x));
+        for (int v = 0; v < PLANES; v++) {
+            const __m128i *to = (const __m128i *)place[v];
+            const __m128i first = _mm_shuffle_epi8(a, _mm_loadu_si128(to));
+            const __m128i second = _mm_shuffle_epi8(b, _mm_loadu_si128(to + 1));
+            const __m128i third = _mm_shuffle_epi8(c, _mm_loadu_si128(to + 2));
+            _mm_storeu_si128((__m128i *)(pixels + PIXELS * v), _mm_or_si128(_mm_or_si128(first, second), third));
+        }
+    }
+    for (; x < count; x++, pixels += PLANES)
+        for (int plane = 0; plane < PLANES; plane++)
+            pixels[plane] = in[(ptrdiff_t)x + plane * in_c];
+}
+
 #define KERNEL                                                                                               \
     .mr = 6, .nr = NR, .codes_per_word = 2, .a_centred = true, .w_centred = true, .k_step = 4,               \
-    .winograd = &ndq_winograd_avx2, .block_words = 1024, .parallel_macs = 2.4e6, .expand_a = avx2_expand_s16_by_hand, .sums = avx2_sums_both,         \
+    .winograd = &ndq_winograd_avx2, .block_words = 1024, .parallel_macs = 2.4e6, .sums = avx2_sums_both,     \
+    .expand_a = avx2_expand_s16_by_hand, .join_3 = join_3,                                                   \
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes_by_hand}
 
 const ndq_gemm_kernel ndq_gemm_avx2 = {
