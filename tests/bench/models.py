@@ -5,7 +5,9 @@ microseconds. The share is that of the multiply-adds that one core does in the s
 exact instructions of this instruction set. Networks read another input at every call. PyTorch (convolutions only), ONNX
 Runtime and OpenVINO are timed beside where they are installed; on AVX2 they add products in 16 bits that saturate.
 
-Random convolutions are compared with their float32 form, and their share with that of the listed one nearest to each.
+Random convolutions have numbers of channels and sizes between those of the listed ones; a quarter are depthwise. All
+are compared with their float32 form. Where layers of more than three channels with this window and stride, depthwise
+or not alike, are listed, the share is compared with that of the nearest of them.
 """
 
 from __future__ import annotations
@@ -123,17 +125,24 @@ def random_shapes(count, rng):
     """Return shapes as `CONVOLUTIONS` has them: sizes uniform in their logarithms, a quarter of them depthwise."""
     shapes = []
     while len(shapes) < count:
-        channels, size, outputs = (int(np.exp(rng.uniform(*np.log(ends)))) for ends in ((16, 512), (7, 112), (8, 512)))
-        window, stride, depthwise = int(rng.choice([1, 3, 5])), int(rng.choice([1, 2])), rng.random() < 0.25
+        channels, size, outputs = (int(np.exp(rng.uniform(*np.log(ends)))) for ends in ((16, 512), (7, 112), (16, 512)))
+        depthwise, stride = rng.random() < 0.25, int(rng.choice([1, 2]))
+        window = int(rng.choice([3, 5] if depthwise else [1, 3, 5]))
         outputs, groups = (channels, channels) if depthwise else (outputs, 1)
         if LEAST_WORK < outputs * channels // groups * (window * size // stride) ** 2 < MOST_WORK:
             shapes.append((1, channels, size, outputs, window, stride, groups))
     return shapes
 
 
-def _distance(a, b):
-    """Return how far two shapes are from each other; a depthwise one is far from all others."""
-    return np.abs(np.log(np.array(a[1:6]) / np.array(b[1:6]))).sum() + 100 * ((a[6] > 1) != (b[6] > 1))
+def _kind(shape):
+    """Return window, stride and whether it is depthwise."""
+    return *shape[4:6], shape[6] > 1
+
+
+def _neighbour(shape, listed):
+    """Return the nearest listed shape of the same kind that is no first layer, or None."""
+    alike = [other for other in listed if _kind(other) == _kind(shape) and other[1] > 3]
+    return min(alike, key=lambda other: np.abs(np.log(np.array(shape[1:4]) / other[1:4])).sum(), default=None)
 
 
 def random_rows(count, listed, peak, rounds, rng):
@@ -143,12 +152,14 @@ def random_rows(count, listed, peak, rounds, rng):
     for shape in random_shapes(count, rng):
         calls, work = beside_float(shape, rng)
         records.append(report(" ".join(map(str, shape)), calls, work, peak, rounds))
-        near = listed[min(listed, key=lambda other, shape=shape: _distance(shape, other))]["ndquant"]
-        if peak:
-            records[-1]["share_of_neighbour"] = records[-1]["ndquant"]["share_of_peak"] / near["share_of_peak"]
-    if peak:
-        shares = [100 * record["share_of_neighbour"] for record in records]
-        print(f"share of that of the listed neighbour: median {np.median(shares):.0f} %, least {min(shares):.0f} %")
+        near = _neighbour(shape, listed)
+        if peak and near:
+            share = listed[near]["ndquant"]["share_of_peak"]
+            records[-1]["share_of_neighbour"] = records[-1]["ndquant"]["share_of_peak"] / share
+    shares = [100 * record["share_of_neighbour"] for record in records if "share_of_neighbour" in record]
+    if shares:
+        print(f"share of that of the listed neighbour, of {len(shares)} that have one of their kind: ", end="")
+        print(f"median {np.median(shares):.0f} %, least {min(shares):.0f} %")
     slower = [record["float32"]["times_ndquant"] for record in records]
     print(f"float32 / codes: median {np.median(slower):.1f}, least {min(slower):.1f}")
     return records
