@@ -147,6 +147,18 @@ def test_large_sums_round_to_float32_first(backend):
         assert_same_bits(nq.linear_integer(x, x_qp, packed, out_qp), wanted)
 
 
+@pytest.mark.parametrize("largest", [0, 20, 39])
+def test_one_channel_far_outside_the_codes_is_clamped(backend, largest):
+    scale = np.full(40, 1e-6, np.float32)
+    scale[largest] = 1e30
+    sums = np.arange(-20, 20, dtype=np.int32)
+    packed = nq.PackedWeight(np.zeros((40, 8), np.int8), nq.QParams(scale, 0, nq.QuantSpec(axis=0)), sums)
+    for rows in (1, 7):
+        x_qp, out_qp = (nq.QParams(np.float32(1), zero_point, spec) for zero_point, spec in ((0, S8), (3, U8)))
+        wanted = reference.linear_codes(np.tile(sums, (rows, 1)), 1, scale, 1, 3, 0, 255)
+        assert_same_bits(nq.linear_integer(np.zeros((rows, 8), np.int8), x_qp, packed, out_qp), wanted)
+
+
 def test_zero_is_never_negative(backend):
     packed = nq.PackedWeight(np.int8([[0], [-1]]), nq.QParams(2.0**-126, 0, S8))
     y = nq.linear_integer(np.int8([[1]]), nq.QParams(2.0**-126, 0, S8), packed)

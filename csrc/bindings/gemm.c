@@ -151,8 +151,8 @@ int ndq_take_bias(PyObject *object, size_t N, PyArrayObject **bias)
 
 void ndq_fill_packed(ndq_packed *packed, size_t first, const ndq_params *params, PyArrayObject *bias)
 {
-    for (size_t n = 0; n < packed->N; n++)
-        ndq_gemm_set_scale(packed, n, params->f32.scale[params->channels == 1 ? 0 : first + n]);
+    const bool one = params->channels == 1;
+    ndq_gemm_set_scales(packed, 0, packed->N, params->f32.scale + (one ? 0 : first), one ? 0 : 1);
     if (!bias)
         return;
     if (PyArray_TYPE(bias) == NPY_FLOAT) {

@@ -184,7 +184,7 @@ typedef struct {
     int32_t *column_sum;    /* sum over k of (w - zw), modulo 2^32 */
     int64_t *magnitude;     /* sum over k of |w - zw| */
     int32_t *bias;          /* zeros until the caller fills it */
-    float *scale;           /* the same, by ndq_gemm_set_scale */
+    float *scale;           /* the same, by ndq_gemm_set_scales */
     float *float_bias;      /* NULL, or what the caller has put there: added to y instead of acc */
     int64_t max_magnitude, max_bias; /* the caller that fills bias sets max_bias to the largest |bias| */
     float max_scale;
@@ -212,10 +212,16 @@ typedef struct {
 ndq_packed *ndq_gemm_pack(const ndq_gemm_kernel *kernel, const ndq_weights *w, bool with_float_bias);
 void ndq_gemm_free(ndq_packed *packed);
 
-static inline void ndq_gemm_set_scale(ndq_packed *packed, size_t n, float scale)
+/* Scales of columns [first, first + count): scale[i * step], so that a step of 0 repeats one. */
+static inline void ndq_gemm_set_scales(ndq_packed *packed, size_t first, size_t count, const float *scale, size_t step)
 {
-    packed->scale[n] = scale;
-    packed->max_scale = scale > packed->max_scale ? scale : packed->max_scale;
+    float largest = packed->max_scale;
+    for (size_t i = 0; i < count; i++) {
+        const float s = scale[i * step];
+        packed->scale[first + i] = s;
+        largest = s > largest ? s : largest;
+    }
+    packed->max_scale = largest;
 }
 
 /* The first column whose sum could pass 2^31 - 1 for activations of this sign and zero point, or N if there is none. */

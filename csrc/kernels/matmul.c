@@ -7,8 +7,7 @@ static ndq_status multiply(const ndq_matmul *c, size_t i, const int32_t *zeros)
     ndq_packed *packed = ndq_gemm_pack(c->kernel, &b, false);
     if (!packed)
         return NDQ_NO_MEMORY;
-    for (size_t n = 0; n < c->N; n++)
-        ndq_gemm_set_scale(packed, n, c->b_scale);
+    ndq_gemm_set_scales(packed, 0, c->N, &c->b_scale, 0);
     ndq_gemm_call product = c->product;
     product.w = packed;
     product.M = c->M;

@@ -199,8 +199,8 @@ static ndq_packed *pack(const ndq_gemm_kernel *kernel, const operands *o)
     ndq_packed *packed = ndq_gemm_pack(kernel, &w, p->with_float_bias);
     if (!packed)
         return NULL;
+    ndq_gemm_set_scales(packed, 0, p->N, o->scale, 1);
     for (size_t n = 0; n < p->N; n++) {
-        ndq_gemm_set_scale(packed, n, o->scale[n]);
         if (p->with_float_bias)
             packed->float_bias[n] = o->float_bias[n];
         else
@@ -1048,7 +1048,8 @@ static void fill_weights(const ndq_conv_weights *w, bool with_float_bias)
     for (size_t part = 0; part < w->parts; part++)
         for (size_t n = 0; n < w->part[part]->N; n++) {
             const size_t o = part * w->part[part]->N + n; /* kernels may differ in how many groups are a part */
-            ndq_gemm_set_scale(w->part[part], n, 0.001f * (float)(1 + o % 7));
+            const float scale = 0.001f * (float)(1 + o % 7);
+            ndq_gemm_set_scales(w->part[part], n, 1, &scale, 0);
             if (with_float_bias)
                 w->part[part]->float_bias[n] = (float)(o % 5) - 2.0f;
             else
