@@ -225,6 +225,19 @@ GEMM_SHAPES = (
     (101, 48, 130),
 )
 
+#: The same for products that are multiplied in halves of rows, columns and inputs (csrc/kernels/gemm_strassen.c): below
+#: and at the sizes from which that pays, odd ones, the rest of two words of inputs, and weights of two sizes.
+GEMM_SHAPES_IN_HALVES = (
+    (95, 32, 512),
+    (96, 16, 512),
+    (96, 32, 508),
+    (96, 32, 512),
+    (97, 31, 514),
+    (100, 33, 520),
+    (131, 65, 517),
+    (97, 49, 1034),
+)
+
 #: (x shape, outputs, window, stride, padding, dilation, groups) of convolutions: one pixel, one axis, odd sizes,
 #: windows as large as the image, padding larger than the window, rows too long for the cache, groups, depthwise,
 #: nothing.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import _core, reference
 
-from .cases import GEMM_SHAPES, assert_same_bits
+from .cases import GEMM_SHAPES, GEMM_SHAPES_IN_HALVES, assert_same_bits
 from .examples import examples
 
 DTYPES = (np.uint8, np.int8)
@@ -40,15 +40,26 @@ def expected(a, b, a_zero_point=0, b_zero_point=0):
     return reference.gemm_s32(rows, b.T, a_zero_point, b_zero_point).reshape(*a.shape[:-1], b.shape[1])
 
 
-@pytest.mark.parametrize("shape", GEMM_SHAPES, ids=str)
-@pytest.mark.parametrize("dtypes", SIGNS, ids=lambda d: f"{d[0].__name__}-{d[1].__name__}")
-def test_product_is_exact(backend, rng, shape, dtypes):
+def check_product(rng, shape, dtypes):
     rows, outputs, inputs = shape
     a, b = random_codes(rng, (rows, inputs), dtypes[0]), random_codes(rng, (inputs, outputs), dtypes[1])
     a_zero, b_zero = int(random_zero(rng, dtypes[0])), random_zero(rng, dtypes[1], outputs)
     assert_same_bits(nq.matmul_integer(a, b), expected(a, b))
     for zeros in ((a_zero, 0), (0, 7), (a_zero, b_zero)):
         assert_same_bits(nq.matmul_integer(a, b, *zeros), expected(a, b, *zeros))
+
+
+@pytest.mark.parametrize("shape", GEMM_SHAPES, ids=str)
+@pytest.mark.parametrize("dtypes", SIGNS, ids=lambda d: f"{d[0].__name__}-{d[1].__name__}")
+def test_product_is_exact(backend, rng, shape, dtypes):
+    check_product(rng, shape, dtypes)
+
+
+@pytest.mark.parametrize("shape", GEMM_SHAPES_IN_HALVES, ids=str)
+@pytest.mark.parametrize("dtypes", SIGNS, ids=lambda d: f"{d[0].__name__}-{d[1].__name__}")
+def test_product_of_halves_is_exact(backend, rng, threads, shape, dtypes):
+    threads(1)  # which leaves all rows in one block
+    check_product(rng, shape, dtypes)
 
 
 @pytest.mark.parametrize("dtypes", SIGNS, ids=lambda d: f"{d[0].__name__}-{d[1].__name__}")
@@ -60,6 +71,22 @@ def test_extremes_do_not_saturate(backend, dtypes):
         for a_zero, b_zero in ((0, 0), *zeros):
             found = nq.matmul_integer(a, b, a_zero, b_zero)
             assert (found == 300 * (left - a_zero) * (right - b_zero)).all()
+
+
+@pytest.mark.parametrize("dtypes", SIGNS, ids=lambda d: f"{d[0].__name__}-{d[1].__name__}")
+def test_sums_of_halves_do_not_overflow(backend, rng, threads, dtypes):
+    """Each half of the rows, the columns and the inputs is at one of the two ends, so that sums of them are largest."""
+    infos = [np.iinfo(dtype) for dtype in dtypes]
+    threads(1)
+    for corner in range(16):
+        a, b = np.empty((96, 512), dtypes[0]), np.empty((512, 32), dtypes[1])
+        for number, (i, j) in enumerate(itertools.product((0, 1), repeat=2)):
+            ends = [(info.min, info.max) for info in infos]
+            a[48 * i : 48 * (i + 1), 256 * j : 256 * (j + 1)] = ends[0][corner >> number & 1]
+            b[256 * i : 256 * (i + 1), 16 * j : 16 * (j + 1)] = ends[1][(corner ^ 6) >> number & 1]
+        a[rng.integers(0, 96, 9), rng.integers(0, 512, 9)] ^= 1
+        for zeros in ((0, 0), (infos[0].min, infos[1].max), (infos[0].max, infos[1].min)):
+            assert_same_bits(nq.matmul_integer(a, b, *zeros), expected(a, b, *zeros))
 
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
@@ -141,7 +168,9 @@ def test_broadcast_and_leading_axes(backend, rng):
 
 
 @pytest.mark.parametrize(
-    "shape", [(301, 130, 500), (5, 1100, 1000), (1, 1500, 2100), (700, 9, 900), (62, 40, 5003)], ids=str
+    "shape",
+    [(301, 130, 500), (389, 66, 1040), (5, 1100, 1000), (1, 1500, 2100), (700, 9, 900), (62, 40, 5003)],
+    ids=str,
 )
 def test_threads_do_not_change_bits(backend, rng, threads, shape):
     rows, outputs, inputs = shape
@@ -278,6 +307,11 @@ with nq.backend(sys.argv[1]):
                 assert (nq.matmul_integer(a, w.T, out=out) == expected(a, w.T)).all()
                 small = guarded(w & 15, side)
                 assert (nq.matmul_integer(a, small.T, out=out) == expected(a, small.T)).all()
+    for rows, size, outputs in ((97, 514, 33), (96, 1034, 128)):
+        for side in ("begin", "end"):
+            a, b = (guarded(random_codes(rng, s, np.int8), side) for s in ((rows, size), (size, outputs)))
+            out = guarded(np.zeros((rows, outputs), np.int32), side)
+            assert (nq.matmul_integer(a, b, 3, out=out) == expected(a, b, 3)).all()
 """
 
 

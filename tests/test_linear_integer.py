@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import _core, reference
 
-from .cases import GEMM_SHAPES, ZERO_POINTS, assert_same_bits
+from .cases import GEMM_SHAPES, GEMM_SHAPES_IN_HALVES, ZERO_POINTS, assert_same_bits
 from .examples import examples
 from .test_gemm import LAYOUTS, in_strides, random_codes
 
@@ -94,6 +94,17 @@ def test_outputs_match_their_twins(backend, rng, shape, profile):
             assert_same_bits(found, layer.floats(activation))
             found = nq.linear_integer(layer.x, layer.x_qp, packed, out_qp, activation)
             assert_same_bits(found, layer.codes(out_qp, activation))
+
+
+@pytest.mark.parametrize("shape", GEMM_SHAPES_IN_HALVES, ids=str)
+@pytest.mark.parametrize("profile", REQUANTIZE)
+def test_outputs_of_halves_match_their_twins(backend, rng, threads, shape, profile):
+    threads(1)
+    for number in range(2):
+        layer = Layer(rng, shape, number == 0, number == 1, profile, bias=number == 0)
+        packed, out_qp = layer.packed(), layer.out_qparams(rng, S8 if number else U8, profile)
+        assert_same_bits(nq.linear_integer(layer.x, layer.x_qp, packed, activation="relu"), layer.floats("relu"))
+        assert_same_bits(nq.linear_integer(layer.x, layer.x_qp, packed, out_qp), layer.codes(out_qp))
 
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())
@@ -186,7 +197,7 @@ def test_weight_keeps_the_kernel_it_was_packed_for(backend, rng):
         assert_same_bits(nq.linear_integer(layer.x, layer.x_qp, packed, out_qp), layer.codes(out_qp))
 
 
-@pytest.mark.parametrize("shape", [(300, 120, 400), (5, 1100, 1000), (1, 1500, 2100)], ids=str)
+@pytest.mark.parametrize("shape", [(300, 120, 400), (388, 64, 520), (5, 1100, 1000), (1, 1500, 2100)], ids=str)
 def test_threads_do_not_change_bits(backend, rng, threads, shape):
     layer = Layer(rng, shape, True, False)
     out_qp = layer.out_qparams(rng, U8, "default")

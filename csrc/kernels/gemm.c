@@ -1,6 +1,7 @@
 #include "gemm.h"
 
 #include "../threads.h"
+#include "gemm_strassen.h"
 
 /* ---- Packed weights ---- */
 
@@ -256,6 +257,8 @@ typedef struct {
     int32_t *sums; /* of the codes of each row, or NULL: no row term */
     int32_t *acc;  /* of one panel: of all tiles if K is cut, else of one */
     size_t step;   /* words of K at a time */
+    bool in_halves;  /* pairs of panels are multiplied as gemm_strassen.h says */
+    uint8_t *halves; /* its scratch */
 } block;
 
 /* A panel, and the constants of its columns. */
@@ -473,12 +476,16 @@ static int32_t sum_of_row(const ndq_gemm_call *call, const uint8_t *codes)
 static size_t lay_out_block(const job *j, uint8_t *base, block *b)
 {
     const ndq_packed *w = j->call->w;
-    const size_t rows_bytes = j->in_place ? 0 : b->count * j->row_bytes;
+    const size_t rows = b->in_halves ? ndq_strassen_padded_rows(b->count) : b->count;
+    const size_t rows_bytes = j->in_place ? 0 : rows * j->row_bytes;
+    const size_t halves_bytes = b->in_halves ? ndq_strassen_scratch_bytes(w, b->count) : 0;
     const size_t at_once = w->kernel->mr * (w->kernel->waits ? 2 : 1);
     const size_t rows_of_acc = b->step < w->words ? b->count : at_once;
-    b->acc = (int32_t *)(base + rows_bytes);
+    b->halves = base + rows_bytes;
+    b->acc = (int32_t *)(void *)(base + rows_bytes + halves_bytes);
     b->sums = w->any_zero_point ? b->acc + ndq_round_up(rows_of_acc * w->kernel->nr, NDQ_ALIGN) : NULL;
-    return rows_bytes + (ndq_round_up(rows_of_acc * w->kernel->nr, NDQ_ALIGN) + b->count) * sizeof(int32_t);
+    const size_t numbers = ndq_round_up(rows_of_acc * w->kernel->nr, NDQ_ALIGN) + b->count;
+    return rows_bytes + halves_bytes + numbers * sizeof(int32_t);
 }
 
 /* Brings the rows of a block into the kernel's format, with their sums if a row term needs them. */
@@ -492,6 +499,20 @@ static void prepare_block(const job *j, block *b, uint8_t *scratch)
         expand_rows(j, b->count, a, scratch);
     for (size_t m = 0; b->sums && m < b->count; m++, a += call->a_stride)
         b->sums[m] = sum_of_row(call, a);
+}
+
+/* Outputs of pairs of panels by fewer multiplications, and how many panels; 0 if that does not pay. */
+static size_t run_halves(const job *j, const block *b, uint8_t *rows, size_t first_panel, size_t end_panel)
+{
+    const ndq_strassen_block halves = {.call = j->call, .stage = &j->stage, .first = b->first, .count = b->count,
+                                       .stride = b->stride, .rows = rows, .scratch = b->halves};
+    if (!b->in_halves)
+        return 0;
+    ndq_strassen_prepare(&halves);
+    size_t panel = first_panel;
+    for (; panel + 2 <= end_panel; panel += 2)
+        ndq_strassen_run(&halves, panel);
+    return panel - first_panel;
 }
 
 /* Memory of a single row in the format of vector_tile. */
@@ -545,13 +566,14 @@ static void run_chunk(void *ctx, size_t chunk)
     job *j = ctx;
     const ndq_packed *w = j->call->w;
     const size_t first = chunk / j->column_chunks * j->block_rows;
-    const size_t first_panel = chunk % j->column_chunks * j->block_panels;
+    size_t first_panel = chunk % j->column_chunks * j->block_panels;
     const size_t end_panel = ndq_min_size(first_panel + j->block_panels, ndq_ceil_div(w->N, w->kernel->nr));
     if (j->call->M == 1 && w->kernel->vector_tile[0] && (w->is_signed || !w->kernel->any_signs)) {
         run_vector(j, first_panel, end_panel);
         return;
     }
     block b = {.first = first, .count = ndq_min_size(j->block_rows, j->call->M - first)};
+    b.in_halves = end_panel - first_panel > 1 && ndq_strassen_pays(w, b.count);
     b.tiles = ndq_ceil_div(b.count, w->kernel->mr);
     b.step = b.tiles > 1 && w->kernel->block_words ? w->kernel->block_words : w->words;
     uint8_t *scratch = ndq_scratch(lay_out_block(j, NULL, &b));
@@ -562,6 +584,7 @@ static void run_chunk(void *ctx, size_t chunk)
     lay_out_block(j, scratch, &b);
     prepare_block(j, &b, scratch);
     ndq_gemm_enter(w->kernel);
+    first_panel += run_halves(j, &b, scratch, first_panel, end_panel);
     for (size_t panel = first_panel; panel < end_panel;) {
         const size_t done = run_at_once(j, &b, panel, end_panel);
         if (!done)
@@ -586,7 +609,10 @@ static void cut(job *j, size_t threads)
     const size_t panels = ndq_ceil_div(j->call->w->N, kernel->nr), M = j->call->M;
     const size_t in_cache = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t));
     size_t rows = in_cache > LEAST_ROWS ? in_cache : LEAST_ROWS;
-    if (threads > 1)
+    const size_t rows_in_halves = ndq_strassen_rows(j->call->w, M, threads);
+    if (ndq_strassen_pays(j->call->w, rows_in_halves))
+        rows = rows_in_halves;
+    else if (threads > 1)
         rows = ndq_min_size(rows, ndq_ceil_div(M, CHUNKS_PER_THREAD * threads));
     j->block_rows = ndq_round_up(rows, kernel->mr);
     const size_t row_chunks = ndq_ceil_div(M, j->block_rows);

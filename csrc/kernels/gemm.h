@@ -122,6 +122,7 @@ typedef struct ndq_gemm_kernel {
     double parallel_macs;  /* multiply-adds done in about 30 us: less work than this is not worth waking a thread */
 
     const struct ndq_winograd *winograd; /* see conv_winograd.h; or NULL */
+    const struct ndq_strassen *strassen; /* see gemm_strassen.h; or NULL */
 
     /* What a thread does before its first tile of a call and after the last, or NULL. */
     void (*enter)(void);

@@ -8,6 +8,7 @@
 #ifdef NDQ_X86
 #include "columns_avx2.h"
 #include "conv_winograd.h"
+#include "gemm_strassen.h"
 
 #define NAME(x) avx2_##x
 #define TARGET NDQ_TARGET_AVX2
@@ -538,8 +539,8 @@ static NDQ_TARGET_AVX2 void join_3(size_t count, const uint8_t *in, ptrdiff_t in
 
 #define KERNEL                                                                                               \
     .mr = 6, .nr = NR, .codes_per_word = 2, .a_centred = true, .w_centred = true, .k_step = 4,               \
-    .winograd = &ndq_winograd_avx2, .block_words = 1024, .parallel_macs = 2.4e6, .sums = avx2_sums_both,     \
-    .expand_a = avx2_expand_s16_by_hand, .join_3 = join_3,                                                   \
+    .winograd = &ndq_winograd_avx2, .strassen = &ndq_strassen_avx2, .block_words = 1024,                     \
+    .parallel_macs = 2.4e6, .sums = avx2_sums_both, .expand_a = avx2_expand_s16_by_hand, .join_3 = join_3,   \
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes_by_hand}
 
 const ndq_gemm_kernel ndq_gemm_avx2 = {
