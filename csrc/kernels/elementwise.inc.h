@@ -208,10 +208,10 @@ static inline T NDQ_FN(real)(T r, COEF k)
 /* Runs STATEMENT for each i of [0, n), with its coefficients in k. Where channels are the last axis, neighbours have
  * different coefficients and these are loaded like data, once for several ROWS, a digit: with several inputs or
  * outputs, 4 would be more places in memory than prefetchers follow. Otherwise they are constant over a whole stretch.
- * RUN and WHOLE do the first elements of a stretch, or whole stretches or rows, in another way, and give how many; where
- * BY_HAND is true they leave little.
+ * RUN and WHOLE do the first elements of a stretch, or whole stretches or rows, in another way, and give how many. SHORT
+ * says whether short stretches are worth loops of their own, which are much code.
  * The pointers are copied first: a store of bytes could otherwise change them, for all that the compiler knows. */
-#define NDQ_EACH_AFTER(RUN, WHOLE, BY_HAND, ROWS, STATEMENT)                            \
+#define NDQ_EACH_AFTER(RUN, WHOLE, SHORT, ROWS, STATEMENT)                              \
     const NDQ_AFFINE affine = *p;                                                       \
     const size_t channels = g->channels, inner = g->inner, stride = channels + g->gap;  \
     const COEF k0 = NDQ_FN(coef_of)(&affine, 0);                                        \
@@ -220,7 +220,7 @@ static inline T NDQ_FN(real)(T r, COEF k)
         if (done == 0 && (last = first + (WHOLE)) != first) {                           \
             first = last;                                                               \
         } else if (inner != 1) {                                                        \
-            if (!(BY_HAND) && inner >= NDQ_VECTOR && inner <= NDQ_SHORT)                \
+            if ((SHORT) && inner >= NDQ_VECTOR && inner <= NDQ_SHORT)                   \
                 NDQ_STRETCHES(STATEMENT)                                                \
             last = ndq_min_size(n, first + (inner - done));                             \
             first += RUN;                                                               \
@@ -237,12 +237,14 @@ static inline T NDQ_FN(real)(T r, COEF k)
             c = 0;                                                                      \
         }                                                                               \
     }
-#define NDQ_EACH(STATEMENT) NDQ_EACH_AFTER(0, 0, false, 4, STATEMENT)
-#define NDQ_EACH_OF_SEVERAL(STATEMENT) NDQ_EACH_AFTER(0, 0, false, 2, STATEMENT)
+#define NDQ_EACH(SHORT, STATEMENT) NDQ_EACH_AFTER(0, 0, SHORT, 4, STATEMENT)
+#define NDQ_EACH_OF_SEVERAL(SHORT, STATEMENT) NDQ_EACH_AFTER(0, 0, SHORT, 2, STATEMENT)
 #endif
 
+/* Of codes, those of 8 bits are the ones that short groups and images of channels have. */
+#define SHORT (NDQ_RULE != NDQ_RULE_TEXTBOOK)
 #if defined(NDQ_BYTES) && !NDQ_IS_DOUBLE && NDQ_RULE == NDQ_RULE_MULTIPLY
-#define BY_HAND true
+#define SHORT_BYTES false
 #define QUANTIZED_RUN NDQ_BYTES(quantize_run)(&affine, c, last - first, x + first, q + first)
 #define QUANTIZED_WHOLE                                                                 \
     inner >= NDQ_BYTES_LEAST_RUN ?                                                      \
@@ -256,7 +258,7 @@ static inline T NDQ_FN(real)(T r, COEF k)
     : inner == 1 && c == 0 ?                                                            \
         NDQ_BYTES(dequantize_rows)(&affine, channels, stride, n - first, q + first, (C)-1 < 0, y + first) : 0
 #else
-#define BY_HAND false
+#define SHORT_BYTES SHORT
 #define QUANTIZED_RUN 0
 #define QUANTIZED_WHOLE 0
 #define DEQUANTIZED_RUN(C) 0
@@ -265,12 +267,12 @@ static inline T NDQ_FN(real)(T r, COEF k)
 
 NDQ_TARGET static void NDQ_FN(quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint8_t *q)
 {
-    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_WHOLE, BY_HAND, 4, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
+    NDQ_EACH_AFTER(QUANTIZED_RUN, QUANTIZED_WHOLE, SHORT_BYTES, 4, q[i] = (uint8_t)NDQ_FN(code)(x[i], k))
 }
 
 NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint16_t *q)
 {
-    NDQ_EACH(q[i] = (uint16_t)NDQ_FN(code)(x[i], k))
+    NDQ_EACH(false, q[i] = (uint16_t)NDQ_FN(code)(x[i], k))
 }
 
 /* The difference is exact in T as it is in integers: codes of up to 16 bits and their zero points are far below 2^24,
@@ -280,13 +282,13 @@ NDQ_TARGET static void NDQ_FN(quantize16)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint
 #else
 #define VALUE ((T)q[i] - k.zp) * k.scale
 #endif
-#define DEQUANTIZE(name, C, RUN, WHOLE, HAND)                                           \
+#define DEQUANTIZE(name, C, RUN, WHOLE, SHORT_OF_C)                                     \
     NDQ_TARGET static void name(NDQ_SPAN(NDQ_AFFINE), const C *q, T *y)                 \
     {                                                                                   \
-        NDQ_EACH_AFTER(RUN, WHOLE, HAND, 4, y[i] = VALUE)                               \
+        NDQ_EACH_AFTER(RUN, WHOLE, SHORT_OF_C, 4, y[i] = VALUE)                         \
     }
-DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_WHOLE(int8_t), BY_HAND)
-DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_WHOLE(uint8_t), BY_HAND)
+DEQUANTIZE(NDQ_FN(dequantize_s8), int8_t, DEQUANTIZED_RUN(int8_t), DEQUANTIZED_WHOLE(int8_t), SHORT_BYTES)
+DEQUANTIZE(NDQ_FN(dequantize_u8), uint8_t, DEQUANTIZED_RUN(uint8_t), DEQUANTIZED_WHOLE(uint8_t), SHORT_BYTES)
 DEQUANTIZE(NDQ_FN(dequantize_s16), int16_t, 0, 0, false)
 DEQUANTIZE(NDQ_FN(dequantize_u16), uint16_t, 0, 0, false)
 #if NDQ_IS_DOUBLE
@@ -295,7 +297,7 @@ DEQUANTIZE(NDQ_FN(dequantize_u32), uint32_t, 0, 0, false)
 
 NDQ_TARGET static void NDQ_FN(quantize32)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint32_t *q)
 {
-    NDQ_EACH(q[i] = NDQ_FN(code32)(x[i], k))
+    NDQ_EACH(false, q[i] = NDQ_FN(code32)(x[i], k))
 }
 #endif
 #undef DEQUANTIZE
@@ -303,20 +305,20 @@ NDQ_TARGET static void NDQ_FN(quantize32)(NDQ_SPAN(NDQ_AFFINE), const T *x, uint
 
 NDQ_TARGET static void NDQ_FN(fake_quantize)(NDQ_SPAN(NDQ_AFFINE), const T *x, T *y)
 {
-    NDQ_EACH(y[i] = NDQ_FN(real)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
+    NDQ_EACH(SHORT, y[i] = NDQ_FN(real)(NDQ_FN(round_between)(NDQ_FN(scaled)(x[i], k), k.lo, k.hi), k))
 }
 
 /* The gradients need to know which values lie outside, so they clamp after rounding. With NDQ_MAGIC added, or
  * subtracted again, a value grows with v, is exact as far as the bounds reach, and is NaN for NaN. */
 NDQ_TARGET static void NDQ_FN(fake_quantize_backward)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *dx)
 {
-    NDQ_EACH_OF_SEVERAL(const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
+    NDQ_EACH_OF_SEVERAL(SHORT, const T t = NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC; const T d = dy[i];
                         dx[i] = ((t >= k.lo + NDQ_MAGIC) & (t <= k.hi + NDQ_MAGIC)) ? d : 0)
 }
 
 NDQ_TARGET static void NDQ_FN(fake_quantize_with_grad)(NDQ_SPAN(NDQ_AFFINE), const T *dy, const T *x, T *y, T *dx)
 {
-    NDQ_EACH_OF_SEVERAL(const T t = (NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC) - NDQ_MAGIC; const T d = dy[i];
+    NDQ_EACH_OF_SEVERAL(SHORT, const T t = (NDQ_FN(scaled)(x[i], k) + NDQ_MAGIC) - NDQ_MAGIC; const T d = dy[i];
                         const T r = NDQ_FN(clamp)(t, k.lo, k.hi);
                         y[i] = NDQ_FN(real)(r, k); dx[i] = t == r ? d : 0)
 }
@@ -391,7 +393,8 @@ NDQ_TARGET static void NDQ_FN(errors)(const NDQ_AFFINE *p, size_t channel, size_
     }
 }
 
-#undef BY_HAND
+#undef SHORT
+#undef SHORT_BYTES
 #undef QUANTIZED_RUN
 #undef QUANTIZED_WHOLE
 #undef DEQUANTIZED_RUN
