@@ -13,14 +13,17 @@ static const uint8_t *codes_of(const ndq_conv_source *s, size_t o)
 }
 
 /* How many groups are packed as one, in which each output has zero weights for the channels of the others. A tile of a
- * small group takes longer to begin and to end than to multiply: with zeros it multiplies more, but does so once. */
+ * small group takes longer to begin and to end than to multiply: with zeros it multiplies more, but does so once. Half a
+ * panel is enough where there is more to multiply. */
 static size_t groups_as_one(const ndq_gemm_kernel *kernel, const ndq_conv_source *s)
 {
     enum { FEW_CODES = 54 }; /* measured on AVX2 */
     const size_t outputs = s->O / s->groups, codes = s->KH * s->KW * ndq_round_up(s->C, kernel->k_step);
+    const bool is_narrow = kernel->narrow[0] && codes > FEW_CODES / 2 && outputs && kernel->nr / 2 % outputs == 0;
+    const size_t columns = is_narrow ? kernel->nr / 2 : kernel->nr;
     size_t count = 1;
     if (outputs && s->C && codes <= FEW_CODES && outputs <= kernel->nr / 4)
-        for (count = kernel->nr / outputs; s->groups % count; count--)
+        for (count = columns / outputs; s->groups % count; count--)
             ;
     return count;
 }
