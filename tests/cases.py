@@ -228,14 +228,14 @@ GEMM_SHAPES = (
 #: The same for products that are multiplied in halves of rows, columns and inputs (csrc/kernels/gemm_strassen.c): below
 #: and at the sizes from which that pays, odd ones, the rest of two words of inputs, and weights of two sizes.
 GEMM_SHAPES_IN_HALVES = (
-    (95, 32, 512),
-    (96, 16, 512),
-    (96, 32, 508),
-    (96, 32, 512),
-    (97, 31, 514),
-    (100, 33, 520),
-    (131, 65, 517),
-    (97, 49, 1034),
+    (95, 128, 512),
+    (96, 127, 512),
+    (96, 128, 508),
+    (96, 128, 512),
+    (97, 129, 514),
+    (100, 144, 520),
+    (131, 145, 517),
+    (97, 161, 1034),
 )
 
 #: (x shape, outputs, window, stride, padding, dilation, groups) of convolutions: one pixel, one axis, odd sizes,

@@ -197,7 +197,7 @@ def test_weight_keeps_the_kernel_it_was_packed_for(backend, rng):
         assert_same_bits(nq.linear_integer(layer.x, layer.x_qp, packed, out_qp), layer.codes(out_qp))
 
 
-@pytest.mark.parametrize("shape", [(300, 120, 400), (388, 64, 520), (5, 1100, 1000), (1, 1500, 2100)], ids=str)
+@pytest.mark.parametrize("shape", [(300, 120, 400), (388, 128, 520), (5, 1100, 1000), (1, 1500, 2100)], ids=str)
 def test_threads_do_not_change_bits(backend, rng, threads, shape):
     layer = Layer(rng, shape, True, False)
     out_qp = layer.out_qparams(rng, U8, "default")

@@ -3,9 +3,9 @@
 /* Words of half of K at a time: their weights stay in L1 while all rows are multiplied by them. */
 enum { BLOCK_WORDS = 256 };
 
-/* Sums of rows and weights take as long as is won where there are fewer rows, or fewer words in half of K. Blocks have
- * about as many rows as words in half of K, so that they stay in the L2 cache. */
-enum { LEAST_ROWS = 96, MOST_ROWS = 256, LEAST_WORDS = 128 };
+/* Sums of rows and weights take as long as is won where there are fewer rows, fewer columns, or fewer words in half of K.
+ * Blocks have about as many rows as words in half of K, so that they stay in the L2 cache. */
+enum { LEAST_ROWS = 96, MOST_ROWS = 256, LEAST_COLUMNS = 128, LEAST_WORDS = 128 };
 
 enum { SUMS = 4, FIRST_LEFT_SUM = 2 }; /* left operands that are sums: those of P2 to P5 */
 
@@ -30,7 +30,7 @@ static size_t sum_stride(const ndq_packed *w)
 
 bool ndq_strassen_pays(const ndq_packed *w, size_t rows)
 {
-    return w->kernel->strassen && rows >= LEAST_ROWS && half_words(w) >= LEAST_WORDS && w->N > w->kernel->nr;
+    return w->kernel->strassen && rows >= LEAST_ROWS && w->N >= LEAST_COLUMNS && half_words(w) >= LEAST_WORDS;
 }
 
 size_t ndq_strassen_rows(const ndq_packed *w, size_t M, size_t threads)
