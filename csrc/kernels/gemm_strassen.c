@@ -7,6 +7,9 @@ enum { BLOCK_WORDS = 256 };
  * Blocks have about as many rows as words in half of K, so that they stay in the L2 cache. */
 enum { LEAST_ROWS = 96, MOST_ROWS = 256, LEAST_COLUMNS = 128, LEAST_WORDS = 128 };
 
+/* Of rows and their sums, unless there are LEAST_ROWS: scratch stays with the thread. */
+enum { MOST_BYTES = 2 * 1024 * 1024 };
+
 enum { SUMS = 4, FIRST_LEFT_SUM = 2 }; /* left operands that are sums: those of P2 to P5 */
 
 /* Words of each half of K. Two more may be left: tiles take them in pairs. */
@@ -35,7 +38,9 @@ bool ndq_strassen_pays(const ndq_packed *w, size_t rows)
 
 size_t ndq_strassen_rows(const ndq_packed *w, size_t M, size_t threads)
 {
-    const size_t most = ndq_min_size(half_words(w) > LEAST_ROWS ? half_words(w) : LEAST_ROWS, MOST_ROWS);
+    const size_t row_bytes = 2 * w->words * sizeof(ndq_gemm_word), half = half_words(w);
+    const size_t few = ndq_min_size(ndq_min_size(half, MOST_ROWS), row_bytes ? MOST_BYTES / row_bytes : MOST_ROWS);
+    const size_t most = few > LEAST_ROWS ? few : LEAST_ROWS;
     const size_t rows = ndq_ceil_div(M, ndq_round_up(ndq_ceil_div(M, most), threads));
     return ndq_round_up(rows, 2 * w->kernel->mr);
 }
