@@ -148,9 +148,10 @@ $(VENV)/installed: $(VENV)/python $(SOURCES)
 	$(BIN)/pip install --quiet --editable .
 	@touch $@
 
-$(VENV)/installed-test: $(VENV)/installed
+# Not after the one above: each compiles everything.
+$(VENV)/installed-test: $(VENV)/python $(SOURCES)
 	$(BIN)/pip install --quiet --editable '.[test,notebooks,dask]'
-	@touch $@
+	@touch $(VENV)/installed $@
 
 clean:
 	rm -rf $(VENV) build dist python/ndquant/_core*.so python/*.egg-info
