@@ -145,14 +145,20 @@ def test_any_convolution(backend_name, data):
     assert_same_bits(found, layer.codes(out_qp))
 
 
+def draw_image_for_3_by_3(draw):
+    """Draw random numbers, a padding, and the height and width of an image that such a window fits."""
+    rng, padding = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.tuples(*[st.integers(0, 3)] * 2))
+    sizes = tuple(draw(st.integers(max(1, 3 - 2 * pad), 21)) for pad in padding)
+    return rng, padding, sizes
+
+
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
 @settings(max_examples=examples(40), deadline=None)
 def test_any_convolution_of_3_by_3_with_many_channels(backend_name, data):
     """AVX2 does those with stride 1 in another way, tile by tile of 2 x 2 outputs."""
     draw = data.draw
-    rng, padding = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.tuples(*[st.integers(0, 3)] * 2))
-    sizes = tuple(draw(st.integers(max(1, 3 - 2 * pad), 21)) for pad in padding)
+    rng, padding, sizes = draw_image_for_3_by_3(draw)
     shape = draw(st.integers(1, 2)), draw(st.integers(16, 68)), *sizes
     case = shape, draw(st.integers(1, 40)), (3, 3), (1, 1), padding, (1, 1), 1
     layer = ConvLayer(rng, case, draw(st.booleans()), draw(st.booleans()))
@@ -169,8 +175,7 @@ def test_any_convolution_of_3_by_3_with_many_channels(backend_name, data):
 def test_any_depthwise_convolution_of_every_second_column(backend_name, data):
     """AVX2 does those with windows of 3 x 3 straight from the image, 32 channels at a time."""
     draw = data.draw
-    rng, padding = np.random.default_rng(draw(st.integers(0, 2**32))), draw(st.tuples(*[st.integers(0, 3)] * 2))
-    sizes = tuple(draw(st.integers(max(1, 3 - 2 * pad), 21)) for pad in padding)
+    rng, padding, sizes = draw_image_for_3_by_3(draw)
     channels = draw(st.sampled_from((2, 3, 5, 8, 13, 16, 21, 31, 32, 33, 64, 70)))
     stride = draw(st.integers(1, 3)), 2
     case = (draw(st.integers(1, 2)), channels, *sizes), channels, (3, 3), stride, padding, (1, 1), channels
