@@ -1,5 +1,6 @@
 /* A lowered model as a flat list of steps over one arena: built once for each shape of input, run by one call that
- * allocates nothing.
+ * allocates nothing. A batch may go through it in equal parts, one after another, so that the arena, which has room for
+ * one part, stays in the caches.
  *
  * A value is an array between steps, named by its number: first those that each call brings (inputs and outputs), then
  * those of the arena, which whoever builds the plan has laid out so that values alive at the same time do not overlap.
@@ -108,12 +109,12 @@ ndq_status ndq_step_gelu_f32(const ndq_step *step, uint8_t *const *values);
 ndq_status ndq_step_attention_f32(const ndq_step *step, uint8_t *const *values);
 
 typedef struct {
-    size_t offset, bytes; /* offset: in the arena; of no meaning for an array of the caller */
+    size_t offset, bytes; /* of a part; offset: in the arena, of no meaning for an array of the caller */
     bool written;         /* by some step */
 } ndq_plan_value;
 
 typedef struct {
-    size_t arrays, values, steps; /* how many; `arrays` values come from the caller */
+    size_t arrays, values, steps, parts; /* how many; `arrays` values come from the caller, with all parts in a row */
     ndq_plan_value *value;
     ndq_step *step;
     size_t arena_bytes;
@@ -121,11 +122,12 @@ typedef struct {
 } ndq_plan;
 
 /* Takes the memory that the counts ask for, all zeros, and the arena; value and step are the caller's to fill. */
-ndq_status ndq_plan_init(ndq_plan *plan, size_t arrays, size_t values, size_t steps, size_t arena_bytes);
+ndq_status ndq_plan_init(ndq_plan *plan, size_t arrays, size_t values, size_t steps, size_t parts, size_t arena_bytes);
 void ndq_plan_free(ndq_plan *plan);
 
-/* Runs all steps. Where copies is not NULL, copies[s] receives the output of step s as soon as that has run. Calls of
- * several threads at once may run the same plan: all but the first take an arena of their own. */
+/* Runs all steps on each part. Where copies is not NULL, copies[s], which has room for all parts, receives the output of
+ * step s as soon as that has run. Calls of several threads at once may run the same plan: all but the first take an
+ * arena of their own. */
 ndq_status ndq_plan_run(ndq_plan *plan, uint8_t *const *arrays, uint8_t *const *copies);
 
 #endif

@@ -409,6 +409,7 @@ BAD = {
     "make_plan values": lambda: _core.make_plan(PLAN[0], ((1, 300),), *PLAN[2:]),
     "make_plan arena": lambda: _core.make_plan(PLAN[0], (300,), *PLAN[2:]),
     "make_plan arena bytes": lambda: _core.make_plan(*PLAN[:2], -1, PLAN[3]),
+    "make_plan parts": lambda: _core.make_plan(*PLAN, 0),
     "make_plan kind": lambda: _core.make_plan(*PLAN[:3], (("none", (0,), 2),)),
     "make_plan step": lambda: _core.make_plan(*PLAN[:3], (1,)),
     "make_plan inputs": lambda: _core.make_plan(*PLAN[:3], (("quantize", (0, 1), 2, QP),)),

@@ -122,16 +122,6 @@ def test_networks_are_measured_against_the_peak(name, batch, capsys):
     assert record["ndquant"]["median_s"] > 0 and name in capsys.readouterr().out
 
 
-def test_parts_of_a_batch_are_halves_that_fit(monkeypatch):
-    net = networks.Network(networks.mlp(np.random.default_rng(0)), np.zeros((2, 784), np.float32))
-    plan, images = models.largest_plan(net, (12, 784))
-    assert images == 12
-    monkeypatch.setattr(models, "ARENA_BYTES", plan.nbytes / 3)
-    assert models.largest_plan(net, (12, 784))[1] == 3
-    monkeypatch.setattr(models, "ARENA_BYTES", 0)
-    assert models.largest_plan(net, (12, 784))[1] == 1
-
-
 @pytest.mark.parametrize("make, shape", ((networks.mlp, (784,)), (networks.mobilenetv2, (3, 32, 32))))
 def test_other_libraries_get_the_same_network(make, shape, rng):
     onnx = pytest.importorskip("onnx", reason="needs onnx")

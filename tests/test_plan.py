@@ -188,6 +188,9 @@ LINEAR = (5, QP, PACKED, None, False, False)
         "arena of pairs": (((40,), (8,), 128, ()), (TypeError, SystemError)),
         "huge arena": (((40,), (), 2**62, ()), MemoryError),
         "negative arena": (((40,), (), -1, ()), ValueError),
+        "no parts": (((40,), (), 0, (), 0), ValueError),
+        "many parts": (((40,), (), 0, (), 2**60), ValueError),
+        "parts are an int": (((40,), (), 0, (), "2"), TypeError),
         "too many arrays": (((8,) * 33, (), 0, ()), ValueError),
         "step is no tuple": (((40, 10), (), 0, ("quantize",)), TypeError),
         "step is short": (((40, 10), (), 0, (("quantize", (0,)),)), TypeError),
@@ -254,6 +257,21 @@ def test_wrong_arrays_are_refused(arrays, error):
 def test_wrong_copies_are_refused(copies):
     with pytest.raises((TypeError, ValueError)):
         a_plan().trace((X, Y.copy()), copies)
+
+
+def test_arrays_hold_all_parts():
+    quantize = step("quantize", (0,), 1)
+    plan = _core.make_plan((24, 6), (), 0, (quantize,), 5)
+    y, copy = np.empty((5, 6), np.uint8), np.empty((5, 6), np.uint8)
+    x = 3 * np.random.default_rng(0).standard_normal((5, 6), np.float32)
+    plan.trace((x, y), (copy,))
+    np.testing.assert_array_equal(y, nq.quantize(x, QP))
+    np.testing.assert_array_equal(copy, y)
+    for wrong in (x[:1], x[:4], np.ones((6, 6), np.float32)):
+        with pytest.raises(ValueError, match="array 0: expected 120 bytes"):
+            plan.run(wrong, y)
+    with pytest.raises(ValueError, match="copy 0: expected 30 bytes"):
+        plan.trace((x, y), (copy[:1],))
 
 
 def test_an_input_may_be_read_only():

@@ -73,12 +73,12 @@ static int take_pair(PyObject *object, Py_ssize_t *offset, Py_ssize_t *bytes)
     return -1;
 }
 
-/* Values from `arrays`, their sizes in bytes, and from `arena`, pairs of offset and size. */
+/* Values from `arrays`, their sizes in bytes, and from `arena`, pairs of offset and size; all of one part. */
 static int take_values(ndq_plan *plan, PyObject *arrays, PyObject *arena)
 {
     for (size_t i = 0; i < plan->values; i++) {
         ndq_plan_value *value = &plan->value[i];
-        Py_ssize_t offset = 0, bytes, end;
+        Py_ssize_t offset = 0, bytes, end, whole;
         if (i < plan->arrays)
             bytes = PyLong_AsSsize_t(PyTuple_GetItem(arrays, (Py_ssize_t)i));
         else if (take_pair(PyTuple_GetItem(arena, (Py_ssize_t)(i - plan->arrays)), &offset, &bytes) < 0)
@@ -86,7 +86,7 @@ static int take_values(ndq_plan *plan, PyObject *arrays, PyObject *arena)
         if (bytes == -1 && PyErr_Occurred())
             return -1;
         if (bytes < 0 || offset < 0 || offset % NDQ_ALIGN || __builtin_add_overflow(offset, bytes, &end) ||
-            (i >= plan->arrays && (size_t)end > plan->arena_bytes)) {
+            __builtin_mul_overflow(bytes, plan->parts, &whole) || (i >= plan->arrays && (size_t)end > plan->arena_bytes)) {
             PyErr_Format(PyExc_ValueError, "value %zu: offset %zd with %zd bytes does not fit", i, offset, bytes);
             return -1;
         }
@@ -105,17 +105,18 @@ static int fill(PyObject *module, plan_object *self, PyObject *arrays, PyObject 
     return 0;
 }
 
-/* make_plan(arrays, arena, arena_bytes, steps) */
+/* make_plan(arrays, arena, arena_bytes, steps, parts=1) */
 static PyObject *py_make_plan(PyObject *module, PyObject *args)
 {
     PyObject *arrays, *arena, *steps;
-    Py_ssize_t arena_bytes;
-    if (!PyArg_ParseTuple(args, "O!O!nO!:make_plan", &PyTuple_Type, &arrays, &PyTuple_Type, &arena, &arena_bytes,
-                          &PyTuple_Type, &steps))
+    Py_ssize_t arena_bytes, parts = 1;
+    if (!PyArg_ParseTuple(args, "O!O!nO!|n:make_plan", &PyTuple_Type, &arrays, &PyTuple_Type, &arena, &arena_bytes,
+                          &PyTuple_Type, &steps, &parts))
         return NULL;
-    if (PyTuple_Size(arrays) > MAX_ARRAYS || arena_bytes < 0) {
-        PyErr_Format(PyExc_ValueError, "at most %d arrays and an arena of 0 bytes or more, got %zd and %zd",
-                     (int)MAX_ARRAYS, PyTuple_Size(arrays), arena_bytes);
+    if (PyTuple_Size(arrays) > MAX_ARRAYS || arena_bytes < 0 || parts < 1) {
+        PyErr_Format(PyExc_ValueError,
+                     "at most %d arrays, an arena of 0 bytes or more and 1 part or more, got %zd, %zd and %zd",
+                     (int)MAX_ARRAYS, PyTuple_Size(arrays), arena_bytes, parts);
         return NULL;
     }
     plan_object *self = (plan_object *)PyType_GenericAlloc(ndq_state_of(module)->plan_type, 0);
@@ -124,7 +125,8 @@ static PyObject *py_make_plan(PyObject *module, PyObject *args)
     const size_t count = (size_t)PyTuple_Size(arrays);
     self->kept = PyList_New(0);
     if (!self->kept || ndq_check_status(ndq_plan_init(&self->plan, count, count + (size_t)PyTuple_Size(arena),
-                                                      (size_t)PyTuple_Size(steps), (size_t)arena_bytes)) < 0 ||
+                                                      (size_t)PyTuple_Size(steps), (size_t)parts,
+                                                      (size_t)arena_bytes)) < 0 ||
         fill(module, self, arrays, arena, steps) < 0)
         Py_CLEAR(self);
     return (PyObject *)self;
@@ -170,7 +172,7 @@ static int take_arrays(const ndq_plan *plan, PyObject *const *args, Py_ssize_t c
     if (ndq_check_count("run", count, (Py_ssize_t)plan->arrays) < 0)
         return -1;
     for (size_t i = 0; i < plan->arrays; i++)
-        if (!(arrays[i] = memory_of(args[i], "array", i, plan->value[i].bytes, plan->value[i].written)))
+        if (!(arrays[i] = memory_of(args[i], "array", i, plan->value[i].bytes * plan->parts, plan->value[i].written)))
             return -1;
     return 0;
 }
@@ -202,7 +204,7 @@ static PyObject *plan_trace(PyObject *object, PyObject *args)
     if (!copies)
         return PyErr_NoMemory();
     for (size_t s = 0; s < plan->steps; s++) {
-        const size_t bytes = plan->value[plan->step[s].out].bytes;
+        const size_t bytes = plan->value[plan->step[s].out].bytes * plan->parts;
         if (!(copies[s] = memory_of(PyTuple_GetItem(wanted, (Py_ssize_t)s), "copy", s, bytes, true)))
             goto exit;
     }
@@ -256,8 +258,9 @@ int ndq_plan_exec(PyObject *module)
 
 PyMethodDef ndq_plan_methods[] = {
     {"make_plan", py_make_plan, METH_VARARGS,
-     "make_plan(arrays, arena, arena_bytes, steps, /)\n--\n\n"
+     "make_plan(arrays, arena, arena_bytes, steps, parts=1, /)\n--\n\n"
      "A Plan of values, first those that each call brings, by size, then those of the arena, by offset and size; and of "
-     "steps (kind, inputs, output, constants...)."},
+     "steps (kind, inputs, output, constants...). All are for one part: a call brings so many times as much, and the "
+     "steps run on part after part."},
     {NULL, NULL, 0, NULL},
 };

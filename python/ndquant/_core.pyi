@@ -75,6 +75,7 @@ def make_plan(
     arena: tuple[tuple[int, int], ...],
     arena_bytes: int,
     steps: tuple[tuple[Any, ...], ...],
+    parts: int = 1,
     /,
 ) -> Plan: ...
 @final

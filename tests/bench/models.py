@@ -2,8 +2,7 @@
 
 All candidates of a row take turns in short slices, so that a busy machine slows them alike; times are medians in
 microseconds. The share is that of the multiply-adds that one core does in the same run with nothing else to do, by the
-exact instructions of this instruction set. Networks read another input at every call; a batch goes through the plan in
-parts whose arrays between the layers stay in the last cache. PyTorch (convolutions only), ONNX
+exact instructions of this instruction set. Networks read another input at every call. PyTorch (convolutions only), ONNX
 Runtime and OpenVINO are timed beside where they are installed; on AVX2 they add products in 16 bits that saturate.
 
 Random convolutions have numbers of channels and sizes between those of the listed ones; a quarter are depthwise. All
@@ -50,7 +49,6 @@ CONVOLUTIONS = {
 }
 X_QP, OUT_QP = (nq.QParams(np.float32(scale), 120, networks.AFFINE) for scale in (0.03, 4.0))
 W_SCALE = 0.01
-ARENA_BYTES = 8 << 20  # of a plan for a part of a batch
 LEAST_WORK, MOST_WORK = 1e6, 2e8  # multiply-adds of random shapes
 
 
@@ -112,30 +110,14 @@ def pytorch(x, layer):
     return {"pytorch": lambda: torch.ops.quantized.conv2d(images, packed, *out)}
 
 
-def largest_plan(made, shape):
-    """Return the plan for as many images of a batch as its arena has room for, halving them, and how many."""
-    images, *image = shape
-    plan = made.plan(shape)
-    return (plan, images) if plan.nbytes <= ARENA_BYTES or images == 1 else largest_plan(made, (images // 2, *image))
-
-
 def network(name, batch, rng):
     """Return the call of a network's plan, which reads two batches in turn, and its multiply-adds."""
     make, shape = networks.DEFINITIONS[name]
     batches = [rng.standard_normal((batch, *shape), np.float32) for _ in range(2)]
     made = networks.Network(make(rng), batches[0][:2])
-    (plan, images), turns = largest_plan(made, batches[0].shape), itertools.cycle(batches)
-    out = np.empty((batch, *plan.output.shape[1:]), np.float32)
-
-    def whole():
-        plan.run([next(turns)], out)
-
-    def in_parts():
-        x = next(turns)
-        for first in range(0, batch, images):
-            plan.run([x[first : first + images]], out[first : first + images])
-
-    calls = {"ndquant": whole if images == batch else in_parts} | others_networks.network(made, batches)
+    plan, turns = made.plan(batches[0].shape), itertools.cycle(batches)
+    out = plan.output.new_array()
+    calls = {"ndquant": lambda: plan.run([next(turns)], out)} | others_networks.network(made, batches)
     return calls, batch * made.multiply_adds(shape)
 
 
@@ -222,7 +204,7 @@ def main():
         report(f"{name}, batch {batch}", *network(name, batch, rng), peak, few)
         for name, batch in itertools.product(networks.DEFINITIONS, (1, 32))
     ]
-    random = random_rows(arguments.shapes, listed, peak, few, rng)
+    random = random_rows(arguments.shapes, listed, peak, few, rng) if arguments.shapes else []
     if arguments.json:
         result = {"cpu": limits.cpu_name(), "cases": [*listed.values(), *records], "random": random}
         arguments.json.write_text(json.dumps(result, indent=1))

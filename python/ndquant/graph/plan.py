@@ -18,11 +18,16 @@ order of elements is asked for, as by a `reshape` that flattens, a step that tra
 
 from __future__ import annotations
 
+from itertools import groupby
+
 import numpy as np
 
 from .. import _core
 from ..ops.record import StoredIntegers
-from .steps import Steps
+from .steps import Steps, for_examples
+
+#: An arena larger than this does not stay in the last cache of common processors.
+ARENA_BYTES = 8 << 20
 
 #: Arrays of an arena begin at multiples of this many bytes: a cache line.
 ALIGNMENT = 64
@@ -31,12 +36,19 @@ ALIGNMENT = 64
 class Plan:
     """The steps of a graph for one shape of each input; made by `make_plan`.
 
+    Where they treat each example of a batch alone, which `Steps.examples` finds out, and the arena would pass
+    `ARENA_BYTES`, the batch is cut: a call runs all steps on the first part, then on the next, and the arena has room
+    for one. Where the batch does not divide evenly, parts of two sizes have an arena each.
+
     Attributes
     ----------
     values : dict of str to Value
         What each input and node gives, by name; a tuple for a node that gives several outputs.
     steps : list of tuple
-        (kind, numbers of the inputs, number of the output, constants of the kind...); the arrays of a call come first.
+        (kind, numbers of the inputs, number of the output, constants of the kind...), for the whole batch; numbers of
+        the arrays of a call come first.
+    parts : list of int
+        How many examples each part has; [1] where some step may mix them, so that the batch counts as one.
     """
 
     def __init__(self, steps, values, inputs, output):
@@ -50,12 +62,24 @@ class Plan:
             for kind, inputs, y, *constants in steps.steps
         ]
         self._given_by_steps = [steps.values[y] for _, _, y, *_ in steps.steps]
-        offsets, total = lay_out([value.nbytes for value in inside], self._lifetimes(len(brought), len(inside)))
-        sizes = tuple(steps.values[number].nbytes for number in brought)
-        arena = tuple((offset, value.nbytes) for offset, value in zip(offsets, inside, strict=True))
-        self._core = _core.make_plan(sizes, arena, total, tuple(self.steps))
+        self._sizes = [[steps.values[number].nbytes for number in brought], [value.nbytes for value in inside]]
+        self._lifetimes = self._find_lifetimes(len(brought), len(inside))
+        examples = steps.examples(inputs, self._outputs)
+        self.parts = part_sizes(examples, lay_out(self._sizes[1], self._lifetimes)[1])
+        self._cores, first = [], 0
+        for count, equal in groupby(self.parts):
+            number = len(list(equal))
+            self._cores.append((self._make_core(count, examples, number), slice(first, first + number * count)))
+            first += number * count
 
-    def _lifetimes(self, first, count):
+    def _make_core(self, count, examples, parts):
+        """Return the plan of the core for parts of `count` of the examples, so many after each other."""
+        brought, inside = ([size * count // examples for size in sizes] for sizes in self._sizes)
+        offsets, total = lay_out(inside, self._lifetimes)
+        steps = tuple(for_examples(step, count, examples) for step in self.steps)
+        return _core.make_plan(tuple(brought), tuple(zip(offsets, inside, strict=True)), total, steps, parts)
+
+    def _find_lifetimes(self, first, count):
         """Return for each value of the arena the steps that make it and that read it last."""
         lifetimes = [[len(self.steps), 0] for _ in range(count)]
         for s, (_, inputs, output, *_) in enumerate(self.steps):
@@ -67,8 +91,14 @@ class Plan:
 
     @property
     def nbytes(self):
-        """Size of the arena."""
-        return self._core.nbytes
+        """Size of the arena, or of both."""
+        return sum(core.nbytes for core, _ in self._cores)
+
+    def _in_parts(self, arrays):
+        """Return pairs of a plan of the core and what it takes of the arrays."""
+        if len(self._cores) == 1:
+            return [(self._cores[0][0], arrays)]
+        return [(core, tuple(array[examples] for array in arrays)) for core, examples in self._cores]
 
     def run(self, arrays, out=None):
         """Return the output for inputs of the plan's shapes, or a tuple of several.
@@ -76,14 +106,17 @@ class Plan:
         `out`, for a plan with one output, has the layout in memory of that.
         """
         outputs = [value.new_array() for value in self._outputs] if out is None else [out]
-        self._core.run(*arrays, *outputs)
+        for core, part in self._in_parts((*arrays, *outputs)):
+            core.run(*part)
         found = tuple(value.seen_as_shape(y) for value, y in zip(self._outputs, outputs, strict=True))
         return found if isinstance(self.output, tuple) else found[0]
 
     def trace(self, arrays):
         """Run step by step and return what every input and node gives, by name, as `Graph.run` does."""
         copies = [value.new_array() for value in self._given_by_steps]
-        self._core.trace((*arrays, *(value.new_array() for value in self._outputs)), tuple(copies))
+        brought = (*arrays, *(value.new_array() for value in self._outputs))
+        for core, part in self._in_parts((*brought, *copies)):
+            core.trace(part[: len(brought)], part[len(brought) :])
         memory = dict(enumerate(arrays))
         memory |= {value.number: copy for value, copy in zip(self._given_by_steps, copies, strict=True)}
 
@@ -115,6 +148,23 @@ def make_plan(graph, shapes):
     if min(numbers) < len(shapes) or len(set(numbers)) < len(numbers):
         return None  # an output is memory of the caller already
     return Plan(steps, values, len(shapes), output)
+
+
+def part_sizes(examples, nbytes):
+    """Return how many of the examples, whose arena would have `nbytes`, each part of a plan has.
+
+    As few parts as keep an arena within about `ARENA_BYTES`, or fewer than twice as many if these are equal.
+
+    Examples
+    --------
+    >>> from ndquant.graph.plan import ARENA_BYTES, part_sizes
+    >>> part_sizes(9, ARENA_BYTES), part_sizes(9, 2 * ARENA_BYTES), part_sizes(7, 2 * ARENA_BYTES)
+    ([9], [3, 3, 3], [4, 3])
+    """
+    least = min(examples, max(1, -(-nbytes // ARENA_BYTES)))
+    parts = next((count for count in range(least, 2 * least) if examples % count == 0), least)
+    length, longer = divmod(examples, parts)
+    return [length + 1] * longer + [length] * (parts - longer)
 
 
 def lay_out(sizes, lifetimes):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
+from math import inf, prod
 
 import numpy as np
+from numpy.lib.array_utils import byte_bounds
 
 from ..convolution import pair, transposed_geometry
 from ..functional import activation_number, quantize, requantization
@@ -16,6 +17,21 @@ from ..ops.pool import output_length, transposed_size
 from ..qparams import QParams
 
 _FLOAT32 = np.dtype(np.float32)
+
+#: Kinds of steps by how many axes at the end of their arrays they need whole. Along all axes before these they repeat
+#: their work: what lies at an index of the output depends on what lies there in the inputs. Other kinds may mix all.
+_NEEDED_AXES = {
+    kind: axes
+    for axes, kinds in {
+        0: "quantize dequantize clamp add multiply lookup add_f32 gelu_f32 place",
+        1: "linear softmax layer_norm softmax_f32",
+        2: "matmul",
+        3: "conv2d conv_transpose2d pool resize transpose",
+    }.items()
+    for kind in kinds.split()
+}
+#: Those of them that are told how often: by their first constant, or where that is a tuple by its first length above 1.
+_COUNTED = {"linear", "matmul", "conv2d", "conv_transpose2d", "pool", "resize", "transpose", "place"}
 
 
 @dataclass(frozen=True)
@@ -84,6 +100,7 @@ class Steps:
     def __init__(self):
         self.values: list[Value] = []
         self.steps: list[tuple] = []
+        self._mixes = False
         self._quantized_rows: dict[int, Value] = {}
 
     def new(self, shape, qparams=None, channels_last=False):
@@ -95,7 +112,27 @@ class Steps:
     def append(self, kind, inputs, output, *constants):
         """Append a step and return its output, a new value; `constants` are what the core asks for of this kind."""
         self.steps.append((kind, tuple(x.number for x in inputs), output.number, *constants))
+        self._note(all(self._has_examples(x, _NEEDED_AXES.get(kind, inf)) for x in (*inputs, output)))
         return output
+
+    # ---- examples
+
+    def examples(self, inputs, outputs):
+        """Return how many examples lie along the first axis of the arrays of a call, if steps treat each alone; else 1.
+
+        The memory of every value then has as many equal parts, and part i depends on nothing but the parts i of the
+        inputs, which are the first values. Whether a step keeps that so is seen when it is appended.
+        """
+        lengths = {x.shape[:1] for x in (*self.values[:inputs], *outputs)}
+        return 1 if self._mixes or len(lengths) != 1 else max((1, *lengths.pop()))
+
+    def _has_examples(self, x, axes):
+        """Whether `x` has the first axis of the first input, and it is none of the last `axes`."""
+        return x.shape[:1] == self.values[0].shape[:1] and len(x.shape) > axes
+
+    def _note(self, one_by_one):
+        """Take note of whether a step treats each example alone."""
+        self._mixes |= not one_by_one
 
     # ---- layout
 
@@ -238,7 +275,9 @@ class Steps:
         """Softmax of each row; `table` is what `exp_table` gives for the `QParams` of `x`."""
         x = self.channels_first(x)
         table = exp_table(x.qparams) if table is None else table
-        how = table, out_qparams, None if mask is None else mask_rows(mask, x.shape)
+        mask = None if mask is None else mask_rows(mask, x.shape)
+        self._note(mask is None or prod(x.shape[1:-1]) % max(1, len(mask)) == 0)  # the same rows for each example
+        how = table, out_qparams, mask
         return self.append("softmax", [x], self.new(x.shape, out_qparams), x.shape[-1], x.qparams.spec.signed, *how)
 
     def layer_norm(self, x, out_qparams, weight, bias, eps=1e-5):
@@ -343,6 +382,7 @@ class Steps:
         if len(axes) > 4:
             return None
         lengths, in_strides, out_strides = zip(*[(1, 0, 0)] * (4 - len(axes)), *axes, strict=True)
+        self._note(_within_rows(part_in, whole_in) and _within_rows(part_out, whole_out))
         offsets = (a.ctypes.data - b.ctypes.data for a, b in ((part_in, whole_in), (part_out, whole_out)))
         return self.append("place", [x], y, lengths, next(offsets), in_strides, next(offsets), out_strides, fill)
 
@@ -383,6 +423,26 @@ class Steps:
         y = self.new(shape, out_qparams or x.qparams, True)
         how = taps, x.qparams.spec.signed, x.qparams, out_qparams
         return self.append("pool", [x], y, x.shape, x.channels_last, True, *windows, *how)
+
+
+def for_examples(step, count, of):
+    """Return a step for `count` of the `of` examples that `Steps.examples` has found."""
+    kind, inputs, output, *constants = step
+    if count == of or kind not in _COUNTED:
+        return step
+    first, *others = constants
+    if not isinstance(first, tuple):
+        return kind, inputs, output, first * count // of, *others
+    axis = next(axis for axis, length in enumerate(first) if length > 1)
+    return kind, inputs, output, (*first[:axis], first[axis] * count // of, *first[axis + 1 :]), *others
+
+
+def _within_rows(part, whole):
+    """Whether a view has as many rows as the array, each of them within that of the array."""
+    if not part.size or part.shape[:1] != whole.shape[:1] or part.strides[0] != whole.strides[0]:
+        return False
+    (low, high), (first, last) = byte_bounds(part[0]), byte_bounds(whole[0])
+    return first <= low and high <= last
 
 
 def _bytes_of_rows(rows, features):
