@@ -6,7 +6,6 @@
 #include "gemm.h"
 
 #ifdef NDQ_X86
-#include "columns_avx2.h"
 #include "conv_winograd.h"
 #include "gemm_strassen.h"
 
@@ -73,12 +72,13 @@ typedef struct {
     __m256 floor, ceiling;
 } avx2_reals;
 
-/* A row of sums, which began with what is added to them, as row_of_codes gives it. */
+/* Sums of two rows of 8 columns, or of 16 columns of one, which began with what is added to them, as row_of_codes gives
+ * them. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
-half_row(__m256i c0, __m256i c1, const ndq_gemm_columns *c, const avx2_stage *k)
+halves_of(__m256i c0, __m256i c1, const float *scale0, const float *scale1, const avx2_stage *k)
 {
-    const __m256 y0 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c0), _mm256_loadu_ps(c->scale)), k->inv);
-    const __m256 y1 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c1), _mm256_loadu_ps(c->scale + 8)), k->inv);
+    const __m256 y0 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c0), _mm256_loadu_ps(scale0)), k->inv);
+    const __m256 y1 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c1), _mm256_loadu_ps(scale1)), k->inv);
     return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(y0), _mm256_cvtps_epi32(y1)), k->zero);
 }
 
@@ -91,7 +91,7 @@ real_columns(__m256i sums, const ndq_gemm_columns *c, size_t first, const avx2_r
     _mm256_storeu_ps(out + first, _mm256_min_ps(_mm256_max_ps(y, k->floor), k->ceiling));
 }
 
-/* What a tile ends in: its sums, or each row as codes of int16, or as float32. */
+/* What a tile ends in: its sums, or codes of int16, each row of 16 columns or every two rows of 8, or float32. */
 typedef enum { SUMS, HALVES, REALS } ending;
 
 typedef struct {
@@ -104,16 +104,29 @@ typedef struct {
     size_t stride;
 } target;
 
-#define END_ROW(row, c0, c1)                                                                                 \
+/* Rows `row` and the next, the latter only if `both`. */
+#define END_ROWS(row, both, c0, c1, d0, d1)                                                                  \
     do {                                                                                                     \
-        if (end == HALVES)                                                                                   \
-            to->halves[row] = half_row(c0, wide ? c1 : c0, to->columns, to->constants);                      \
+        const float *scale = to->columns->scale;                                                             \
+        if (end == HALVES && wide) {                                                                         \
+            to->halves[row] = halves_of(c0, c1, scale, scale + 8, to->constants);                            \
+            if (both)                                                                                        \
+                to->halves[(row) + 1] = halves_of(d0, d1, scale, scale + 8, to->constants);                  \
+        } else if (end == HALVES)                                                                            \
+            to->halves[(row) / 2] = halves_of(c0, d0, scale, scale, to->constants);                          \
         else {                                                                                               \
-            float *reals = to->reals + (row) * to->stride;                                                   \
-            real_columns(c0, to->columns, 0, to->bounds, reals);                                             \
-            if (wide)                                                                                        \
-                real_columns(c1, to->columns, 8, to->bounds, reals);                                         \
+            END_REALS(row, c0, c1);                                                                          \
+            if (both)                                                                                        \
+                END_REALS((row) + 1, d0, d1);                                                                \
         }                                                                                                    \
+    } while (0)
+
+#define END_REALS(row, c0, c1)                                                                               \
+    do {                                                                                                     \
+        float *reals = to->reals + (row) * to->stride;                                                       \
+        real_columns(c0, to->columns, 0, to->bounds, reals);                                                 \
+        if (wide)                                                                                            \
+            real_columns(c1, to->columns, 8, to->bounds, reals);                                             \
     } while (0)
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
@@ -149,12 +162,9 @@ tile(const int rows, const bool wide, const bool bytes, const ending end, const 
         }
     }
     if (end != SUMS) {
-        END_ROW(0, c00, c01);
-        if (rows > 1) END_ROW(1, c10, c11);
-        if (rows > 2) END_ROW(2, c20, c21);
-        if (rows > 3) END_ROW(3, c30, c31);
-        if (rows > 4) END_ROW(4, c40, c41);
-        if (rows > 5) END_ROW(5, c50, c51);
+        END_ROWS(0, rows > 1, c00, c01, c10, c11);
+        if (rows > 2) END_ROWS(2, rows > 3, c20, c21, c30, c31);
+        if (rows > 4) END_ROWS(4, rows > 5, c40, c41, c50, c51);
         return;
     }
     SAVE(0, c00, c01);
@@ -171,13 +181,43 @@ static inline const void *next_panel(bool bytes, const ndq_gemm_runs *runs, cons
     return (const uint8_t *)panel + runs->runs * runs->words * NR * (bytes ? 2 : 4);
 }
 
-/* The bytes of a row of two panels: one store for what is two rows of a single panel. */
+/* The bytes of a row of 32 columns, of two of 16, or of four of 8. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
 join(__m256i left, __m256i right, const avx2_stage *k)
 {
     const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
     const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(left, right), in_order);
     return _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(codes, k->lowest), k->highest), k->flip);
+}
+
+/* One of two rows of 16 columns, or one of four of 8. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+store_row(const bool wide, const size_t row, __m256i codes, uint8_t *out)
+{
+    const __m128i half = row < (wide ? 1 : 2) ? _mm256_castsi256_si128(codes) : _mm256_extracti128_si256(codes, 1);
+    if (wide)
+        _mm_storeu_si128((__m128i *)out, half);
+    else if (row % 2)
+        _mm_storeh_pd((double *)(void *)out, _mm_castsi128_pd(half));
+    else
+        _mm_storel_epi64((__m128i *)out, half);
+}
+
+/* Rows of a tile of 16 or 8 columns from what it ends in. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx2_stage *k, uint8_t *out, size_t stride)
+{
+    const size_t in_one = wide ? 2 : 4, columns = wide ? NR : NR / 2;
+    for (size_t row = 0; row < rows; row += in_one, halves += 2) {
+        const size_t count = rows - row;
+        const __m256i codes = join(halves[0], halves[count > in_one / 2], k);
+        if (stride == columns && count >= in_one) {
+            _mm256_storeu_si256((__m256i *)(out + row * stride), codes);
+            continue;
+        }
+        for (size_t i = 0; i < in_one && i < count; i++)
+            store_row(wide, i, codes, out + (row + i) * stride);
+    }
 }
 
 #define MANY(rows)                                                                                           \
@@ -197,13 +237,15 @@ join(__m256i left, __m256i right, const avx2_stage *k)
     {                                                                                                        \
         tile(rows, wide, bytes, SUMS, runs, a, stride, panel, &(target){.acc = acc});                        \
     }
-#define HALF_TILE(name, rows, wide, bytes)                                                                   \
-    static NDQ_TARGET_AVX2 void name##_half_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
+#define CODE_TILE(name, rows, wide, bytes)                                                                   \
+    static NDQ_TARGET_AVX2 void name##_code_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
                                                    const void *panel, const ndq_gemm_columns *c,             \
-                                                   const avx2_stage *constants, __m256i *halves)             \
+                                                   const avx2_stage *constants, uint8_t *out, size_t out_stride) \
     {                                                                                                        \
+        __m256i halves[rows];                                                                                \
         const target to = {.columns = c, .constants = constants, .halves = halves};                          \
         tile(rows, wide, bytes, HALVES, runs, a, stride, panel, &to);                                        \
+        store_codes(rows, wide, halves, constants, out, out_stride);                                         \
     }
 #define REAL_TILE(name, rows, wide, bytes)                                                                   \
     static NDQ_TARGET_AVX2 void name##_real_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
@@ -233,10 +275,10 @@ join(__m256i left, __m256i right, const avx2_stage *k)
     MANY(rows)                                                                                               \
     TILE(wide_bytes, rows, true, true)                                                                       \
     TILE(narrow_bytes, rows, false, true)                                                                    \
-    HALF_TILE(wide, rows, true, false)                                                                       \
-    HALF_TILE(narrow, rows, false, false)                                                                    \
-    HALF_TILE(wide_bytes, rows, true, true)                                                                  \
-    HALF_TILE(narrow_bytes, rows, false, true)                                                               \
+    CODE_TILE(wide, rows, true, false)                                                                       \
+    CODE_TILE(narrow, rows, false, false)                                                                    \
+    CODE_TILE(wide_bytes, rows, true, true)                                                                  \
+    CODE_TILE(narrow_bytes, rows, false, true)                                                               \
     REAL_TILE(wide, rows, true, false)                                                                       \
     REAL_TILE(narrow, rows, false, false)                                                                    \
     REAL_TILE(wide_bytes, rows, true, true)                                                                  \
@@ -249,43 +291,66 @@ TILES(4)
 TILES(5)
 TILES(6)
 
-typedef void half_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-                       const ndq_gemm_columns *c, const avx2_stage *constants, __m256i *halves);
-typedef void pair_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+typedef void code_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
                        const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
 enum { ROWS = 6 };
-#define HALVES(name) {name##_half_1, name##_half_2, name##_half_3, name##_half_4, name##_half_5, name##_half_6}
+#define CODES_OF(name) {name##_code_1, name##_code_2, name##_code_3, name##_code_4, name##_code_5, name##_code_6}
 
-/* Rows of a tile for any number of columns. */
+/* Fewer than 16: calls of memcpy take longer than the sums of a short row. */
+static inline __attribute__((always_inline)) void copy_columns(size_t columns, const size_t size, const void *from,
+                                                               void *to)
+{
+    const uint8_t *in = from;
+    uint8_t *out = to;
+    for (size_t count = NR / 2; count > 0; count /= 2)
+        if (columns & count) {
+            memcpy(out, in, count * size);
+            in += count * size;
+            out += count * size;
+        }
+}
+
+/* Rows of a tile for the columns of one panel. Some of a vector are stored by way of memory of their own. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-some_columns(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
+code_columns(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
              const void *panel, size_t columns, const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out,
              size_t out_stride)
 {
-    static half_tile *const tiles[2][2][ROWS] = {{HALVES(narrow), HALVES(wide)},
-                                                 {HALVES(narrow_bytes), HALVES(wide_bytes)}};
-    __m256i left[ROWS], right[ROWS];
-    tiles[bytes][columns > NR / 2][rows - 1](runs, a, stride, panel, c, constants, left);
-    if (columns > NR)
-        tiles[bytes][columns > NR + NR / 2][rows - 1](runs, a, stride, next_panel(bytes, runs, panel), c + 1, constants,
-                                                      right);
+    static code_tile *const tiles[2][2][ROWS] = {{CODES_OF(narrow), CODES_OF(wide)},
+                                                 {CODES_OF(narrow_bytes), CODES_OF(wide_bytes)}};
+    code_tile *const tile_of_rows = tiles[bytes][columns > NR / 2][rows - 1];
+    if (columns % (NR / 2) == 0) {
+        tile_of_rows(runs, a, stride, panel, c, constants, out, out_stride);
+        return;
+    }
+    uint8_t some[ROWS * NR];
+    tile_of_rows(runs, a, stride, panel, c, constants, some, NR);
     for (size_t row = 0; row < rows; row++)
-        ndq_store_columns_avx2(join(left[row], columns > NR ? right[row] : left[row], constants), columns,
-                               out + row * out_stride);
+        copy_columns(columns, sizeof(uint8_t), some + row * NR, out + row * out_stride);
+}
+
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+some_panels(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
+            const void *panel, size_t columns, const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out,
+            size_t out_stride)
+{
+    for (size_t first = 0; first < columns; first += NR, c++, panel = next_panel(bytes, runs, panel))
+        code_columns(bytes, rows, runs, a, stride, panel, ndq_min_size(columns - first, NR), c, constants, out + first,
+                     out_stride);
 }
 
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 code_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
          size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
 {
-    static pair_tile *const pair[ROWS] = {pair_1, pair_2, pair_3, pair_4, pair_5, pair_6};
+    static code_tile *const pair[ROWS] = {pair_1, pair_2, pair_3, pair_4, pair_5, pair_6};
     const avx2_stage constants = avx2_make_stage(stage);
     for (size_t tiles = ndq_ceil_div(count, ROWS); tiles > 0; tiles--) {
         const size_t rows = ndq_ceil_div(count, tiles);
         if (columns == 2 * NR && !bytes)
             pair[rows - 1](runs, a, stride, panel, c, &constants, out, out_stride);
         else
-            some_columns(bytes, rows, runs, a, stride, panel, columns, c, &constants, out, out_stride);
+            some_panels(bytes, rows, runs, a, stride, panel, columns, c, &constants, out, out_stride);
         count -= rows;
         a += rows * stride;
         out += rows * out_stride;
@@ -295,23 +360,6 @@ code_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_
 typedef void real_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
                        const ndq_gemm_columns *c, const avx2_reals *bounds, float *out, size_t out_stride);
 #define REALS_OF(name) {name##_real_1, name##_real_2, name##_real_3, name##_real_4, name##_real_5, name##_real_6}
-
-/* Fewer than 16: calls of memcpy take longer than the sums of a short row. */
-static inline NDQ_TARGET_AVX2 void copy_floats(size_t columns, const float *from, float *to)
-{
-    if (columns & 8) {
-        _mm256_storeu_ps(to, _mm256_loadu_ps(from));
-        from += 8;
-        to += 8;
-    }
-    if (columns & 4) {
-        _mm_storeu_ps(to, _mm_loadu_ps(from));
-        from += 4;
-        to += 4;
-    }
-    for (size_t i = 0; i < columns % 4; i++)
-        to[i] = from[i];
-}
 
 /* Columns of one panel. Some of a vector are stored by way of memory of their own. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
@@ -329,7 +377,7 @@ real_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint
         else {
             tile_of_rows(runs, a, stride, panel, c, bounds, some, NR);
             for (size_t row = 0; row < rows; row++)
-                copy_floats(columns, some + row * NR, out + row * out_stride);
+                copy_columns(columns, sizeof(float), some + row * NR, out + row * out_stride);
         }
         count -= rows;
         a += rows * stride;

@@ -28,41 +28,48 @@ BY_HAND void NAME(sums_both)(size_t K, const uint8_t *codes, bool is_signed, int
     }
 }
 
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i NAME(centred)(__m128i codes, bool is_signed, __m256i zero)
+/* 16 codes as int16 less the zero point, which both have `flip` in the sign bit. Widening by an instruction of its own takes
+ * two operations. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i NAME(centred)(const uint8_t *codes, __m256i flip, __m256i zero)
 {
-    return _mm256_sub_epi16(is_signed ? _mm256_cvtepi8_epi16(codes) : _mm256_cvtepu8_epi16(codes), zero);
+    const __m256i apart = _mm256_setr_epi8(0, -1, 1, -1, 2, -1, 3, -1, 4, -1, 5, -1, 6, -1, 7, -1, 8, -1, 9, -1, 10, -1, 11,
+                                           -1, 12, -1, 13, -1, 14, -1, 15, -1);
+    const __m256i twice = _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i *)codes));
+    return _mm256_sub_epi16(_mm256_shuffle_epi8(_mm256_xor_si256(twice, flip), apart), zero);
 }
 
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-NAME(expand_s16_of)(const bool is_signed, size_t K, const uint8_t *codes, int32_t zero, uint8_t *row)
+static inline NDQ_TARGET_AVX2 void NAME(expand_few)(size_t K, const uint8_t *codes, __m256i flip, __m256i zero, int16_t *out)
 {
-    const __m256i z = _mm256_set1_epi16((short)zero);
-    const __m128i z_low = _mm256_castsi256_si128(z);
-    if (K >= 16) {
-        for (size_t k = 0; k + 16 <= K; k += 16)
-            _mm256_storeu_si256((__m256i *)(row + 2 * k),
-                                NAME(centred)(_mm_loadu_si128((const __m128i *)(codes + k)), is_signed, z));
-        const __m128i last = _mm_loadu_si128((const __m128i *)(codes + K - 16));
-        _mm256_storeu_si256((__m256i *)(row + 2 * (K - 16)), NAME(centred)(last, is_signed, z));
-        return;
-    }
+    const __m128i f = _mm256_castsi256_si128(flip), z = _mm256_castsi256_si128(zero);
     size_t k = 0;
     for (; k + 4 <= K; k += 4) {
         const __m128i four = _mm_cvtsi32_si128((int32_t)*(const ndq_gemm_word_anywhere *)(codes + k));
-        const __m128i wide = is_signed ? _mm_cvtepi8_epi16(four) : _mm_cvtepu8_epi16(four);
-        _mm_storel_epi64((__m128i *)(row + 2 * k), _mm_sub_epi16(wide, z_low));
+        _mm_storel_epi64((__m128i *)(out + k), _mm_sub_epi16(_mm_cvtepu8_epi16(_mm_xor_si128(four, f)), z));
     }
     for (; k < K; k++)
-        ((int16_t *)row)[k] = (int16_t)((is_signed ? (int8_t)codes[k] : codes[k]) - zero);
+        out[k] = (int16_t)((codes[k] ^ (uint8_t)_mm_extract_epi8(f, 0)) - (int16_t)_mm_extract_epi16(z, 0));
 }
 
 /* expand_s16, whose last 16 codes are expanded again instead of a rest one by one: rows are often short. */
 BY_HAND void NAME(expand_s16_by_hand)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
 {
-    if (is_signed)
-        NAME(expand_s16_of)(true, K, codes, zero, row);
-    else
-        NAME(expand_s16_of)(false, K, codes, zero, row);
+    const int32_t shift = is_signed ? 128 : 0;
+    const __m256i flip = _mm256_set1_epi8((char)shift), moved = _mm256_set1_epi16((short)(zero + shift));
+    int16_t *out = row;
+    if (K < 16) {
+        NAME(expand_few)(K, codes, flip, moved, out);
+        return;
+    }
+    size_t k = 0;
+    for (; k + 32 <= K; k += 32) {
+        const __m256i first = NAME(centred)(codes + k, flip, moved), second = NAME(centred)(codes + k + 16, flip, moved);
+        _mm256_storeu_si256((__m256i *)(out + k), first);
+        _mm256_storeu_si256((__m256i *)(out + k + 16), second);
+    }
+    if (k + 16 <= K)
+        _mm256_storeu_si256((__m256i *)(out + k), NAME(centred)(codes + k, flip, moved));
+    if (K % 16)
+        _mm256_storeu_si256((__m256i *)(out + K - 16), NAME(centred)(codes + K - 16, flip, moved));
 }
 
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
