@@ -18,6 +18,7 @@ typedef struct {
     size_t k, count;   /* terms of this block */
     size_t n, columns; /* columns of this block */
     float *panels;
+    bool pack_late; /* each panel on its first use, as one thread does all of them */
     bool in_place;
     size_t chunk_rows, chunk_panels, column_chunks, chunks;
     int no_memory; /* set by any thread */
@@ -59,8 +60,25 @@ static void run_partial(ndq_gemm_f32_tile *tile, const job *j, ndq_rows_f32 a, c
         memcpy(c + m * N, beside + m * nr, columns * sizeof(*c));
 }
 
-/* Rows [m, m + rows) by one panel; `packed` holds them, unless they are read in place. */
-static void run_panel(const job *j, size_t m, size_t rows, const float *packed, size_t panel)
+/* Packs a panel; its first tile does that on the way, if it can. Returns whether that tile is done. */
+static bool pack_first(job *j, size_t panel, size_t rows, ndq_rows_f32 a, float *c)
+{
+    const ndq_gemm_f32_call *call = j->call;
+    const ndq_gemm_f32_kernel *kernel = call->kernel;
+    const ndq_terms *b = &call->b;
+    const size_t first = panel * kernel->nr;
+    const bool whole = rows == kernel->mr && j->columns - first >= kernel->nr;
+    if (!whole || !kernel->packing_tile || b->type != NDQ_TERMS_F32 || b->stride_n != sizeof(float)) {
+        pack_panel(j, panel);
+        return false;
+    }
+    const char *row = b->data + (ptrdiff_t)j->k * b->stride_k + (ptrdiff_t)(j->n + first) * b->stride_n;
+    kernel->packing_tile(j->count, a, row, b->stride_k, j->panels + first * j->count, c, call->N, j->k > 0);
+    return true;
+}
+
+/* Rows [m, m + rows) by one panel; `packed` holds them, or is NULL if they are read in place. */
+static void run_panel(job *j, size_t m, size_t rows, const float *packed, size_t panel)
 {
     const ndq_gemm_f32_call *call = j->call;
     const ndq_gemm_f32_kernel *kernel = call->kernel;
@@ -68,12 +86,13 @@ static void run_panel(const job *j, size_t m, size_t rows, const float *packed, 
     ndq_gemm_f32_tile *const *tile = columns <= nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
     const float *b = j->panels + panel * nr * j->count;
     const ptrdiff_t term = (ptrdiff_t)(mr * sizeof(*packed));
-    for (size_t first = 0; first < rows; first += mr) {
+    ndq_rows_f32 a = packed ? (ndq_rows_f32){(const char *)packed, sizeof(*packed), term} : rows_at(j, m);
+    const ptrdiff_t next = packed ? (ptrdiff_t)j->count * term : (ptrdiff_t)mr * a.stride_m;
+    float *c = call->c + m * call->N + j->n + panel * nr;
+    for (size_t first = 0; first < rows; first += mr, a.data += next, c += mr * call->N) {
         const size_t in_tile = ndq_min_size(mr, rows - first);
-        const ndq_rows_f32 a = j->in_place ? rows_at(j, m + first)
-                                           : (ndq_rows_f32){(const char *)(packed + first * j->count),
-                                                            sizeof(*packed), term};
-        float *c = call->c + (m + first) * call->N + j->n + panel * nr;
+        if (j->pack_late && m + first == 0 && pack_first(j, panel, in_tile, a, c))
+            continue;
         if (columns == nr)
             tile[in_tile - 1](j->count, a, b, c, call->N, j->k > 0);
         else
@@ -155,12 +174,14 @@ ndq_status ndq_gemm_f32(const ndq_gemm_f32_call *call)
         return NDQ_NO_MEMORY;
     const double macs = (double)call->M * (double)call->N * (double)call->K;
     const size_t threads = ndq_gemm_threads(macs, call->kernel->parallel_macs);
+    j.pack_late = threads == 1;
     for (j.n = 0; j.n < call->N; j.n += BLOCK_N)
         for (j.k = 0; j.k < call->K; j.k += BLOCK_K) {
             j.columns = ndq_min_size(BLOCK_N, call->N - j.n);
             j.count = ndq_min_size(BLOCK_K, call->K - j.k);
             cut(&j, threads);
-            for_each(&j, threads, panel_count(&j), pack_panel);
+            if (!j.pack_late)
+                for_each(&j, threads, panel_count(&j), pack_panel);
             for_each(&j, threads, j.chunks, run_chunk);
         }
     ndq_free(j.panels);

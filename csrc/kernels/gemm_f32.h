@@ -34,11 +34,17 @@ typedef struct {
  * `continued`, else the chains begin. */
 typedef void ndq_gemm_f32_tile(size_t K, ndq_rows_f32 a, const float *panel, float *c, size_t stride, bool continued);
 
+/* The same for mr rows and a panel that is not packed yet: nr floats of each row of b, rows being `stride_k` bytes apart,
+ * are packed while they are used. */
+typedef void ndq_gemm_f32_packing_tile(size_t K, ndq_rows_f32 a, const char *b, ptrdiff_t stride_k, float *panel,
+                                       float *c, size_t stride, bool continued);
+
 typedef struct {
     size_t mr, nr;
     double parallel_macs; /* multiply-adds done in about 30 us */
     ndq_gemm_f32_tile *tile[NDQ_GEMM_F32_MAX_MR];   /* by number of rows less one */
     ndq_gemm_f32_tile *narrow[NDQ_GEMM_F32_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
+    ndq_gemm_f32_packing_tile *packing_tile;        /* or NULL */
     /* Rows [k, k + count) of columns [n, n + columns) of b as [count][nr], padded with zeros. */
     void (*pack)(const ndq_terms *b, size_t k, size_t count, size_t n, size_t columns, float *panel);
     /* K terms of up to mr rows as [K][mr]; what belongs to missing rows is not written. */

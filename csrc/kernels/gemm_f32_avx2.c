@@ -34,6 +34,7 @@ const ndq_gemm_f32_kernel ndq_gemm_f32_avx2 = {
     .parallel_macs = 1.2e6,
     .tile = {NAME(wide_1), NAME(wide_2), NAME(wide_3), NAME(wide_4), NAME(wide_5), NAME(wide_6)},
     .narrow = {NAME(narrow_1), NAME(narrow_2), NAME(narrow_3), NAME(narrow_4), NAME(narrow_5), NAME(narrow_6)},
+    .packing_tile = NAME(packing_tile),
     .pack = NAME(pack),
     .pack_rows = NAME(pack_rows),
 };

@@ -42,6 +42,7 @@ const ndq_gemm_f32_kernel ndq_gemm_f32_avx512 = {
              NAME(wide_8), NAME(wide_9), NAME(wide_10), NAME(wide_11), NAME(wide_12)},
     .narrow = {NAME(narrow_1), NAME(narrow_2), NAME(narrow_3), NAME(narrow_4), NAME(narrow_5), NAME(narrow_6),
                NAME(narrow_7), NAME(narrow_8), NAME(narrow_9), NAME(narrow_10), NAME(narrow_11), NAME(narrow_12)},
+    .packing_tile = NAME(packing_tile),
     .pack = NAME(pack),
     .pack_rows = NAME(pack_rows),
 };
