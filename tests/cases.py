@@ -226,7 +226,8 @@ GEMM_SHAPES = (
 )
 
 #: The same for products that are multiplied in halves of rows, columns and inputs (csrc/kernels/gemm_strassen.c): below
-#: and at the sizes from which that pays, odd ones, the rest of two words of inputs, and weights of two sizes.
+#: and at the sizes from which that pays, odd ones, the rest of two words of inputs, and weights of two sizes. The last
+#: two are cut twice: inputs in parts and panels that are cut once or not; and rests of rows and words.
 GEMM_SHAPES_IN_HALVES = (
     (95, 128, 512),
     (96, 127, 512),
@@ -236,6 +237,8 @@ GEMM_SHAPES_IN_HALVES = (
     (100, 144, 520),
     (131, 145, 517),
     (97, 161, 1034),
+    (128, 417, 1040),
+    (131, 384, 522),
 )
 
 #: (x shape, outputs, window, stride, padding, dilation, groups) of convolutions: one pixel, one axis, odd sizes,

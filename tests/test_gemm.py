@@ -89,6 +89,23 @@ def test_sums_of_halves_do_not_overflow(backend, rng, threads, dtypes):
             assert_same_bits(nq.matmul_integer(a, b, *zeros), expected(a, b, *zeros))
 
 
+@pytest.mark.parametrize("dtypes", SIGNS, ids=lambda d: f"{d[0].__name__}-{d[1].__name__}")
+def test_sums_of_sums_of_halves_do_not_overflow(backend, rng, threads, dtypes):
+    """The same with halves cut again: a part is at the end that the bits of its two quarters differ in, or agree."""
+    infos = [np.iinfo(dtype) for dtype in dtypes]
+    threads(1)
+    for corners in ((6, 3), (12, 12)):
+        a, b = np.empty((2, 2, 32, 2, 2, 128), dtypes[0]), np.empty((2, 2, 128, 3, 2, 2, 2, 16), dtypes[1])
+        for i, k, j, n in itertools.product((0, 1), repeat=4):
+            quarters = [corner >> (2 * x + y) & 1 for corner, x, y in zip(corners, (i, k), (j, n), strict=True)]
+            a[i, k, :, j, n] = (infos[0].min, infos[0].max)[quarters[0] ^ quarters[1]]
+            b[i, k, :, :, :, n, j] = (infos[1].min, infos[1].max)[quarters[0] == quarters[1]]
+        a, b = a.reshape(128, 512), b.reshape(512, 384)
+        a[rng.integers(0, 128, 9), rng.integers(0, 512, 9)] ^= 1
+        for zeros in ((infos[0].min, infos[1].max), (infos[0].max, infos[1].min)):
+            assert_same_bits(nq.matmul_integer(a, b, *zeros), expected(a, b, *zeros))
+
+
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
 @settings(max_examples=examples(60), deadline=None)

@@ -257,7 +257,7 @@ typedef struct {
     int32_t *sums; /* of the codes of each row, or NULL: no row term */
     int32_t *acc;  /* of one panel: of all tiles if K is cut, else of one */
     size_t step;   /* words of K at a time */
-    bool in_halves;  /* pairs of panels are multiplied as gemm_strassen.h says */
+    size_t levels;   /* of gemm_strassen.h; 0: all panels are multiplied as they are */
     uint8_t *halves; /* its scratch */
 } block;
 
@@ -476,9 +476,9 @@ static int32_t sum_of_row(const ndq_gemm_call *call, const uint8_t *codes)
 static size_t lay_out_block(const job *j, uint8_t *base, block *b)
 {
     const ndq_packed *w = j->call->w;
-    const size_t rows = b->in_halves ? ndq_strassen_padded_rows(b->count) : b->count;
+    const size_t rows = ndq_strassen_padded_rows(b->count, b->levels);
     const size_t rows_bytes = j->in_place ? 0 : rows * j->row_bytes;
-    const size_t halves_bytes = b->in_halves ? ndq_strassen_scratch_bytes(w, b->count) : 0;
+    const size_t halves_bytes = b->levels ? ndq_strassen_scratch_bytes(w, b->count, b->levels) : 0;
     const size_t at_once = w->kernel->mr * (w->kernel->waits ? 2 : 1);
     const size_t rows_of_acc = b->step < w->words ? b->count : at_once;
     b->halves = base + rows_bytes;
@@ -501,18 +501,15 @@ static void prepare_block(const job *j, block *b, uint8_t *scratch)
         b->sums[m] = sum_of_row(call, a);
 }
 
-/* Outputs of pairs of panels by fewer multiplications, and how many panels; 0 if that does not pay. */
+/* Outputs of panels by fewer multiplications, and how many panels; 0 if that does not pay. */
 static size_t run_halves(const job *j, const block *b, uint8_t *rows, size_t first_panel, size_t end_panel)
 {
     const ndq_strassen_block halves = {.call = j->call, .stage = &j->stage, .first = b->first, .count = b->count,
-                                       .stride = b->stride, .rows = rows, .scratch = b->halves};
-    if (!b->in_halves)
+                                       .levels = b->levels, .stride = b->stride, .rows = rows, .scratch = b->halves};
+    if (!b->levels)
         return 0;
     ndq_strassen_prepare(&halves);
-    size_t panel = first_panel;
-    for (; panel + 2 <= end_panel; panel += 2)
-        ndq_strassen_run(&halves, panel);
-    return panel - first_panel;
+    return ndq_strassen_run(&halves, first_panel, end_panel);
 }
 
 /* Memory of a single row in the format of vector_tile. */
@@ -573,7 +570,7 @@ static void run_chunk(void *ctx, size_t chunk)
         return;
     }
     block b = {.first = first, .count = ndq_min_size(j->block_rows, j->call->M - first)};
-    b.in_halves = end_panel - first_panel > 1 && ndq_strassen_pays(w, b.count);
+    b.levels = ndq_strassen_levels(w, b.count, end_panel - first_panel);
     b.tiles = ndq_ceil_div(b.count, w->kernel->mr);
     b.step = b.tiles > 1 && w->kernel->block_words ? w->kernel->block_words : w->words;
     uint8_t *scratch = ndq_scratch(lay_out_block(j, NULL, &b));
@@ -610,7 +607,7 @@ static void cut(job *j, size_t threads)
     const size_t in_cache = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t));
     size_t rows = in_cache > LEAST_ROWS ? in_cache : LEAST_ROWS;
     const size_t rows_in_halves = ndq_strassen_rows(j->call->w, M, threads);
-    if (ndq_strassen_pays(j->call->w, rows_in_halves))
+    if (ndq_strassen_levels(j->call->w, rows_in_halves, panels))
         rows = rows_in_halves;
     else if (threads > 1)
         rows = ndq_min_size(rows, ndq_ceil_div(M, CHUNKS_PER_THREAD * threads));

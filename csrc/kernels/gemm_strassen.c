@@ -1,161 +1,277 @@
 #include "gemm_strassen.h"
 
-/* Words of half of K at a time: their weights stay in L1 while all rows are multiplied by them. */
+/* Words of a product at a time, of all its panels: these stay in L1 while all rows are multiplied by them. */
 enum { BLOCK_WORDS = 256 };
 
-/* Sums of rows and weights take as long as is won where there are fewer rows, fewer columns, or fewer words in half of K.
- * Blocks have about as many rows as words in half of K, so that they stay in the L2 cache. */
+/* Sums of rows and weights take as long as is won where there are fewer rows, fewer columns, or fewer words in a product.
+ * Blocks have about as many rows as there are words, so that sums of rows and of weights take about as long. */
 enum { LEAST_ROWS = 96, MOST_ROWS = 256, LEAST_COLUMNS = 128, LEAST_WORDS = 128 };
 
-/* Of rows and their sums, unless there are LEAST_ROWS: scratch stays with the thread. */
-enum { MOST_BYTES = 2 * 1024 * 1024 };
+/* The same for a second level, which halves the words of a product once more. */
+enum { LEAST_ROWS_TWICE = 128, LEAST_COLUMNS_TWICE = 384, LEAST_WORDS_TWICE = 64 };
+
+/* Of rows and their sums, which take MOST_COPIES of the rows, unless there are LEAST_ROWS: scratch stays with the thread. */
+enum { MOST_BYTES = 4 * 1024 * 1024, MOST_COPIES = 4 };
 
 enum { SUMS = 4, FIRST_LEFT_SUM = 2 }; /* left operands that are sums: those of P2 to P5 */
 
-/* Words of each half of K. Two more may be left: tiles take them in pairs. */
-static size_t half_words(const ndq_packed *w)
+/* Words of each product of `levels`. A few more may be left: tiles take them in pairs. */
+static size_t words_of_product(const ndq_packed *w, size_t levels)
 {
-    return w->words / 4 * 2;
+    return w->words >> (levels + 1) << 1;
 }
 
-static size_t block_words(const ndq_packed *w)
+/* Of so many, for so many panels of a product. */
+static size_t block_words(size_t words, size_t panels)
 {
-    const size_t half = half_words(w);
-    return ndq_round_up(ndq_ceil_div(half, ndq_ceil_div(half, BLOCK_WORDS)), 2);
+    return ndq_round_up(ndq_ceil_div(words, ndq_ceil_div(words * panels, BLOCK_WORDS)), 2);
 }
 
-/* Bytes from one sum of rows to the next: no power of two, as for the rows themselves. */
-static size_t sum_stride(const ndq_packed *w)
+/* Panels that are multiplied at a time: two for each product of the second level, as rows and all their sums do not stay
+ * in L2, and would be read twice as often for one. */
+static size_t panels_of(size_t levels)
 {
-    const size_t bytes = ndq_round_up(half_words(w) * sizeof(ndq_gemm_word), NDQ_ALIGN);
-    return bytes % 512 ? bytes : bytes + NDQ_ALIGN;
+    return levels << levels;
 }
 
-bool ndq_strassen_pays(const ndq_packed *w, size_t rows)
+size_t ndq_strassen_levels(const ndq_packed *w, size_t rows, size_t panels)
 {
-    return w->kernel->strassen && rows >= LEAST_ROWS && w->N >= LEAST_COLUMNS && half_words(w) >= LEAST_WORDS;
+    const size_t columns = panels * w->kernel->nr;
+    if (!w->kernel->strassen || rows < LEAST_ROWS || columns < LEAST_COLUMNS || words_of_product(w, 1) < LEAST_WORDS)
+        return 0;
+    const bool once =
+        rows < LEAST_ROWS_TWICE || columns < LEAST_COLUMNS_TWICE || words_of_product(w, 2) < LEAST_WORDS_TWICE;
+    return once ? 1 : NDQ_STRASSEN_LEVELS;
 }
 
 size_t ndq_strassen_rows(const ndq_packed *w, size_t M, size_t threads)
 {
-    const size_t row_bytes = 2 * w->words * sizeof(ndq_gemm_word), half = half_words(w);
-    const size_t few = ndq_min_size(ndq_min_size(half, MOST_ROWS), row_bytes ? MOST_BYTES / row_bytes : MOST_ROWS);
+    const size_t row_bytes = MOST_COPIES * w->words * sizeof(ndq_gemm_word);
+    const size_t few = ndq_min_size(ndq_min_size(w->words, MOST_ROWS), row_bytes ? MOST_BYTES / row_bytes : MOST_ROWS);
     const size_t most = few > LEAST_ROWS ? few : LEAST_ROWS;
     const size_t rows = ndq_ceil_div(M, ndq_round_up(ndq_ceil_div(M, most), threads));
     return ndq_round_up(rows, 2 * w->kernel->mr);
 }
 
-/* The same of weights. */
-static size_t right_set(const ndq_packed *w)
-{
-    return block_words(w) * w->kernel->nr * sizeof(ndq_gemm_word) + NDQ_ALIGN;
-}
+/* ---- Left operands: rows ---- */
 
-/* Where the scratch of a block is. */
+/* An operand of `count` rows that is cut into quarters `level` times, with the sums of these: [SUMS] of rows, then the sums
+ * of each of its left operands. */
 typedef struct {
-    uint8_t *left;  /* [SUMS][rows of a half][sum_stride] */
-    uint8_t *right; /* [SUMS][right_set], of one block of words */
-    int32_t *sums;  /* [product][rows of a half][nr] */
-    size_t left_set, set, half;
-} workspace;
+    const uint8_t *rows;
+    uint8_t *sums;
+    size_t stride, count, words, level;
+} left_operand;
 
-/* Lays out the scratch of a block of so many rows from `base` on; its bytes. */
-static size_t lay_out(const ndq_packed *w, size_t rows, uint8_t *base, workspace *s)
+/* Bytes from one sum of rows to the next: no power of two, as for the rows themselves. */
+static size_t sum_stride(const left_operand *a)
 {
-    s->half = ndq_strassen_padded_rows(rows) / 2;
-    s->left_set = s->half * sum_stride(w);
-    s->set = s->half * w->kernel->nr;
-    const size_t left_bytes = SUMS * s->left_set, right_bytes = SUMS * right_set(w);
-    s->left = base;
-    s->right = base + left_bytes;
-    s->sums = (int32_t *)(void *)(base + left_bytes + right_bytes);
-    return left_bytes + right_bytes + NDQ_STRASSEN_PRODUCTS * s->set * sizeof(int32_t);
+    const size_t bytes = ndq_round_up(a->words / 2 * sizeof(ndq_gemm_word), NDQ_ALIGN);
+    return bytes % 512 ? bytes : bytes + NDQ_ALIGN;
 }
 
-size_t ndq_strassen_scratch_bytes(const ndq_packed *w, size_t rows)
+static size_t left_set(const left_operand *a)
 {
-    workspace s;
-    return lay_out(w, rows, NULL, &s);
+    return a->count / 2 * sum_stride(a);
 }
 
-void ndq_strassen_prepare(const ndq_strassen_block *b)
+static size_t left_bytes(const left_operand *a)
 {
-    const ndq_packed *w = b->call->w;
-    const size_t codes = half_words(w) * w->kernel->codes_per_word, stride = b->stride / sizeof(int16_t);
-    workspace s;
-    lay_out(w, b->count, b->scratch, &s);
-    if (b->count < 2 * s.half)
-        memset(b->rows + b->count * b->stride, 0, b->stride);
-    for (size_t m = 0; m < s.half; m++) {
-        const int16_t *upper = (const int16_t *)(const void *)(b->rows + m * b->stride);
-        const int16_t *lower = upper + s.half * stride;
-        const int16_t *const quarter[NDQ_STRASSEN_QUARTERS] = {upper, upper + codes, lower, lower + codes};
-        w->kernel->strassen->sum_rows(codes, quarter, (int16_t *)(void *)(s.left + m * sum_stride(w)),
-                                      s.left_set / sizeof(int16_t));
-    }
+    const left_operand half = {.count = a->count / 2, .words = a->words / 2, .level = a->level - 1};
+    return a->level ? SUMS * left_set(a) + NDQ_STRASSEN_PRODUCTS * left_bytes(&half) : 0;
 }
 
-/* The left operand of a product, from `word` of a half on, and its stride. */
-static const uint8_t *left_of(const ndq_strassen_block *b, const workspace *s, size_t product, size_t word,
-                              size_t *stride)
+/* The left operand of a product. */
+static left_operand left_of(const left_operand *a, size_t product)
 {
-    const ndq_packed *w = b->call->w;
-    const size_t offset = word * sizeof(ndq_gemm_word), half_bytes = half_words(w) * sizeof(ndq_gemm_word);
+    left_operand half = {.count = a->count / 2, .words = a->words / 2, .level = a->level - 1};
+    half.sums = a->sums + SUMS * left_set(a) + product * left_bytes(&half);
     if (product >= FIRST_LEFT_SUM && product < FIRST_LEFT_SUM + SUMS) {
-        *stride = sum_stride(w);
-        return s->left + (product - FIRST_LEFT_SUM) * s->left_set + offset;
+        half.stride = sum_stride(a);
+        half.rows = a->sums + (product - FIRST_LEFT_SUM) * left_set(a);
+    } else {
+        half.stride = a->stride;
+        half.rows = a->rows + (product == 6 ? half.count * a->stride : 0) +
+                    (product == 0 ? 0 : half.words * sizeof(ndq_gemm_word));
     }
-    *stride = b->stride;
-    return b->rows + (product == 6 ? s->half * b->stride : 0) + (product == 0 ? 0 : half_bytes) + offset;
+    return half;
 }
 
-/* The right operand of a product, which is a sum or in the format of the kernel itself. */
+static void sum_left(const ndq_strassen *strassen, const left_operand *a)
+{
+    const size_t half = a->count / 2, codes = a->words;
+    for (size_t m = 0; m < half; m++) {
+        const int16_t *upper = (const int16_t *)(const void *)(a->rows + m * a->stride);
+        const int16_t *lower = (const int16_t *)(const void *)(a->rows + (half + m) * a->stride);
+        const int16_t *const quarter[NDQ_STRASSEN_QUARTERS] = {upper, upper + codes, lower, lower + codes};
+        strassen->sum_rows(codes, quarter, (int16_t *)(void *)(a->sums + m * sum_stride(a)),
+                           left_set(a) / sizeof(int16_t));
+    }
+    for (size_t p = 0; a->level > 1 && p < NDQ_STRASSEN_PRODUCTS; p++) {
+        const left_operand operand = left_of(a, p);
+        sum_left(strassen, &operand);
+    }
+}
+
+/* ---- Right operands: weights ---- */
+
+/* An operand of `count` panels. Each level cuts its words into halves that follow each other, and its panels into even and
+ * odd ones. Sums of weights are in the format of strassen->products. */
 typedef struct {
     const ndq_gemm_kernel *kernel;
-    const void *panel;
+    const uint8_t *panels;
+    size_t count, panel_step;
+    size_t words_step; /* from one part of the words to the next: they are as many as all levels make of them */
 } right_operand;
 
-/* Those of words [word, word + words) of both halves of two panels. */
-static void take_right(const ndq_packed *w, const workspace *s, size_t panel, size_t word, size_t words,
+/* Of so many words of a panel of such sums. */
+static size_t part_bytes(const ndq_packed *w, size_t words)
+{
+    return words * w->kernel->nr * sizeof(ndq_gemm_word);
+}
+
+/* Of one sum of half of `count` panels, of so many words of each part: no power of two, as for rows. */
+static size_t right_set(const ndq_packed *w, size_t level, size_t count, size_t words)
+{
+    return ((count / 2) << (level - 1)) * part_bytes(w, words) + NDQ_ALIGN;
+}
+
+/* The right operands of all products, of so many words of each part. */
+static void take_right(const ndq_packed *w, const right_operand *b, size_t level, size_t words, uint8_t *sums,
                        right_operand right[NDQ_STRASSEN_PRODUCTS])
 {
     static const uint8_t product_of_sum[SUMS] = {2, 3, 4, 6};
     const ndq_strassen *strassen = w->kernel->strassen;
-    const size_t codes = words * w->kernel->nr * w->kernel->codes_per_word, set = right_set(w);
-    const uint8_t *quarter[NDQ_STRASSEN_QUARTERS];
-    for (size_t i = 0; i < NDQ_STRASSEN_QUARTERS; i++)
-        quarter[i] = ndq_gemm_panel(w, panel + i % 2, i / 2 * half_words(w) + word);
-    (w->kernel->byte_panels ? strassen->sum_bytes : strassen->sum_words)(codes, quarter, (int16_t *)(void *)s->right,
-                                                                         set / sizeof(int16_t));
+    const size_t parts = (size_t)1 << (level - 1), half = b->count / 2, lower = parts * b->words_step;
+    const size_t bytes = part_bytes(w, words), set = right_set(w, level, b->count, words);
+    for (size_t i = 0; i < parts * half; i++) {
+        const uint8_t *first = b->panels + i / half * b->words_step + i % half * 2 * b->panel_step;
+        const uint8_t *const quarter[NDQ_STRASSEN_QUARTERS] = {first, first + b->panel_step, first + lower,
+                                                               first + lower + b->panel_step};
+        (b->kernel->byte_panels ? strassen->sum_bytes : strassen->sum_words)(
+            bytes / sizeof(int16_t), quarter, (int16_t *)(void *)(sums + i * bytes), set / sizeof(int16_t));
+    }
     for (size_t i = 0; i < SUMS; i++)
-        right[product_of_sum[i]] = (right_operand){strassen->products, s->right + i * set};
-    right[0] = (right_operand){w->kernel, quarter[0]};
-    right[1] = (right_operand){w->kernel, quarter[2]};
-    right[5] = (right_operand){w->kernel, quarter[3]};
+        right[product_of_sum[i]] = (right_operand){strassen->products, sums + i * set, half, bytes, half * bytes};
+    right[0] = right[1] = right[5] =
+        (right_operand){b->kernel, b->panels, half, 2 * b->panel_step, b->words_step};
+    right[1].panels += lower;
+    right[5].panels += lower + b->panel_step;
 }
 
-/* Tiles of about equal size over the rows of a half: sums of k words of rows and a panel. */
-static void multiply(const ndq_gemm_kernel *kernel, const ndq_gemm_runs *k, size_t count, const uint8_t *rows,
-                     size_t stride, const void *panel, int32_t *sums)
+/* ---- Products ---- */
+
+/* Sums of one product of half of `rows` and of `panels`, [panel][row][nr]. */
+static size_t product_set(const ndq_packed *w, size_t rows, size_t panels)
 {
+    return rows / 2 * (panels / 2) * w->kernel->nr;
+}
+
+static size_t product_bytes(const ndq_packed *w, size_t rows, size_t panels)
+{
+    return NDQ_STRASSEN_PRODUCTS * product_set(w, rows, panels) * sizeof(int32_t);
+}
+
+/* Of all that `multiply` needs. */
+static size_t work_bytes(const ndq_packed *w, size_t rows, size_t panels, size_t level, size_t words)
+{
+    const size_t sums = SUMS * right_set(w, level, panels, words);
+    return level == 1 ? sums
+                      : sums + product_bytes(w, rows / 2, panels / 2) +
+                            work_bytes(w, rows / 2, panels / 2, level - 1, words);
+}
+
+/* Tiles of about equal size over some rows, each of which is multiplied by all panels while it is in L1. */
+static void multiply_tiles(const ndq_gemm_runs *k, size_t count, const uint8_t *rows, size_t stride,
+                           const right_operand *b, int32_t *sums)
+{
+    const ndq_gemm_kernel *kernel = b->kernel;
     for (size_t i = 0, at_once, left = ndq_ceil_div(count, kernel->mr); left > 0; left--, i += at_once) {
         at_once = ndq_ceil_div(count - i, left);
-        kernel->tile[at_once - 1](k, rows + i * stride, stride, panel, sums + i * kernel->nr);
+        for (size_t j = 0; j < b->count; j++)
+            kernel->tile[at_once - 1](k, rows + i * stride, stride, b->panels + j * b->panel_step,
+                                      sums + (j * count + i) * kernel->nr);
     }
 }
 
-static void multiply_words(const ndq_strassen_block *b, const workspace *s, size_t panel, size_t word, size_t words)
+/* C of a product that is made of seven, to its place among those of the level above. */
+static void combine(const ndq_packed *w, size_t rows, size_t panels, bool add, const int32_t *products, int32_t *out)
 {
-    const ndq_packed *w = b->call->w;
-    const ptrdiff_t offset = 0;
-    const ndq_gemm_runs k = {.runs = 1, .words = words, .offset = &offset, .continued = word > 0};
-    right_operand right[NDQ_STRASSEN_PRODUCTS];
-    take_right(w, s, panel, word, words, right);
-    for (size_t p = 0; p < NDQ_STRASSEN_PRODUCTS; p++) {
-        size_t stride;
-        const uint8_t *left = left_of(b, s, p, word, &stride);
-        multiply(right[p].kernel, &k, s->half, left, stride, right[p].panel, s->sums + p * s->set);
+    const size_t quarter = rows / 2 * w->kernel->nr;
+    for (size_t i = 0; i < panels / 2; i++, products += quarter, out += 4 * quarter) {
+        int32_t *const c[NDQ_STRASSEN_QUARTERS] = {out, out + 2 * quarter, out + quarter, out + 3 * quarter};
+        w->kernel->strassen->outputs(quarter, products, product_set(w, rows, panels), add, c);
     }
+}
+
+/* Words of each part. */
+typedef struct {
+    size_t first, count;
+} word_range;
+
+/* The seven products of some words; `add`: added to what those before have given. */
+static void multiply(const ndq_packed *w, const left_operand *a, const right_operand *b, word_range words, bool add,
+                     int32_t *products, uint8_t *scratch)
+{
+    const ptrdiff_t offset = (ptrdiff_t)(words.first * sizeof(ndq_gemm_word));
+    const ndq_gemm_runs k = {.runs = 1, .words = words.count, .offset = &offset, .continued = add};
+    right_operand right[NDQ_STRASSEN_PRODUCTS];
+    take_right(w, b, a->level, words.count, scratch, right);
+    int32_t *inner = (int32_t *)(void *)(scratch + SUMS * right_set(w, a->level, b->count, words.count));
+    for (size_t p = 0; p < NDQ_STRASSEN_PRODUCTS; p++, products += product_set(w, a->count, b->count)) {
+        const left_operand left = left_of(a, p);
+        if (a->level == 1) {
+            multiply_tiles(&k, left.count, left.rows, left.stride, &right[p], products);
+            continue;
+        }
+        multiply(w, &left, &right[p], words, false, inner,
+                 (uint8_t *)inner + product_bytes(w, left.count, right[p].count));
+        combine(w, left.count, right[p].count, add, inner, products);
+    }
+}
+
+/* ---- Blocks ---- */
+
+/* Where the scratch of a block is: sums of rows, products, and what `multiply` needs. */
+typedef struct {
+    left_operand a;
+    int32_t *products;
+    uint8_t *work;
+} workspace;
+
+/* Lays out the scratch of a block from `base` on; its bytes. */
+static size_t lay_out(const ndq_packed *w, size_t rows, size_t levels, uint8_t *base, workspace *s)
+{
+    const size_t count = ndq_strassen_padded_rows(rows, levels);
+    s->a = (left_operand){.sums = base, .count = count, .words = words_of_product(w, levels) << levels, .level = levels};
+    const size_t panels = panels_of(levels), words = block_words(words_of_product(w, levels), panels >> levels);
+    const size_t left = left_bytes(&s->a), products = product_bytes(w, count, panels);
+    s->products = (int32_t *)(void *)(base + left);
+    s->work = base + left + products;
+    return left + products + work_bytes(w, count, panels, levels, words);
+}
+
+size_t ndq_strassen_scratch_bytes(const ndq_packed *w, size_t rows, size_t levels)
+{
+    workspace s;
+    return lay_out(w, rows, levels, NULL, &s);
+}
+
+/* The same of a block that has its scratch. */
+static workspace workspace_of(const ndq_strassen_block *b)
+{
+    workspace s;
+    lay_out(b->call->w, b->count, b->levels, b->scratch, &s);
+    s.a.rows = b->rows;
+    s.a.stride = b->stride;
+    return s;
+}
+
+void ndq_strassen_prepare(const ndq_strassen_block *b)
+{
+    const workspace s = workspace_of(b);
+    memset(b->rows + b->count * b->stride, 0, (s.a.count - b->count) * b->stride);
+    sum_left(b->call->w->kernel->strassen, &s.a);
 }
 
 static uint8_t *output_of(const ndq_strassen_block *b, size_t row, size_t column)
@@ -164,52 +280,83 @@ static uint8_t *output_of(const ndq_strassen_block *b, size_t row, size_t column
     return (uint8_t *)b->call->out + ((b->first + row) * N + column) * ndq_gemm_output_bytes(b->call->output);
 }
 
+/* A pair of panels whose outputs are made, from products that are `set` sums apart. */
+typedef struct {
+    size_t panel, half, set; /* half: of the rows */
+    size_t done;             /* words of K */
+    int32_t *products;
+    ndq_gemm_columns columns[2];
+} pair;
+
 /* Whether the outputs of both panels have been made in one go. */
-static bool finish_codes(const ndq_strassen_block *b, const workspace *s, size_t panel, const ndq_gemm_columns *columns)
+static bool finish_codes(const ndq_strassen_block *b, const pair *s)
 {
     const ndq_gemm_call *call = b->call;
     const ndq_packed *w = call->w;
-    const size_t first = panel * w->kernel->nr;
-    if (call->output != NDQ_GEMM_CODES || !columns[0].shrinks || !columns[1].shrinks || b->count % 2 ||
-        w->words != 2 * half_words(w) || w->N - first < 2 * w->kernel->nr)
+    const size_t first = s->panel * w->kernel->nr;
+    if (call->output != NDQ_GEMM_CODES || !s->columns[0].shrinks || !s->columns[1].shrinks || b->count < 2 * s->half ||
+        w->words != s->done || w->N - first < 2 * w->kernel->nr)
         return false;
-    w->kernel->strassen->codes(s->half, s->sums, s->set, columns, b->stage, output_of(b, 0, first),
+    w->kernel->strassen->codes(s->half, s->products, s->set, s->columns, b->stage, output_of(b, 0, first),
                                output_of(b, s->half, first), w->N);
     return true;
 }
 
-/* Adds what the last two words give, if they are left, and stores a quarter of the outputs. */
-static void finish_quarter(const ndq_strassen_block *b, const workspace *s, size_t panel, size_t quarter,
-                           const ndq_gemm_columns *columns)
+/* Adds what the last words give, if some are left, and stores a quarter of the outputs. */
+static void finish_quarter(const ndq_strassen_block *b, const pair *s, size_t quarter, int32_t *sums)
 {
     const ndq_gemm_call *call = b->call;
     const ndq_packed *w = call->w;
-    const size_t nr = w->kernel->nr, done = 2 * half_words(w), column = (panel + quarter % 2) * nr;
-    const size_t row = quarter / 2 * s->half, rows = ndq_min_size(s->half, b->count - row);
-    int32_t *sums = s->sums + quarter * s->set;
-    const ptrdiff_t offset = (ptrdiff_t)(done * sizeof(ndq_gemm_word));
-    const ndq_gemm_runs rest = {.runs = 1, .words = w->words - done, .offset = &offset, .continued = true};
+    const size_t nr = w->kernel->nr, panel = s->panel + quarter % 2, row = quarter / 2 * s->half;
+    const size_t rows = ndq_min_size(s->half, b->count - row);
+    const ptrdiff_t offset = (ptrdiff_t)(s->done * sizeof(ndq_gemm_word));
+    const ndq_gemm_runs rest = {.runs = 1, .words = w->words - s->done, .offset = &offset, .continued = true};
+    const right_operand weights = {.kernel = w->kernel, .panels = ndq_gemm_panel(w, panel, s->done), .count = 1};
     if (rest.words)
-        multiply(w->kernel, &rest, rows, b->rows + row * b->stride, b->stride,
-                 ndq_gemm_panel(w, panel + quarter % 2, done), sums);
-    w->kernel->store[call->output](rows, ndq_min_size(nr, w->N - column), sums, columns, b->stage,
-                                   output_of(b, row, column), w->N * ndq_gemm_output_bytes(call->output));
+        multiply_tiles(&rest, rows, b->rows + row * b->stride, b->stride, &weights, sums);
+    w->kernel->store[call->output](rows, ndq_min_size(nr, w->N - panel * nr), sums, &s->columns[quarter % 2], b->stage,
+                                   output_of(b, row, panel * nr), w->N * ndq_gemm_output_bytes(call->output));
 }
 
-void ndq_strassen_run(const ndq_strassen_block *b, size_t panel)
+static void finish(const ndq_strassen_block *b, pair *s)
+{
+    const ndq_gemm_kernel *kernel = b->call->w->kernel;
+    for (size_t i = 0; i < 2; i++)
+        ndq_gemm_make_columns(b->call, (s->panel + i) * kernel->nr, &s->columns[i]);
+    if (finish_codes(b, s))
+        return;
+    int32_t *const quarter[NDQ_STRASSEN_QUARTERS] = {s->products, s->products + s->set, s->products + 2 * s->set,
+                                                     s->products + 3 * s->set};
+    kernel->strassen->outputs(s->half * kernel->nr, s->products, s->set, false, quarter);
+    for (size_t i = 0; i < NDQ_STRASSEN_QUARTERS; i++)
+        finish_quarter(b, s, i, quarter[i]);
+}
+
+/* Outputs of `panels` panels by so many levels, at most as many as the block is prepared for. */
+static void run_panels(const ndq_strassen_block *b, const workspace *s, size_t levels, size_t first, size_t panels)
 {
     const ndq_packed *w = b->call->w;
-    const size_t half = half_words(w), step = block_words(w);
-    workspace s;
-    ndq_gemm_columns columns[2];
-    lay_out(w, b->count, b->scratch, &s);
-    for (size_t i = 0; i < 2; i++)
-        ndq_gemm_make_columns(b->call, (panel + i) * w->kernel->nr, &columns[i]);
-    for (size_t word = 0; word < half; word += step)
-        multiply_words(b, &s, panel, word, ndq_min_size(step, half - word));
-    if (finish_codes(b, &s, panel, columns))
-        return;
-    w->kernel->strassen->outputs(s.set, s.sums, s.set);
-    for (size_t quarter = 0; quarter < NDQ_STRASSEN_QUARTERS; quarter++)
-        finish_quarter(b, &s, panel, quarter, &columns[quarter % 2]);
+    const size_t words = s->a.words >> levels, step = block_words(words, panels >> levels), half = s->a.count / 2;
+    const size_t words_step = (size_t)(ndq_gemm_panel(w, 0, words) - ndq_gemm_panel(w, 0, 0));
+    left_operand a = s->a;
+    a.level = levels;
+    for (size_t word = 0; word < words; word += step) {
+        const right_operand right = {w->kernel, ndq_gemm_panel(w, first, word), panels, w->panel_bytes, words_step};
+        multiply(w, &a, &right, (word_range){word, ndq_min_size(step, words - word)}, word > 0, s->products, s->work);
+    }
+    for (size_t i = 0; i < panels; i += 2) {
+        pair p = {.panel = first + i, .half = half, .set = product_set(w, a.count, panels), .done = a.words,
+                  .products = s->products + i / 2 * half * w->kernel->nr};
+        finish(b, &p);
+    }
+}
+
+size_t ndq_strassen_run(const ndq_strassen_block *b, size_t first_panel, size_t end_panel)
+{
+    const workspace s = workspace_of(b);
+    size_t panel = first_panel;
+    for (size_t levels = b->levels; levels > 0; levels--)
+        for (const size_t panels = panels_of(levels); panel + panels <= end_panel; panel += panels)
+            run_panels(b, &s, levels, panel, panels);
+    return panel - first_panel;
 }

@@ -81,13 +81,15 @@ INLINE void four_outputs(const int32_t *sums, size_t set, __m256i *c)
     c[3] = _mm256_add_epi32(lower, p[4]);
 }
 
-static NDQ_TARGET_AVX2 void outputs(size_t count, int32_t *sums, size_t set)
+static NDQ_TARGET_AVX2 void outputs(size_t count, const int32_t *sums, size_t set, bool add, int32_t *const *quarter)
 {
     __m256i c[NDQ_STRASSEN_QUARTERS];
     for (size_t i = 0; i < count; i += 8) {
         four_outputs(sums + i, set, c);
-        for (size_t k = 0; k < NDQ_STRASSEN_QUARTERS; k++)
-            _mm256_store_si256((__m256i *)(sums + k * set + i), c[k]);
+        for (size_t k = 0; k < NDQ_STRASSEN_QUARTERS; k++) {
+            __m256i *out = (__m256i *)(quarter[k] + i);
+            _mm256_store_si256(out, add ? _mm256_add_epi32(c[k], _mm256_load_si256(out)) : c[k]);
+        }
     }
 }
 
