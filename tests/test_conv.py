@@ -152,6 +152,15 @@ def draw_image_for_3_by_3(draw):
     return rng, padding, sizes
 
 
+@pytest.mark.parametrize("outputs", (8, 16, 24, 56))
+def test_whole_vectors_of_outputs(backend, rng, outputs):
+    """AVX2 has tiles for these; each number of rows has its own."""
+    for pixels in range(1, 14):
+        layer = ConvLayer(rng, ((1, 5, 2, pixels + 1), outputs, (2, 2), (1, 1), (0, 0), (1, 1), 1), False, True)
+        out_qp = layer.out_qparams(rng, (U8, S8)[pixels % 2])
+        assert_same_bits(layer.run(layer.packed(), out_qp, layout="channels-last"), layer.codes(out_qp))
+
+
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
 @settings(max_examples=examples(40), deadline=None)

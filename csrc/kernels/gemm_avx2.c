@@ -181,15 +181,6 @@ static inline const void *next_panel(bool bytes, const ndq_gemm_runs *runs, cons
     return (const uint8_t *)panel + runs->runs * runs->words * NR * (bytes ? 2 : 4);
 }
 
-/* The bytes of a row of 32 columns, of two of 16, or of four of 8. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
-join(__m256i left, __m256i right, const avx2_stage *k)
-{
-    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-    const __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(left, right), in_order);
-    return _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(codes, k->lowest), k->highest), k->flip);
-}
-
 /* One of two rows of 16 columns, or one of four of 8. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 store_row(const bool wide, const size_t row, __m256i codes, uint8_t *out)
@@ -203,6 +194,8 @@ store_row(const bool wide, const size_t row, __m256i codes, uint8_t *out)
         _mm_storel_epi64((__m128i *)out, half);
 }
 
+enum { ROWS = 6, TRIO_ROWS = 4 };
+
 /* Rows of a tile of 16 or 8 columns from what it ends in. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx2_stage *k, uint8_t *out, size_t stride)
@@ -210,7 +203,7 @@ store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx
     const size_t in_one = wide ? 2 : 4, columns = wide ? NR : NR / 2;
     for (size_t row = 0; row < rows; row += in_one, halves += 2) {
         const size_t count = rows - row;
-        const __m256i codes = join(halves[0], halves[count > in_one / 2], k);
+        const __m256i codes = avx2_two_rows(halves[0], halves[count > in_one / 2], k);
         if (stride == columns && count >= in_one) {
             _mm256_storeu_si256((__m256i *)(out + row * stride), codes);
             continue;
@@ -219,6 +212,77 @@ store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx
             store_row(wide, i, codes, out + (row + i) * stride);
     }
 }
+
+/* One word of K of one row and three vectors of weights, of which the third stays in memory. */
+#define TRIO_ROW(word, c0, c1, c2)                                                                           \
+    do {                                                                                                     \
+        __m256i x_, y_;                                                                                      \
+        __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
+                         "vpmaddwd %[b0], %[x], %[y]\n\t"                                                    \
+                         "vpaddd %[y], %[s0], %[s0]\n\t"                                                     \
+                         "vpmaddwd %[b1], %[x], %[y]\n\t"                                                    \
+                         "vpmaddwd %[b2], %[x], %[x]\n\t"                                                    \
+                         "vpaddd %[y], %[s1], %[s1]\n\t"                                                     \
+                         "vpaddd %[x], %[s2], %[s2]"                                                         \
+                         : [s0] "+x"(c0), [s1] "+x"(c1), [s2] "+x"(c2), [x] "=&x"(x_), [y] "=&x"(y_)         \
+                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0), [b1] "x"(w1),     \
+                           [b2] "m"(*w2));                                                                   \
+    } while (0)
+
+#define TRIO_STEP(i)                                                                                         \
+    do {                                                                                                     \
+        const __m256i w0 = _mm256_load_si256(b + 2 * (i)), w1 = _mm256_load_si256(b + 2 * (i) + 1);          \
+        const __m256i *w2 = b + 2 * (i) + panel_vectors;                                                     \
+        TRIO_ROW(a0 + 4 * (i), c00, c01, c02);                                                               \
+        if (rows > 1) TRIO_ROW(a0 + stride + 4 * (i), c10, c11, c12);                                        \
+        if (rows > 2) TRIO_ROW(a0 + 2 * stride + 4 * (i), c20, c21, c22);                                    \
+        if (rows > 3) TRIO_ROW(a0 + 3 * stride + 4 * (i), c30, c31, c32);                                    \
+    } while (0)
+
+#define END_TRIO(row, c0, c1)                                                                                \
+    left[row] = halves_of(c0, c1, c->scale, c->scale + 8, constants)
+
+/* 24 columns, of a panel and half of the next: half of a panel alone has as many loads as multiplications. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+trio_tile(const int rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+          const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride)
+{
+    const __m256i *b = panel;
+    const size_t panel_vectors = runs->runs * runs->words * 2;
+    __m256i c00 = _mm256_loadu_si256((const __m256i *)c[0].add), c10 = c00, c20 = c00, c30 = c00;
+    __m256i c01 = _mm256_loadu_si256((const __m256i *)(c[0].add + 8)), c11 = c01, c21 = c01, c31 = c01;
+    __m256i c02 = _mm256_loadu_si256((const __m256i *)c[1].add), c12 = c02, c22 = c02, c32 = c02;
+    for (size_t run = 0; run < runs->runs; run++) {
+        const uint8_t *a0 = a + runs->offset[run];
+        for (size_t k = 0; k < runs->words; k += 2) {
+            TRIO_STEP(0);
+            TRIO_STEP(1);
+            a0 += 8;
+            b += 4;
+        }
+    }
+    __m256i left[TRIO_ROWS], right[TRIO_ROWS / 2];
+    END_TRIO(0, c00, c01);
+    if (rows > 1) END_TRIO(1, c10, c11);
+    if (rows > 2) END_TRIO(2, c20, c21);
+    if (rows > 3) END_TRIO(3, c30, c31);
+    right[0] = halves_of(c02, c12, c[1].scale, c[1].scale, constants);
+    if (rows > 2) right[1] = halves_of(c22, c32, c[1].scale, c[1].scale, constants);
+    store_codes(rows, true, left, constants, out, out_stride);
+    store_codes(rows, false, right, constants, out + NR, out_stride);
+}
+
+#define TRIO(rows)                                                                                           \
+    static NDQ_TARGET_AVX2 void trio_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,      \
+                                            const void *panel, const ndq_gemm_columns *c,                    \
+                                            const avx2_stage *constants, uint8_t *out, size_t out_stride)    \
+    {                                                                                                        \
+        trio_tile(rows, runs, a, stride, panel, c, constants, out, out_stride);                              \
+    }
+TRIO(1)
+TRIO(2)
+TRIO(3)
+TRIO(4)
 
 #define MANY(rows)                                                                                           \
     static NDQ_TARGET_AVX2 void many_##rows(size_t count, const ndq_gemm_runs *runs, const uint8_t *a,       \
@@ -267,7 +331,8 @@ store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx
         tile(rows, true, false, HALVES, runs, a, stride, panel, &first);                                     \
         tile(rows, true, false, HALVES, runs, a, stride, next_panel(false, runs, panel), &second);           \
         for (size_t row = 0; row < (rows); row++)                                                            \
-            _mm256_storeu_si256((__m256i *)(out + row * out_stride), join(left[row], right[row], constants)); \
+            _mm256_storeu_si256((__m256i *)(out + row * out_stride),                                         \
+                                avx2_two_rows(left[row], right[row], constants));                                \
     }
 #define TILES(rows)                                                                                          \
     TILE(wide, rows, true, false)                                                                            \
@@ -293,7 +358,6 @@ TILES(6)
 
 typedef void code_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
                        const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
-enum { ROWS = 6 };
 #define CODES_OF(name) {name##_code_1, name##_code_2, name##_code_3, name##_code_4, name##_code_5, name##_code_6}
 
 /* Fewer than 16: calls of memcpy take longer than the sums of a short row. */
@@ -344,11 +408,13 @@ code_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_
          size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
 {
     static code_tile *const pair[ROWS] = {pair_1, pair_2, pair_3, pair_4, pair_5, pair_6};
+    static code_tile *const trio[TRIO_ROWS] = {trio_1, trio_2, trio_3, trio_4};
+    code_tile *const *whole = bytes ? NULL : columns == 2 * NR ? pair : columns == NR + NR / 2 ? trio : NULL;
     const avx2_stage constants = avx2_make_stage(stage);
-    for (size_t tiles = ndq_ceil_div(count, ROWS); tiles > 0; tiles--) {
+    for (size_t tiles = ndq_ceil_div(count, whole == trio ? TRIO_ROWS : ROWS); tiles > 0; tiles--) {
         const size_t rows = ndq_ceil_div(count, tiles);
-        if (columns == 2 * NR && !bytes)
-            pair[rows - 1](runs, a, stride, panel, c, &constants, out, out_stride);
+        if (whole)
+            whole[rows - 1](runs, a, stride, panel, c, &constants, out, out_stride);
         else
             some_panels(bytes, rows, runs, a, stride, panel, columns, c, &constants, out, out_stride);
         count -= rows;

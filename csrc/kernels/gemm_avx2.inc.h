@@ -139,7 +139,7 @@ NAME(row_of_codes)(const bool float_bias, const bool shrinks, __m256i acc0, __m2
     return _mm256_adds_epi16(steps, stage->zero);
 }
 
-/* The codes of two such rows. */
+/* The codes of two such rows, or of one of 32 columns, or of four of 8. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
 NAME(two_rows)(__m256i first, __m256i second, const NAME(stage) *stage)
 {
