@@ -3,9 +3,9 @@
 #include "../threads.h"
 #include "gemm.h"
 
-/* K terms at a time, so that a panel and a tile of rows stay in L1; so many columns at a time that packed b stays in an
- * L3 cache, and so many rows that packed a stays in L2. */
-enum { BLOCK_K = 256, BLOCK_N = 1024, BLOCK_M = 96 };
+/* At most so many terms at a time, so that a panel and a tile of rows stay in L1; so many columns that packed b stays in
+ * an L3 cache, and so many rows that packed a stays in L2. */
+enum { MOST_K = 384, BLOCK_N = 1024, BLOCK_M = 96 };
 
 /* What fits L1 is read in place whatever its strides; addresses this far apart share a set of it. */
 enum { NEAR_BYTES = 32 * 1024, L1_WAY_BYTES = 4096 };
@@ -151,12 +151,18 @@ static size_t size_of(ptrdiff_t stride)
 
 /* In place unless that would cost a tile its lines in the L1 cache: rows whose terms are scattered over pages, or
  * contiguous rows that all fall into the same sets. */
-static bool reads_in_place(const ndq_gemm_f32_call *call)
+static bool reads_in_place(const ndq_gemm_f32_call *call, size_t K)
 {
-    const size_t between_terms = size_of(call->a.stride_k), K = ndq_min_size(call->K, BLOCK_K);
+    const size_t between_terms = size_of(call->a.stride_k);
     if (between_terms <= sizeof(float))
         return size_of(call->a.stride_m) % L1_WAY_BYTES || K * sizeof(float) < NEAR_BYTES / NDQ_GEMM_F32_MAX_MR;
     return between_terms * K <= NEAR_BYTES;
+}
+
+/* Terms of a block: all have about the same, as a short one would write c as often as a long one. */
+static size_t block_terms(size_t K)
+{
+    return ndq_round_up(ndq_ceil_div(K, ndq_ceil_div(K, MOST_K)), 4);
 }
 
 ndq_status ndq_gemm_f32(const ndq_gemm_f32_call *call)
@@ -168,17 +174,18 @@ ndq_status ndq_gemm_f32(const ndq_gemm_f32_call *call)
         memset(call->c, 0, call->M * call->N * sizeof(*call->c));
         return NDQ_OK;
     }
-    job j = {.call = call, .in_place = reads_in_place(call)};
-    j.panels = ndq_alloc(most * ndq_min_size(call->K, BLOCK_K) * sizeof(*j.panels));
+    const size_t terms = block_terms(call->K);
+    job j = {.call = call, .in_place = reads_in_place(call, terms)};
+    j.panels = ndq_alloc(most * terms * sizeof(*j.panels));
     if (!j.panels)
         return NDQ_NO_MEMORY;
     const double macs = (double)call->M * (double)call->N * (double)call->K;
     const size_t threads = ndq_gemm_threads(macs, call->kernel->parallel_macs);
     j.pack_late = threads == 1;
     for (j.n = 0; j.n < call->N; j.n += BLOCK_N)
-        for (j.k = 0; j.k < call->K; j.k += BLOCK_K) {
+        for (j.k = 0; j.k < call->K; j.k += terms) {
             j.columns = ndq_min_size(BLOCK_N, call->N - j.n);
-            j.count = ndq_min_size(BLOCK_K, call->K - j.k);
+            j.count = ndq_min_size(terms, call->K - j.k);
             cut(&j, threads);
             if (!j.pack_late)
                 for_each(&j, threads, panel_count(&j), pack_panel);
