@@ -301,15 +301,18 @@ TRIO(4)
     {                                                                                                        \
         tile(rows, wide, bytes, SUMS, runs, a, stride, panel, &(target){.acc = acc});                        \
     }
-#define CODE_TILE(name, rows, wide, bytes)                                                                   \
-    static NDQ_TARGET_AVX2 void name##_code_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
-                                                   const void *panel, const ndq_gemm_columns *c,             \
+/* Any number of tiles: a call takes as long as the sums of eight codes. */
+#define CODE_TILES(name, rows, wide, bytes)                                                                  \
+    static NDQ_TARGET_AVX2 void name##_code_##rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a, \
+                                                   size_t stride, const void *panel, const ndq_gemm_columns *c, \
                                                    const avx2_stage *constants, uint8_t *out, size_t out_stride) \
     {                                                                                                        \
         __m256i halves[rows];                                                                                \
         const target to = {.columns = c, .constants = constants, .halves = halves};                          \
-        tile(rows, wide, bytes, HALVES, runs, a, stride, panel, &to);                                        \
-        store_codes(rows, wide, halves, constants, out, out_stride);                                         \
+        for (; tiles > 0; tiles--, a += (rows) * stride, out += (rows) * out_stride) {                       \
+            tile(rows, wide, bytes, HALVES, runs, a, stride, panel, &to);                                    \
+            store_codes(rows, wide, halves, constants, out, out_stride);                                     \
+        }                                                                                                    \
     }
 #define REAL_TILE(name, rows, wide, bytes)                                                                   \
     static NDQ_TARGET_AVX2 void name##_real_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
@@ -319,20 +322,21 @@ TRIO(4)
         const target to = {.columns = c, .bounds = bounds, .reals = out, .stride = out_stride};              \
         tile(rows, wide, bytes, REALS, runs, a, stride, panel, &to);                                         \
     }
-/* Two whole panels in one function: calls and loops would take as long as the sums of eight codes. */
-#define PAIR_TILE(rows)                                                                                      \
-    static NDQ_TARGET_AVX2 void pair_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,      \
+#define PAIR_TILES(rows)                                                                                     \
+    static NDQ_TARGET_AVX2 void pair_##rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
                                             const void *panel, const ndq_gemm_columns *c,                    \
                                             const avx2_stage *constants, uint8_t *out, size_t out_stride)    \
     {                                                                                                        \
         __m256i left[rows], right[rows];                                                                     \
         const target first = {.columns = c, .constants = constants, .halves = left};                         \
         const target second = {.columns = c + 1, .constants = constants, .halves = right};                   \
-        tile(rows, true, false, HALVES, runs, a, stride, panel, &first);                                     \
-        tile(rows, true, false, HALVES, runs, a, stride, next_panel(false, runs, panel), &second);           \
-        for (size_t row = 0; row < (rows); row++)                                                            \
-            _mm256_storeu_si256((__m256i *)(out + row * out_stride),                                         \
-                                avx2_two_rows(left[row], right[row], constants));                                \
+        for (; tiles > 0; tiles--, a += (rows) * stride, out += (rows) * out_stride) {                       \
+            tile(rows, true, false, HALVES, runs, a, stride, panel, &first);                                 \
+            tile(rows, true, false, HALVES, runs, a, stride, next_panel(false, runs, panel), &second);       \
+            for (size_t row = 0; row < (rows); row++)                                                        \
+                _mm256_storeu_si256((__m256i *)(out + row * out_stride),                                     \
+                                    avx2_two_rows(left[row], right[row], constants));                        \
+        }                                                                                                    \
     }
 #define TILES(rows)                                                                                          \
     TILE(wide, rows, true, false)                                                                            \
@@ -340,15 +344,15 @@ TRIO(4)
     MANY(rows)                                                                                               \
     TILE(wide_bytes, rows, true, true)                                                                       \
     TILE(narrow_bytes, rows, false, true)                                                                    \
-    CODE_TILE(wide, rows, true, false)                                                                       \
-    CODE_TILE(narrow, rows, false, false)                                                                    \
-    CODE_TILE(wide_bytes, rows, true, true)                                                                  \
-    CODE_TILE(narrow_bytes, rows, false, true)                                                               \
+    CODE_TILES(wide, rows, true, false)                                                                      \
+    CODE_TILES(narrow, rows, false, false)                                                                   \
+    CODE_TILES(wide_bytes, rows, true, true)                                                                 \
+    CODE_TILES(narrow_bytes, rows, false, true)                                                              \
     REAL_TILE(wide, rows, true, false)                                                                       \
     REAL_TILE(narrow, rows, false, false)                                                                    \
     REAL_TILE(wide_bytes, rows, true, true)                                                                  \
     REAL_TILE(narrow_bytes, rows, false, true)                                                               \
-    PAIR_TILE(rows)
+    PAIR_TILES(rows)
 TILES(1)
 TILES(2)
 TILES(3)
@@ -356,9 +360,22 @@ TILES(4)
 TILES(5)
 TILES(6)
 
-typedef void code_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-                       const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
+typedef void code_tiles(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                        const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
 #define CODES_OF(name) {name##_code_1, name##_code_2, name##_code_3, name##_code_4, name##_code_5, name##_code_6}
+
+/* Rows in tiles of at most so many, all of about equal size. */
+static inline void even_tiles(code_tiles *const *by_rows, size_t most, size_t count, const ndq_gemm_runs *runs,
+                              const uint8_t *a, size_t stride, const void *panel, const ndq_gemm_columns *c,
+                              const avx2_stage *constants, uint8_t *out, size_t out_stride)
+{
+    const size_t tiles = ndq_ceil_div(count, most), rows = ndq_ceil_div(count, tiles);
+    const size_t larger = count - tiles * (rows - 1), done = larger * rows;
+    by_rows[rows - 1](larger, runs, a, stride, panel, c, constants, out, out_stride);
+    if (larger < tiles)
+        by_rows[rows - 2](tiles - larger, runs, a + done * stride, stride, panel, c, constants, out + done * out_stride,
+                          out_stride);
+}
 
 /* Fewer than 16: calls of memcpy take longer than the sums of a short row. */
 static inline __attribute__((always_inline)) void copy_columns(size_t columns, const size_t size, const void *from,
@@ -374,53 +391,63 @@ static inline __attribute__((always_inline)) void copy_columns(size_t columns, c
         }
 }
 
-/* Rows of a tile for the columns of one panel. Some of a vector are stored by way of memory of their own. */
+/* Columns of one panel. Some of a vector are stored by way of memory of their own. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-code_columns(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
-             const void *panel, size_t columns, const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out,
-             size_t out_stride)
+code_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+           size_t columns, const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride)
 {
-    static code_tile *const tiles[2][2][ROWS] = {{CODES_OF(narrow), CODES_OF(wide)},
-                                                 {CODES_OF(narrow_bytes), CODES_OF(wide_bytes)}};
-    code_tile *const tile_of_rows = tiles[bytes][columns > NR / 2][rows - 1];
+    static code_tiles *const tiles[2][2][ROWS] = {{CODES_OF(narrow), CODES_OF(wide)},
+                                                  {CODES_OF(narrow_bytes), CODES_OF(wide_bytes)}};
+    code_tiles *const *by_rows = tiles[bytes][columns > NR / 2];
     if (columns % (NR / 2) == 0) {
-        tile_of_rows(runs, a, stride, panel, c, constants, out, out_stride);
+        even_tiles(by_rows, ROWS, count, runs, a, stride, panel, c, constants, out, out_stride);
         return;
     }
-    uint8_t some[ROWS * NR];
-    tile_of_rows(runs, a, stride, panel, c, constants, some, NR);
-    for (size_t row = 0; row < rows; row++)
-        copy_columns(columns, sizeof(uint8_t), some + row * NR, out + row * out_stride);
+    enum { MOST = 16 * ROWS };
+    uint8_t some[MOST * NR];
+    for (size_t left = ndq_ceil_div(count, MOST); left > 0; left--) {
+        const size_t rows = ndq_ceil_div(count, left);
+        even_tiles(by_rows, ROWS, rows, runs, a, stride, panel, c, constants, some, NR);
+        for (size_t row = 0; row < rows; row++)
+            copy_columns(columns, sizeof(uint8_t), some + row * NR, out + row * out_stride);
+        count -= rows;
+        a += rows * stride;
+        out += rows * out_stride;
+    }
 }
 
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-some_panels(const bool bytes, size_t rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
-            const void *panel, size_t columns, const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out,
-            size_t out_stride)
+typedef void code_trio(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                       const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
+
+/* One tile in a call: with a loop over them in the same function, gcc moves sums about. */
+static NDQ_TARGET_AVX2 void trio_columns(size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
+                                         const void *panel, const ndq_gemm_columns *c, const avx2_stage *constants,
+                                         uint8_t *out, size_t out_stride)
 {
-    for (size_t first = 0; first < columns; first += NR, c++, panel = next_panel(bytes, runs, panel))
-        code_columns(bytes, rows, runs, a, stride, panel, ndq_min_size(columns - first, NR), c, constants, out + first,
-                     out_stride);
+    static code_trio *const by_rows[TRIO_ROWS] = {trio_1, trio_2, trio_3, trio_4};
+    for (size_t tiles = ndq_ceil_div(count, TRIO_ROWS); tiles > 0; tiles--) {
+        const size_t rows = ndq_ceil_div(count, tiles);
+        by_rows[rows - 1](runs, a, stride, panel, c, constants, out, out_stride);
+        count -= rows;
+        a += rows * stride;
+        out += rows * out_stride;
+    }
 }
 
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 code_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
          size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
 {
-    static code_tile *const pair[ROWS] = {pair_1, pair_2, pair_3, pair_4, pair_5, pair_6};
-    static code_tile *const trio[TRIO_ROWS] = {trio_1, trio_2, trio_3, trio_4};
-    code_tile *const *whole = bytes ? NULL : columns == 2 * NR ? pair : columns == NR + NR / 2 ? trio : NULL;
+    static code_tiles *const pair[ROWS] = {pair_1, pair_2, pair_3, pair_4, pair_5, pair_6};
     const avx2_stage constants = avx2_make_stage(stage);
-    for (size_t tiles = ndq_ceil_div(count, whole == trio ? TRIO_ROWS : ROWS); tiles > 0; tiles--) {
-        const size_t rows = ndq_ceil_div(count, tiles);
-        if (whole)
-            whole[rows - 1](runs, a, stride, panel, c, &constants, out, out_stride);
-        else
-            some_panels(bytes, rows, runs, a, stride, panel, columns, c, &constants, out, out_stride);
-        count -= rows;
-        a += rows * stride;
-        out += rows * out_stride;
-    }
+    if (!bytes && columns == 2 * NR)
+        even_tiles(pair, ROWS, count, runs, a, stride, panel, c, &constants, out, out_stride);
+    else if (!bytes && columns == NR + NR / 2)
+        trio_columns(count, runs, a, stride, panel, c, &constants, out, out_stride);
+    else
+        for (size_t first = 0; first < columns; first += NR, c++, panel = next_panel(bytes, runs, panel))
+            code_panel(bytes, count, runs, a, stride, panel, ndq_min_size(columns - first, NR), c, &constants,
+                       out + first, out_stride);
 }
 
 typedef void real_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
