@@ -229,14 +229,11 @@ GEMM_SHAPES = (
 #: and at the sizes from which that pays, odd ones, the rest of two words of inputs, and weights of two sizes. The last
 #: two are cut twice: inputs in parts and panels that are cut once or not; and rests of rows and words.
 GEMM_SHAPES_IN_HALVES = (
-    (95, 128, 512),
-    (96, 127, 512),
-    (96, 128, 508),
-    (96, 128, 512),
-    (97, 129, 514),
-    (100, 144, 520),
-    (131, 145, 517),
-    (97, 161, 1034),
+    (120, 127, 784),
+    (112, 128, 784),
+    (120, 128, 784),
+    (131, 145, 786),
+    (123, 161, 1034),
     (128, 417, 1040),
     (131, 384, 522),
 )

@@ -3,12 +3,14 @@
 /* Words of a product at a time, of all its panels: these stay in L1 while all rows are multiplied by them. */
 enum { BLOCK_WORDS = 256 };
 
-/* Sums of rows and weights take as long as is won where there are fewer rows, fewer columns, or fewer words in a product.
- * Blocks have about as many rows as there are words, so that sums of rows and of weights take about as long. */
-enum { LEAST_ROWS = 96, MOST_ROWS = 256, LEAST_COLUMNS = 128, LEAST_WORDS = 128 };
+/* A level wins an eighth of the products. Of that, sums of rows take LEFT / columns, sums of weights RIGHT / rows, and sums
+ * of products OUTPUTS / words of a product: measured. Fewer columns would not fill the panels that are taken in pairs. */
+enum { LEFT = 40, RIGHT = 56, OUTPUTS = 40, LEAST_COLUMNS = 128 };
 
-/* The same for a second level, which halves the words of a product once more. */
+/* A second level pays from here on: LEAST_WORDS_TWICE of a product. */
 enum { LEAST_ROWS_TWICE = 128, LEAST_COLUMNS_TWICE = 384, LEAST_WORDS_TWICE = 64 };
+
+enum { LEAST_ROWS = 96, MOST_ROWS = 256 }; /* of a block, which may be the last */
 
 /* Of rows and their sums, which take MOST_COPIES of the rows, unless there are LEAST_ROWS: scratch stays with the thread. */
 enum { MOST_BYTES = 4 * 1024 * 1024, MOST_COPIES = 4 };
@@ -34,10 +36,15 @@ static size_t panels_of(size_t levels)
     return levels << levels;
 }
 
+static bool pays(size_t rows, size_t columns, size_t words)
+{
+    return LEFT * rows * words + RIGHT * columns * words + OUTPUTS * rows * columns < rows * columns * words;
+}
+
 size_t ndq_strassen_levels(const ndq_packed *w, size_t rows, size_t panels)
 {
-    const size_t columns = panels * w->kernel->nr;
-    if (!w->kernel->strassen || rows < LEAST_ROWS || columns < LEAST_COLUMNS || words_of_product(w, 1) < LEAST_WORDS)
+    const size_t columns = ndq_min_size(panels * w->kernel->nr, w->N);
+    if (!w->kernel->strassen || columns < LEAST_COLUMNS || !pays(rows, columns, words_of_product(w, 1)))
         return 0;
     const bool once =
         rows < LEAST_ROWS_TWICE || columns < LEAST_COLUMNS_TWICE || words_of_product(w, 2) < LEAST_WORDS_TWICE;
@@ -47,7 +54,7 @@ size_t ndq_strassen_levels(const ndq_packed *w, size_t rows, size_t panels)
 size_t ndq_strassen_rows(const ndq_packed *w, size_t M, size_t threads)
 {
     const size_t row_bytes = MOST_COPIES * w->words * sizeof(ndq_gemm_word);
-    const size_t few = ndq_min_size(ndq_min_size(w->words, MOST_ROWS), row_bytes ? MOST_BYTES / row_bytes : MOST_ROWS);
+    const size_t few = ndq_min_size(MOST_ROWS, row_bytes ? MOST_BYTES / row_bytes : MOST_ROWS);
     const size_t most = few > LEAST_ROWS ? few : LEAST_ROWS;
     const size_t rows = ndq_ceil_div(M, ndq_round_up(ndq_ceil_div(M, most), threads));
     return ndq_round_up(rows, 2 * w->kernel->mr);
