@@ -3,16 +3,31 @@
 #include "../threads.h"
 #include "gemm.h"
 
-/* Pixels of `channels` floats to contiguous ones. */
+static float float_at(const char *p)
+{
+    float value;
+    memcpy(&value, p, sizeof(value));
+    return value;
+}
+
+/* Pixels of `channels` floats to contiguous ones, four channels at a time. */
 static void copy_pixels(size_t pixels, size_t channels, const char *in, ptrdiff_t in_x, ptrdiff_t in_c, float *out)
 {
     if (in_c == sizeof(float) && in_x == (ptrdiff_t)(channels * sizeof(float))) {
         memcpy(out, in, pixels * channels * sizeof(float));
         return;
     }
-    for (size_t c = 0; c < channels; c++)
+    size_t c = 0;
+    for (; c + 4 <= channels; c += 4, in += 4 * in_c)
+        for (size_t i = 0; i < pixels; i++) {
+            const char *from = in + (ptrdiff_t)i * in_x;
+            const float four[] = {float_at(from), float_at(from + in_c), float_at(from + 2 * in_c),
+                                  float_at(from + 3 * in_c)};
+            memcpy(out + i * channels + c, four, sizeof(four));
+        }
+    for (; c < channels; c++, in += in_c)
         for (size_t i = 0; i < pixels; i++)
-            memcpy(out + i * channels + c, in + (ptrdiff_t)c * in_c + (ptrdiff_t)i * in_x, sizeof(float));
+            out[i * channels + c] = float_at(in + (ptrdiff_t)i * in_x);
 }
 
 /* The pixels of an axis that lie both in the band and in the image: `count` of them from `first` of the band on. */

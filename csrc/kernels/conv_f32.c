@@ -60,11 +60,12 @@ static void run_tile(const job *j, const phase *p, size_t rows, const float *in,
                                 (ptrdiff_t)(j->step_x * j->band.pixel * sizeof(float)), sizeof(float)};
         tile(p->runs[r].K, a, panel + p->runs[r].first * nr, c, stride, r > 0);
     }
+    if (p->run_count && !whole)
+        ndq_copy_columns_f32(rows, columns, beside, (ptrdiff_t)(nr * sizeof(*out)), out,
+                             (ptrdiff_t)(out_stride * sizeof(*out)));
     for (size_t m = 0; m < rows; m++) {
         if (!p->run_count)
             memset(out + m * out_stride, 0, columns * sizeof(*out));
-        else if (!whole)
-            memcpy(out + m * out_stride, beside + m * nr, columns * sizeof(*out));
         for (size_t n = 0; bias && n < columns; n++)
             out[m * out_stride + n] += bias[n];
     }

@@ -50,14 +50,14 @@ static void run_partial(ndq_gemm_f32_tile *tile, const job *j, ndq_rows_f32 a, c
                         size_t rows, size_t columns)
 {
     _Alignas(NDQ_ALIGN) float beside[NDQ_GEMM_F32_MAX_MR * NDQ_GEMM_F32_MAX_NR];
-    const size_t nr = j->call->kernel->nr, N = j->call->N;
-    if (j->k)
-        for (size_t m = 0; m < rows; m++)
-            for (size_t n = 0; n < nr; n++)
-                beside[m * nr + n] = n < columns ? c[m * N + n] : 0.0f;
+    const size_t nr = j->call->kernel->nr;
+    const ptrdiff_t in_c = (ptrdiff_t)(j->call->N * sizeof(*c)), in_beside = (ptrdiff_t)(nr * sizeof(*c));
+    if (j->k) {
+        memset(beside, 0, rows * nr * sizeof(*beside));
+        ndq_copy_columns_f32(rows, columns, c, in_c, beside, in_beside);
+    }
     tile(j->count, a, panel, beside, nr, j->k > 0);
-    for (size_t m = 0; m < rows; m++)
-        memcpy(c + m * N, beside + m * nr, columns * sizeof(*c));
+    ndq_copy_columns_f32(rows, columns, beside, in_beside, c, in_c);
 }
 
 /* Packs a panel; its first tile does that on the way, if it can. Returns whether that tile is done. */

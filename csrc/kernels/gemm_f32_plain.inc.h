@@ -16,12 +16,19 @@
         memset(panel + (columns), 0, (NR - (columns)) * sizeof(*panel));                                     \
     }
 
-#define NDQ_PACK_FLOATS(columns, step)                                                                       \
-    for (size_t i = 0; i < count; i++, row += b->stride_k, panel += NR) {                                    \
-        for (size_t j = 0; j < (columns); j++)                                                               \
-            memcpy(panel + j, row + (ptrdiff_t)j * (step), sizeof(*panel));                                  \
-        memset(panel + (columns), 0, (NR - (columns)) * sizeof(*panel));                                     \
+/* Column by column, unless each row is copied as it is. */
+static TARGET void NAME(pack_floats)(const char *row, ptrdiff_t stride_k, ptrdiff_t step, size_t count, size_t columns,
+                                     float *panel)
+{
+    if (columns < NR)
+        memset(panel, 0, count * NR * sizeof(*panel));
+    if (step == sizeof(*panel)) {
+        ndq_copy_columns_f32(count, columns, row, stride_k, panel, NR * sizeof(*panel));
+        return;
     }
+    for (size_t j = 0; j < columns; j++)
+        ndq_copy_columns_f32(count, 1, row + (ptrdiff_t)j * step, stride_k, panel + j, NR * sizeof(*panel));
+}
 
 static TARGET void NAME(pack)(const ndq_terms *b, size_t k, size_t count, size_t n, size_t columns,
                               float *NDQ_RESTRICT panel)
@@ -31,12 +38,10 @@ static TARGET void NAME(pack)(const ndq_terms *b, size_t k, size_t count, size_t
     const bool whole = columns == NR && step == size;
     switch (b->type) {
     case NDQ_TERMS_F32:
-        if (whole)
-            NDQ_PACK_FLOATS(NR, size)
-        else if (columns == NR && b->stride_k == size && step > 0)
+        if (columns == NR && b->stride_k == size && step > size)
             TRANSPOSE(count, row, step, panel);
         else
-            NDQ_PACK_FLOATS(columns, step)
+            NAME(pack_floats)(row, b->stride_k, step, count, columns, panel);
         return;
     case NDQ_TERMS_U8:
         if (whole)
@@ -64,4 +69,3 @@ static TARGET void NAME(pack_rows)(size_t K, size_t rows, ndq_rows_f32 a, float 
 }
 
 #undef NDQ_PACK_CODES
-#undef NDQ_PACK_FLOATS
