@@ -75,8 +75,8 @@ typedef void ndq_gemm_tiles_of_many(size_t count, const ndq_gemm_runs *k, const 
 typedef void ndq_gemm_store(size_t rows, size_t columns, const int32_t *acc, const ndq_gemm_columns *c,
                             const ndq_gemm_stage *stage, uint8_t *out, size_t stride);
 
-/* Tiles and `store` in one, without the way of the sums through memory, for any number of rows and columns, of row_panels
- * adjacent panels at most, each with its constants: see ndq_gemm_row_at_once. */
+/* Tiles and `store` in one, without the way of the sums through memory, for any number of rows and columns but 0, of
+ * row_panels adjacent panels at most, each with its constants: see ndq_gemm_row_at_once. */
 typedef void ndq_gemm_row(size_t count, const ndq_gemm_runs *k, const uint8_t *a, size_t stride, const void *panel,
                           size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                           size_t out_stride);
