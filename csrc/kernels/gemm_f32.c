@@ -3,8 +3,8 @@
 #include "../threads.h"
 #include "gemm.h"
 
-/* At most so many terms at a time, so that a panel and a tile of rows stay in L1; so many columns that packed b stays in
- * an L3 cache, and so many rows that packed a stays in L2. */
+/* At most so many terms at a time, so that a panel and a tile of rows stay in L1; so many columns that packed b stays
+ * in an L3 cache, and so many rows that packed a stays in L2. */
 enum { MOST_K = 384, BLOCK_N = 1024, BLOCK_M = 96 };
 
 /* What fits L1 is read in place whatever its strides; addresses this far apart share a set of it. */

@@ -34,8 +34,8 @@ typedef struct {
  * `continued`, else the chains begin. */
 typedef void ndq_gemm_f32_tile(size_t K, ndq_rows_f32 a, const float *panel, float *c, size_t stride, bool continued);
 
-/* The same for mr rows and a panel that is not packed yet: nr floats of each row of b, rows being `stride_k` bytes apart,
- * are packed while they are used. */
+/* The same for mr rows and a panel that is not packed yet: nr floats of each row of b, rows being `stride_k` bytes
+ * apart, are packed while they are used. */
 typedef void ndq_gemm_f32_packing_tile(size_t K, ndq_rows_f32 a, const char *b, ptrdiff_t stride_k, float *panel,
                                        float *c, size_t stride, bool continued);
 
@@ -64,7 +64,8 @@ typedef struct {
     float *c; /* (M, N), C-contiguous */
 } ndq_gemm_f32_call;
 
-/* Copies up to 32 floats of each row; rows lie strides, in bytes, apart. A call of memcpy would take longer than a row. */
+/* Copies up to 32 floats of each row; rows lie strides, in bytes, apart. A call of memcpy would take longer than a
+ * row. */
 static inline void ndq_copy_columns_f32(size_t rows, size_t columns, const void *from, ptrdiff_t from_stride, void *to,
                                         ptrdiff_t to_stride)
 {

@@ -75,8 +75,8 @@
         if (rows > 9) a9 += step;                                                                            \
     } while (0)
 
-/* The accumulators are named one by one: gcc keeps an array of them in memory. Four terms go at a time: what counts them
- * and moves addresses would else be a fifth of the instructions, which shows on a core that two threads share. */
+/* The accumulators are named one by one: gcc keeps an array of them in memory. Four terms go at a time: what counts
+ * them and moves addresses would else be a fifth of the instructions, which shows on a core that two threads share. */
 static inline __attribute__((always_inline)) TARGET void
 NAME(terms)(const int rows, const bool wide, const bool packs, const ptrdiff_t step, size_t K, ndq_rows_f32 at,
             const char *b, const ptrdiff_t stride_k, float *packed, float *c, size_t stride, bool continued)
