@@ -1,19 +1,20 @@
 #include "gemm_strassen.h"
 
-/* Words of a product at a time, of all its panels: these stay in L1 while all rows are multiplied by them. */
+/* Words of a product at a time: those of one panel stay in L1 while all rows are multiplied by them. */
 enum { BLOCK_WORDS = 256 };
 
 /* A level wins an eighth of the products. Of that, sums of rows take LEFT / columns, sums of weights RIGHT / rows, and sums
  * of products OUTPUTS / words of a product: measured. Fewer columns would not fill the panels that are taken in pairs. */
 enum { LEFT = 40, RIGHT = 56, OUTPUTS = 40, LEAST_COLUMNS = 128 };
 
-/* A second level pays from here on: LEAST_WORDS_TWICE of a product. */
+/* A second level pays from here on; words are those of its products. */
 enum { LEAST_ROWS_TWICE = 128, LEAST_COLUMNS_TWICE = 384, LEAST_WORDS_TWICE = 64 };
 
 enum { LEAST_ROWS = 96, MOST_ROWS = 256 }; /* of a block, which may be the last */
 
-/* Of rows and their sums, which take MOST_COPIES of the rows, unless there are LEAST_ROWS: scratch stays with the thread. */
-enum { MOST_BYTES = 4 * 1024 * 1024, MOST_COPIES = 4 };
+/* Of rows and their sums, which take MOST_COPIES of the rows, unless there are LEAST_ROWS: scratch stays with the thread.
+ * CACHE_BYTES of L2 are for them. */
+enum { MOST_BYTES = 4 * 1024 * 1024, MOST_COPIES = 4, CACHE_BYTES = 320 * 1024 };
 
 enum { SUMS = 4, FIRST_LEFT_SUM = 2 }; /* left operands that are sums: those of P2 to P5 */
 
@@ -23,10 +24,9 @@ static size_t words_of_product(const ndq_packed *w, size_t levels)
     return w->words >> (levels + 1) << 1;
 }
 
-/* Of so many, for so many panels of a product. */
-static size_t block_words(size_t words, size_t panels)
+static size_t block_words(size_t words)
 {
-    return ndq_round_up(ndq_ceil_div(words, ndq_ceil_div(words * panels, BLOCK_WORDS)), 2);
+    return ndq_round_up(ndq_ceil_div(words, ndq_ceil_div(words, BLOCK_WORDS)), 2);
 }
 
 /* Panels that are multiplied at a time: two for each product of the second level, as rows and all their sums do not stay
@@ -51,11 +51,19 @@ size_t ndq_strassen_levels(const ndq_packed *w, size_t rows, size_t panels)
     return once ? 1 : NDQ_STRASSEN_LEVELS;
 }
 
+/* Of a block. One level of many rows is faster by blocks that stay in L2 with their sums, unless these have too few. */
+static size_t most_rows(const ndq_packed *w, size_t M)
+{
+    const size_t row_bytes = w->words * sizeof(ndq_gemm_word), fit = CACHE_BYTES / (2 * row_bytes);
+    const bool twice = w->N >= LEAST_COLUMNS_TWICE && words_of_product(w, 2) >= LEAST_WORDS_TWICE;
+    const bool in_cache = !twice && M >= MOST_ROWS && fit >= MOST_ROWS / 2;
+    const size_t most = in_cache ? fit : MOST_BYTES / (MOST_COPIES * row_bytes);
+    return most < LEAST_ROWS ? LEAST_ROWS : ndq_min_size(most, MOST_ROWS);
+}
+
 size_t ndq_strassen_rows(const ndq_packed *w, size_t M, size_t threads)
 {
-    const size_t row_bytes = MOST_COPIES * w->words * sizeof(ndq_gemm_word);
-    const size_t few = ndq_min_size(MOST_ROWS, row_bytes ? MOST_BYTES / row_bytes : MOST_ROWS);
-    const size_t most = few > LEAST_ROWS ? few : LEAST_ROWS;
+    const size_t most = w->words ? most_rows(w, M) : MOST_ROWS;
     const size_t rows = ndq_ceil_div(M, ndq_round_up(ndq_ceil_div(M, most), threads));
     return ndq_round_up(rows, 2 * w->kernel->mr);
 }
@@ -251,7 +259,7 @@ static size_t lay_out(const ndq_packed *w, size_t rows, size_t levels, uint8_t *
 {
     const size_t count = ndq_strassen_padded_rows(rows, levels);
     s->a = (left_operand){.sums = base, .count = count, .words = words_of_product(w, levels) << levels, .level = levels};
-    const size_t panels = panels_of(levels), words = block_words(words_of_product(w, levels), panels >> levels);
+    const size_t panels = panels_of(levels), words = block_words(words_of_product(w, levels));
     const size_t left = left_bytes(&s->a), products = product_bytes(w, count, panels);
     s->products = (int32_t *)(void *)(base + left);
     s->work = base + left + products;
@@ -343,7 +351,7 @@ static void finish(const ndq_strassen_block *b, pair *s)
 static void run_panels(const ndq_strassen_block *b, const workspace *s, size_t levels, size_t first, size_t panels)
 {
     const ndq_packed *w = b->call->w;
-    const size_t words = s->a.words >> levels, step = block_words(words, panels >> levels), half = s->a.count / 2;
+    const size_t words = s->a.words >> levels, step = block_words(words), half = s->a.count / 2;
     const size_t words_step = (size_t)(ndq_gemm_panel(w, 0, words) - ndq_gemm_panel(w, 0, 0));
     left_operand a = s->a;
     a.level = levels;
