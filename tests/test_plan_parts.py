@@ -1,6 +1,6 @@
 """A plan whose arena would be too large takes a batch in parts: the same bits, where no step mixes examples."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -155,18 +155,13 @@ def test_threads_do_not_change_a_bit(count, threads, monkeypatch):
 
 def test_eight_threads_may_run_one_plan_at_once(monkeypatch):
     plan, x, expected = small_network(monkeypatch)
-    wrong = []
 
-    def work(shift):
+    def count_wrong(shift):
         given, wanted = np.roll(x, shift, 0), np.roll(expected, shift, 0)
-        wrong.extend(1 for _ in range(50) if plan.run([given]).tobytes() != wanted.tobytes())
+        return sum(plan.run([given]).tobytes() != wanted.tobytes() for _ in range(50))
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(count_wrong, range(8)))
 
 
 @pytest.mark.parametrize(

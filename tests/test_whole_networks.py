@@ -3,7 +3,7 @@
 import gc
 import resource
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -63,18 +63,14 @@ def test_repeated_calls_touch_no_new_memory(name):
 
 def test_eight_threads_run_one_plan_at_once():
     network, x = build("resnet20", 8)
-    plan, wrong = network.plan((1, *x.shape[1:])), []
+    plan = network.plan((1, *x.shape[1:]))
     expected = [network.twin(x[i : i + 1]).tobytes() for i in range(8)]
 
-    def work(i):
-        wrong.extend(1 for _ in range(100) if plan.run([x[i : i + 1]]).tobytes() != expected[i])
+    def count_wrong(i):
+        return sum(plan.run([x[i : i + 1]]).tobytes() != expected[i] for _ in range(100))
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(8)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join()
-    assert not wrong
+    with ThreadPoolExecutor(8) as pool:
+        assert not any(pool.map(count_wrong, range(8)))
 
 
 def test_a_plan_keeps_its_weights_as_long_as_it_lives():
