@@ -7,7 +7,7 @@
 #define STACK_POINTER 0x3ff00000 /* 15 MB of stack below */
 
 #define ROM_START 0xffe00000 /* 2 MB is the most that Bochs takes; here lies the program's ELF file */
-#define ROM_ARGUMENTS 0xfffe0000
+#define ROM_ARGUMENTS 0xfffef000 /* 4 KB */
 #define ROM_CODE 0xffff0000 /* rom.S and system.c: 64 KB, which are seen at 0xf0000 too */
 
 /* What surrounds the program's output. */
