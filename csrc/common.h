@@ -62,6 +62,31 @@ static inline size_t ndq_min_size(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t ndq_ceil_div(size_t a, size_t b) { return (a + b - 1) / b; }
 static inline size_t ndq_round_up(size_t a, size_t b) { return ndq_ceil_div(a, b) * b; }
 
+/* Copies up to 32 elements of each row; rows lie strides, in bytes, apart. A call of memcpy would take longer than a
+ * row. */
+static inline __attribute__((always_inline)) void ndq_copy_columns(size_t rows, size_t columns, const size_t size,
+                                                                   const void *from, ptrdiff_t from_stride, void *to,
+                                                                   ptrdiff_t to_stride)
+{
+    const char *source = from;
+    char *target = to;
+#define NDQ_COPY_PART(part)                                                                                  \
+    if (columns & (part)) {                                                                                  \
+        const size_t bytes = (part) * size;                                                                  \
+        for (size_t m = 0; m < rows; m++)                                                                    \
+            memcpy(target + (ptrdiff_t)m * to_stride, source + (ptrdiff_t)m * from_stride, bytes);           \
+        source += bytes;                                                                                     \
+        target += bytes;                                                                                     \
+    }
+    NDQ_COPY_PART(32)
+    NDQ_COPY_PART(16)
+    NDQ_COPY_PART(8)
+    NDQ_COPY_PART(4)
+    NDQ_COPY_PART(2)
+    NDQ_COPY_PART(1)
+#undef NDQ_COPY_PART
+}
+
 /* Every buffer of the core comes from here: aligned to NDQ_ALIGN, NULL when there is no memory. */
 void *ndq_alloc(size_t bytes);
 void ndq_free(void *p);

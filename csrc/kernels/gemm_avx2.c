@@ -377,20 +377,6 @@ static inline void even_tiles(code_tiles *const *by_rows, size_t most, size_t co
                           out_stride);
 }
 
-/* Fewer than 16: calls of memcpy take longer than the sums of a short row. */
-static inline __attribute__((always_inline)) void copy_columns(size_t columns, const size_t size, const void *from,
-                                                               void *to)
-{
-    const uint8_t *in = from;
-    uint8_t *out = to;
-    for (size_t count = NR / 2; count > 0; count /= 2)
-        if (columns & count) {
-            memcpy(out, in, count * size);
-            in += count * size;
-            out += count * size;
-        }
-}
-
 /* Columns of one panel. Some of a vector are stored by way of memory of their own. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 code_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
@@ -408,8 +394,7 @@ code_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint
     for (size_t left = ndq_ceil_div(count, MOST); left > 0; left--) {
         const size_t rows = ndq_ceil_div(count, left);
         even_tiles(by_rows, ROWS, rows, runs, a, stride, panel, c, constants, some, NR);
-        for (size_t row = 0; row < rows; row++)
-            copy_columns(columns, sizeof(uint8_t), some + row * NR, out + row * out_stride);
+        ndq_copy_columns(rows, columns, sizeof(uint8_t), some, NR, out, (ptrdiff_t)out_stride);
         count -= rows;
         a += rows * stride;
         out += rows * out_stride;
@@ -469,8 +454,8 @@ real_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint
             tile_of_rows(runs, a, stride, panel, c, bounds, out, out_stride);
         else {
             tile_of_rows(runs, a, stride, panel, c, bounds, some, NR);
-            for (size_t row = 0; row < rows; row++)
-                copy_columns(columns, sizeof(float), some + row * NR, out + row * out_stride);
+            ndq_copy_columns(rows, columns, sizeof(float), some, NR * sizeof(float), out,
+                             (ptrdiff_t)(out_stride * sizeof(float)));
         }
         count -= rows;
         a += rows * stride;

@@ -64,28 +64,11 @@ typedef struct {
     float *c; /* (M, N), C-contiguous */
 } ndq_gemm_f32_call;
 
-/* Copies up to 32 floats of each row; rows lie strides, in bytes, apart. A call of memcpy would take longer than a
- * row. */
+/* Up to 32 floats of each row. */
 static inline void ndq_copy_columns_f32(size_t rows, size_t columns, const void *from, ptrdiff_t from_stride, void *to,
                                         ptrdiff_t to_stride)
 {
-    const char *source = from;
-    char *target = to;
-#define NDQ_COPY_PART(part)                                                                                  \
-    if (columns & (part)) {                                                                                  \
-        const size_t bytes = (part) * sizeof(float);                                                         \
-        for (size_t m = 0; m < rows; m++)                                                                    \
-            memcpy(target + (ptrdiff_t)m * to_stride, source + (ptrdiff_t)m * from_stride, bytes);           \
-        source += bytes;                                                                                     \
-        target += bytes;                                                                                     \
-    }
-    NDQ_COPY_PART(32)
-    NDQ_COPY_PART(16)
-    NDQ_COPY_PART(8)
-    NDQ_COPY_PART(4)
-    NDQ_COPY_PART(2)
-    NDQ_COPY_PART(1)
-#undef NDQ_COPY_PART
+    ndq_copy_columns(rows, columns, sizeof(float), from, from_stride, to, to_stride);
 }
 
 /* NDQ_OK or NDQ_NO_MEMORY. */

@@ -41,22 +41,24 @@ static bool pays(size_t rows, size_t columns, size_t words)
     return LEFT * rows * words + RIGHT * columns * words + OUTPUTS * rows * columns < rows * columns * words;
 }
 
+static bool may_be_cut_twice(const ndq_packed *w, size_t columns)
+{
+    return columns >= LEAST_COLUMNS_TWICE && words_of_product(w, 2) >= LEAST_WORDS_TWICE;
+}
+
 size_t ndq_strassen_levels(const ndq_packed *w, size_t rows, size_t panels)
 {
     const size_t columns = ndq_min_size(panels * w->kernel->nr, w->N);
     if (!w->kernel->strassen || columns < LEAST_COLUMNS || !pays(rows, columns, words_of_product(w, 1)))
         return 0;
-    const bool once =
-        rows < LEAST_ROWS_TWICE || columns < LEAST_COLUMNS_TWICE || words_of_product(w, 2) < LEAST_WORDS_TWICE;
-    return once ? 1 : NDQ_STRASSEN_LEVELS;
+    return rows >= LEAST_ROWS_TWICE && may_be_cut_twice(w, columns) ? NDQ_STRASSEN_LEVELS : 1;
 }
 
 /* Of a block. One level of many rows is faster by blocks that stay in L2 with their sums, unless these have too few. */
 static size_t most_rows(const ndq_packed *w, size_t M)
 {
     const size_t row_bytes = w->words * sizeof(ndq_gemm_word), fit = CACHE_BYTES / (2 * row_bytes);
-    const bool twice = w->N >= LEAST_COLUMNS_TWICE && words_of_product(w, 2) >= LEAST_WORDS_TWICE;
-    const bool in_cache = !twice && M >= MOST_ROWS && fit >= MOST_ROWS / 2;
+    const bool in_cache = !may_be_cut_twice(w, w->N) && M >= MOST_ROWS && fit >= MOST_ROWS / 2;
     const size_t most = in_cache ? fit : MOST_BYTES / (MOST_COPIES * row_bytes);
     return most < LEAST_ROWS ? LEAST_ROWS : ndq_min_size(most, MOST_ROWS);
 }
