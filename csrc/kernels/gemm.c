@@ -404,7 +404,7 @@ static void run_words(const job *j, const block *b, const strip *s, size_t word,
         finish_tile(j, b, s, &before);
 }
 
-enum { PAIR_BYTES = 16 * 1024 }; /* two panels of so many bytes, and the rows of a tile, stay in L1 */
+enum { PAIR_BYTES = 128 * 1024 }; /* two panels of so many bytes stay in L2 beside the rows */
 
 /* Outputs of one or two panels without sums in memory, and how many; 0 if that cannot be. */
 static size_t run_at_once(const job *j, const block *b, size_t panel, size_t end_panel)

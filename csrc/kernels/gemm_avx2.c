@@ -100,9 +100,14 @@ typedef struct {
     const avx2_stage *constants;
     __m256i *halves;
     const avx2_reals *bounds;
-    float *reals;
+    uint8_t *out; /* of rows `stride` bytes apart */
     size_t stride;
 } target;
+
+static inline float *reals_of(const target *to, size_t row)
+{
+    return (float *)(void *)(to->out + row * to->stride);
+}
 
 /* Rows `row` and the next, the latter only if `both`. */
 #define END_ROWS(row, both, c0, c1, d0, d1)                                                                  \
@@ -123,7 +128,7 @@ typedef struct {
 
 #define END_REALS(row, c0, c1)                                                                               \
     do {                                                                                                     \
-        float *reals = to->reals + (row) * to->stride;                                                       \
+        float *reals = reals_of(to, row);                                                                    \
         real_columns(c0, to->columns, 0, to->bounds, reals);                                                 \
         if (wide)                                                                                            \
             real_columns(c1, to->columns, 8, to->bounds, reals);                                             \
@@ -194,7 +199,7 @@ store_row(const bool wide, const size_t row, __m256i codes, uint8_t *out)
         _mm_storel_epi64((__m128i *)out, half);
 }
 
-enum { ROWS = 6, TRIO_ROWS = 4 };
+enum { ROWS = 6, TRIO_ROWS = 4, QUAD_ROWS = 3 };
 
 /* Rows of a tile of 16 or 8 columns from what it ends in. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
@@ -272,17 +277,76 @@ trio_tile(const int rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t st
     store_codes(rows, false, right, constants, out + NR, out_stride);
 }
 
-#define TRIO(rows)                                                                                           \
-    static NDQ_TARGET_AVX2 void trio_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,      \
-                                            const void *panel, const ndq_gemm_columns *c,                    \
-                                            const avx2_stage *constants, uint8_t *out, size_t out_stride)    \
-    {                                                                                                        \
-        trio_tile(rows, runs, a, stride, panel, c, constants, out, out_stride);                              \
+/* One word of K of one row and four vectors of weights, of which three stay in memory. */
+#define QUAD_ROW(word, c0, c1, c2, c3)                                                                       \
+    do {                                                                                                     \
+        __m256i x_, y_, z_;                                                                                  \
+        __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
+                         "vpmaddwd %[b0], %[x], %[y]\n\t"                                                    \
+                         "vpmaddwd %[b1], %[x], %[z]\n\t"                                                    \
+                         "vpaddd %[y], %[s0], %[s0]\n\t"                                                     \
+                         "vpmaddwd %[b2], %[x], %[y]\n\t"                                                    \
+                         "vpaddd %[z], %[s1], %[s1]\n\t"                                                     \
+                         "vpmaddwd %[b3], %[x], %[x]\n\t"                                                    \
+                         "vpaddd %[y], %[s2], %[s2]\n\t"                                                     \
+                         "vpaddd %[x], %[s3], %[s3]"                                                         \
+                         : [s0] "+x"(c0), [s1] "+x"(c1), [s2] "+x"(c2), [s3] "+x"(c3), [x] "=&x"(x_),        \
+                           [y] "=&x"(y_), [z] "=&x"(z_)                                                      \
+                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0), [b1] "m"(*w1),    \
+                           [b2] "m"(*w2), [b3] "m"(w2[1]));                                                  \
+    } while (0)
+
+#define QUAD_STEP(i)                                                                                         \
+    do {                                                                                                     \
+        const __m256i w0 = _mm256_load_si256(b + 2 * (i)), *w1 = b + 2 * (i) + 1;                            \
+        const __m256i *w2 = b + 2 * (i) + panel_vectors;                                                     \
+        QUAD_ROW(a0 + 4 * (i), c00, c01, c02, c03);                                                          \
+        if (rows > 1) QUAD_ROW(a0 + stride + 4 * (i), c10, c11, c12, c13);                                   \
+        if (rows > 2) QUAD_ROW(a0 + 2 * stride + 4 * (i), c20, c21, c22, c23);                               \
+    } while (0)
+
+#define END_QUAD(row, c0, c1, c2, c3)                                                                        \
+    do {                                                                                                     \
+        const ndq_gemm_columns *left = to->columns, *right = left + 1;                                       \
+        if (end == HALVES) {                                                                                 \
+            const __m256i first = halves_of(c0, c1, left->scale, left->scale + 8, to->constants);            \
+            const __m256i second = halves_of(c2, c3, right->scale, right->scale + 8, to->constants);         \
+            _mm256_storeu_si256((__m256i *)(to->out + (row) * to->stride),                                   \
+                                avx2_two_rows(first, second, to->constants));                                \
+        } else {                                                                                             \
+            float *reals = reals_of(to, row);                                                                \
+            real_columns(c0, left, 0, to->bounds, reals);                                                    \
+            real_columns(c1, left, 8, to->bounds, reals);                                                    \
+            real_columns(c2, right, 0, to->bounds, reals + NR);                                              \
+            real_columns(c3, right, 8, to->bounds, reals + NR);                                              \
+        }                                                                                                    \
+    } while (0)
+
+/* 32 columns, of two panels: as many sums as of 16 columns of six rows, and as many products by fewer instructions. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+quad_tile(const int rows, const ending end, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
+          const void *panel, const target *to)
+{
+    const __m256i *b = panel;
+    const ndq_gemm_columns *c = to->columns;
+    const size_t panel_vectors = runs->runs * runs->words * 2;
+    __m256i c00 = _mm256_loadu_si256((const __m256i *)c[0].add), c10 = c00, c20 = c00;
+    __m256i c01 = _mm256_loadu_si256((const __m256i *)(c[0].add + 8)), c11 = c01, c21 = c01;
+    __m256i c02 = _mm256_loadu_si256((const __m256i *)c[1].add), c12 = c02, c22 = c02;
+    __m256i c03 = _mm256_loadu_si256((const __m256i *)(c[1].add + 8)), c13 = c03, c23 = c03;
+    for (size_t run = 0; run < runs->runs; run++) {
+        const uint8_t *a0 = a + runs->offset[run];
+        for (size_t k = 0; k < runs->words; k += 2) {
+            QUAD_STEP(0);
+            QUAD_STEP(1);
+            a0 += 8;
+            b += 4;
+        }
     }
-TRIO(1)
-TRIO(2)
-TRIO(3)
-TRIO(4)
+    END_QUAD(0, c00, c01, c02, c03);
+    if (rows > 1) END_QUAD(1, c10, c11, c12, c13);
+    if (rows > 2) END_QUAD(2, c20, c21, c22, c23);
+}
 
 #define MANY(rows)                                                                                           \
     static NDQ_TARGET_AVX2 void many_##rows(size_t count, const ndq_gemm_runs *runs, const uint8_t *a,       \
@@ -301,43 +365,62 @@ TRIO(4)
     {                                                                                                        \
         tile(rows, wide, bytes, SUMS, runs, a, stride, panel, &(target){.acc = acc});                        \
     }
-/* Any number of tiles: a call takes as long as the sums of eight codes. */
+
+/* Outputs of any number of tiles, below each other: a call takes as long as the sums of eight codes. Constants are
+ * those of codes, avx2_stage, or of float32, avx2_reals. */
+typedef void tiles_of_rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                           const ndq_gemm_columns *c, const void *constants, uint8_t *out, size_t out_stride);
+
+#define TILES_OF_ROWS(name, rows)                                                                            \
+    static NDQ_TARGET_AVX2 void name##_##rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a,     \
+                                              size_t stride, const void *panel, const ndq_gemm_columns *c,   \
+                                              const void *constants, uint8_t *out, size_t out_stride)        \
+    {                                                                                                        \
+        for (; tiles > 0; tiles--, a += (rows) * stride, out += (rows) * out_stride)                         \
+            name##_tile_##rows(runs, a, stride, panel, c, constants, out, out_stride);                       \
+    }
+#define TILE_OF_ROWS(attributes, name, rows)                                                                 \
+    static attributes NDQ_TARGET_AVX2 void name##_tile_##rows(                                               \
+        const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel, const ndq_gemm_columns *c, \
+        const void *constants, uint8_t *out, size_t out_stride)
+#define INLINED inline __attribute__((always_inline))
+
 #define CODE_TILES(name, rows, wide, bytes)                                                                  \
-    static NDQ_TARGET_AVX2 void name##_code_##rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a, \
-                                                   size_t stride, const void *panel, const ndq_gemm_columns *c, \
-                                                   const avx2_stage *constants, uint8_t *out, size_t out_stride) \
+    TILE_OF_ROWS(INLINED, name##_code, rows)                                                                 \
     {                                                                                                        \
         __m256i halves[rows];                                                                                \
         const target to = {.columns = c, .constants = constants, .halves = halves};                          \
-        for (; tiles > 0; tiles--, a += (rows) * stride, out += (rows) * out_stride) {                       \
-            tile(rows, wide, bytes, HALVES, runs, a, stride, panel, &to);                                    \
-            store_codes(rows, wide, halves, constants, out, out_stride);                                     \
-        }                                                                                                    \
-    }
-#define REAL_TILE(name, rows, wide, bytes)                                                                   \
-    static NDQ_TARGET_AVX2 void name##_real_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
-                                                   const void *panel, const ndq_gemm_columns *c,             \
-                                                   const avx2_reals *bounds, float *out, size_t out_stride)  \
+        tile(rows, wide, bytes, HALVES, runs, a, stride, panel, &to);                                        \
+        store_codes(rows, wide, halves, constants, out, out_stride);                                         \
+    }                                                                                                        \
+    TILES_OF_ROWS(name##_code, rows)
+#define REAL_TILES(name, rows, wide, bytes)                                                                  \
+    TILE_OF_ROWS(INLINED, name##_real, rows)                                                                 \
     {                                                                                                        \
-        const target to = {.columns = c, .bounds = bounds, .reals = out, .stride = out_stride};              \
+        const target to = {.columns = c, .bounds = constants, .out = out, .stride = out_stride};             \
         tile(rows, wide, bytes, REALS, runs, a, stride, panel, &to);                                         \
-    }
-#define PAIR_TILES(rows)                                                                                     \
-    static NDQ_TARGET_AVX2 void pair_##rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
-                                            const void *panel, const ndq_gemm_columns *c,                    \
-                                            const avx2_stage *constants, uint8_t *out, size_t out_stride)    \
+    }                                                                                                        \
+    TILES_OF_ROWS(name##_real, rows)
+#define QUADS(rows)                                                                                          \
+    TILE_OF_ROWS(INLINED, quad_code, rows)                                                                   \
     {                                                                                                        \
-        __m256i left[rows], right[rows];                                                                     \
-        const target first = {.columns = c, .constants = constants, .halves = left};                         \
-        const target second = {.columns = c + 1, .constants = constants, .halves = right};                   \
-        for (; tiles > 0; tiles--, a += (rows) * stride, out += (rows) * out_stride) {                       \
-            tile(rows, true, false, HALVES, runs, a, stride, panel, &first);                                 \
-            tile(rows, true, false, HALVES, runs, a, stride, next_panel(false, runs, panel), &second);       \
-            for (size_t row = 0; row < (rows); row++)                                                        \
-                _mm256_storeu_si256((__m256i *)(out + row * out_stride),                                     \
-                                    avx2_two_rows(left[row], right[row], constants));                        \
-        }                                                                                                    \
-    }
+        const target to = {.columns = c, .constants = constants, .out = out, .stride = out_stride};          \
+        quad_tile(rows, HALVES, runs, a, stride, panel, &to);                                                \
+    }                                                                                                        \
+    TILE_OF_ROWS(INLINED, quad_real, rows)                                                                   \
+    {                                                                                                        \
+        const target to = {.columns = c, .bounds = constants, .out = out, .stride = out_stride};             \
+        quad_tile(rows, REALS, runs, a, stride, panel, &to);                                                 \
+    }                                                                                                        \
+    TILES_OF_ROWS(quad_code, rows)                                                                           \
+    TILES_OF_ROWS(quad_real, rows)
+/* Not inlined: with a loop over tiles in the same function, gcc moves sums about. */
+#define TRIOS(rows)                                                                                          \
+    TILE_OF_ROWS(__attribute__((noinline)), trio, rows)                                                      \
+    {                                                                                                        \
+        trio_tile(rows, runs, a, stride, panel, c, constants, out, out_stride);                              \
+    }                                                                                                        \
+    TILES_OF_ROWS(trio, rows)
 #define TILES(rows)                                                                                          \
     TILE(wide, rows, true, false)                                                                            \
     TILE(narrow, rows, false, false)                                                                         \
@@ -348,26 +431,31 @@ TRIO(4)
     CODE_TILES(narrow, rows, false, false)                                                                   \
     CODE_TILES(wide_bytes, rows, true, true)                                                                 \
     CODE_TILES(narrow_bytes, rows, false, true)                                                              \
-    REAL_TILE(wide, rows, true, false)                                                                       \
-    REAL_TILE(narrow, rows, false, false)                                                                    \
-    REAL_TILE(wide_bytes, rows, true, true)                                                                  \
-    REAL_TILE(narrow_bytes, rows, false, true)                                                               \
-    PAIR_TILES(rows)
+    REAL_TILES(wide, rows, true, false)                                                                      \
+    REAL_TILES(narrow, rows, false, false)                                                                   \
+    REAL_TILES(wide_bytes, rows, true, true)                                                                 \
+    REAL_TILES(narrow_bytes, rows, false, true)
 TILES(1)
 TILES(2)
 TILES(3)
 TILES(4)
 TILES(5)
 TILES(6)
+TRIOS(1)
+TRIOS(2)
+TRIOS(3)
+TRIOS(4)
+QUADS(1)
+QUADS(2)
+QUADS(3)
 
-typedef void code_tiles(size_t tiles, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-                        const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
-#define CODES_OF(name) {name##_code_1, name##_code_2, name##_code_3, name##_code_4, name##_code_5, name##_code_6}
+#define OF_3(name) name##_1, name##_2, name##_3
+#define OF_6(name) OF_3(name), name##_4, name##_5, name##_6
 
 /* Rows in tiles of at most so many, all of about equal size. */
-static inline void even_tiles(code_tiles *const *by_rows, size_t most, size_t count, const ndq_gemm_runs *runs,
+static inline void even_tiles(tiles_of_rows *const *by_rows, size_t most, size_t count, const ndq_gemm_runs *runs,
                               const uint8_t *a, size_t stride, const void *panel, const ndq_gemm_columns *c,
-                              const avx2_stage *constants, uint8_t *out, size_t out_stride)
+                              const void *constants, uint8_t *out, size_t out_stride)
 {
     const size_t tiles = ndq_ceil_div(count, most), rows = ndq_ceil_div(count, tiles);
     const size_t larger = count - tiles * (rows - 1), done = larger * rows;
@@ -377,90 +465,59 @@ static inline void even_tiles(code_tiles *const *by_rows, size_t most, size_t co
                           out_stride);
 }
 
-/* Columns of one panel. Some of a vector are stored by way of memory of their own. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-code_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-           size_t columns, const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride)
+/* Columns of one panel, of outputs of `size` bytes. Some of a vector are stored by way of memory of their own. */
+static inline void panel_of_outputs(tiles_of_rows *const *by_rows, const size_t size, size_t count,
+                                    const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                                    size_t columns, const ndq_gemm_columns *c, const void *constants, uint8_t *out,
+                                    size_t out_stride)
 {
-    static code_tiles *const tiles[2][2][ROWS] = {{CODES_OF(narrow), CODES_OF(wide)},
-                                                  {CODES_OF(narrow_bytes), CODES_OF(wide_bytes)}};
-    code_tiles *const *by_rows = tiles[bytes][columns > NR / 2];
+    enum { MOST = 16 * ROWS };
+    _Alignas(NDQ_ALIGN) uint8_t some[MOST * NR * sizeof(float)];
     if (columns % (NR / 2) == 0) {
         even_tiles(by_rows, ROWS, count, runs, a, stride, panel, c, constants, out, out_stride);
         return;
     }
-    enum { MOST = 16 * ROWS };
-    uint8_t some[MOST * NR];
     for (size_t left = ndq_ceil_div(count, MOST); left > 0; left--) {
         const size_t rows = ndq_ceil_div(count, left);
-        even_tiles(by_rows, ROWS, rows, runs, a, stride, panel, c, constants, some, NR);
-        ndq_copy_columns(rows, columns, sizeof(uint8_t), some, NR, out, (ptrdiff_t)out_stride);
+        even_tiles(by_rows, ROWS, rows, runs, a, stride, panel, c, constants, some, NR * size);
+        ndq_copy_columns(rows, columns, size, some, NR * size, out, (ptrdiff_t)out_stride);
         count -= rows;
         a += rows * stride;
         out += rows * out_stride;
     }
 }
 
-typedef void code_trio(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-                       const ndq_gemm_columns *c, const avx2_stage *constants, uint8_t *out, size_t out_stride);
-
-/* One tile in a call: with a loop over them in the same function, gcc moves sums about. */
-static NDQ_TARGET_AVX2 void trio_columns(size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
-                                         const void *panel, const ndq_gemm_columns *c, const avx2_stage *constants,
-                                         uint8_t *out, size_t out_stride)
+/* Columns of row_panels panels. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+row_of_outputs(const bool bytes, const ending end, size_t count, const ndq_gemm_runs *runs, const uint8_t *a,
+               size_t stride, const void *panel, size_t columns, const ndq_gemm_columns *c, const void *constants, uint8_t *out,
+               size_t out_stride)
 {
-    static code_trio *const by_rows[TRIO_ROWS] = {trio_1, trio_2, trio_3, trio_4};
-    for (size_t tiles = ndq_ceil_div(count, TRIO_ROWS); tiles > 0; tiles--) {
-        const size_t rows = ndq_ceil_div(count, tiles);
-        by_rows[rows - 1](runs, a, stride, panel, c, constants, out, out_stride);
-        count -= rows;
-        a += rows * stride;
-        out += rows * out_stride;
-    }
+    static tiles_of_rows *const one[2][2][2][ROWS] = {
+        {{{OF_6(narrow_code)}, {OF_6(wide_code)}}, {{OF_6(narrow_bytes_code)}, {OF_6(wide_bytes_code)}}},
+        {{{OF_6(narrow_real)}, {OF_6(wide_real)}}, {{OF_6(narrow_bytes_real)}, {OF_6(wide_bytes_real)}}}};
+    static tiles_of_rows *const trio[TRIO_ROWS] = {OF_3(trio), trio_4};
+    static tiles_of_rows *const quad[2][QUAD_ROWS] = {{OF_3(quad_code)}, {OF_3(quad_real)}};
+    const bool real = end == REALS;
+    const size_t size = real ? sizeof(float) : sizeof(uint8_t);
+    if (!bytes && columns == 2 * NR)
+        even_tiles(quad[real], QUAD_ROWS, count, runs, a, stride, panel, c, constants, out, out_stride);
+    else if (!bytes && !real && columns == NR + NR / 2)
+        even_tiles(trio, TRIO_ROWS, count, runs, a, stride, panel, c, constants, out, out_stride);
+    else
+        for (size_t first = 0; first < columns; first += NR, c++, panel = next_panel(bytes, runs, panel)) {
+            const size_t left = ndq_min_size(columns - first, NR);
+            panel_of_outputs(one[real][bytes][left > NR / 2], size, count, runs, a, stride, panel, left, c, constants,
+                             out + first * size, out_stride);
+        }
 }
 
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 code_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
          size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
 {
-    static code_tiles *const pair[ROWS] = {pair_1, pair_2, pair_3, pair_4, pair_5, pair_6};
     const avx2_stage constants = avx2_make_stage(stage);
-    if (!bytes && columns == 2 * NR)
-        even_tiles(pair, ROWS, count, runs, a, stride, panel, c, &constants, out, out_stride);
-    else if (!bytes && columns == NR + NR / 2)
-        trio_columns(count, runs, a, stride, panel, c, &constants, out, out_stride);
-    else
-        for (size_t first = 0; first < columns; first += NR, c++, panel = next_panel(bytes, runs, panel))
-            code_panel(bytes, count, runs, a, stride, panel, ndq_min_size(columns - first, NR), c, &constants,
-                       out + first, out_stride);
-}
-
-typedef void real_tile(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-                       const ndq_gemm_columns *c, const avx2_reals *bounds, float *out, size_t out_stride);
-#define REALS_OF(name) {name##_real_1, name##_real_2, name##_real_3, name##_real_4, name##_real_5, name##_real_6}
-
-/* Columns of one panel. Some of a vector are stored by way of memory of their own. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-real_panel(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-           size_t columns, const ndq_gemm_columns *c, const avx2_reals *bounds, float *out, size_t out_stride)
-{
-    static real_tile *const tiles[2][2][ROWS] = {{REALS_OF(narrow), REALS_OF(wide)},
-                                                 {REALS_OF(narrow_bytes), REALS_OF(wide_bytes)}};
-    float some[ROWS * NR];
-    for (size_t left = ndq_ceil_div(count, ROWS); left > 0; left--) {
-        const size_t rows = ndq_ceil_div(count, left);
-        real_tile *const tile_of_rows = tiles[bytes][columns > NR / 2][rows - 1];
-        if (columns % (NR / 2) == 0)
-            tile_of_rows(runs, a, stride, panel, c, bounds, out, out_stride);
-        else {
-            tile_of_rows(runs, a, stride, panel, c, bounds, some, NR);
-            ndq_copy_columns(rows, columns, sizeof(float), some, NR * sizeof(float), out,
-                             (ptrdiff_t)(out_stride * sizeof(float)));
-        }
-        count -= rows;
-        a += rows * stride;
-        out += rows * out_stride;
-    }
+    row_of_outputs(bytes, HALVES, count, runs, a, stride, panel, columns, c, &constants, out, out_stride);
 }
 
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
@@ -468,10 +525,7 @@ real_row(const bool bytes, size_t count, const ndq_gemm_runs *runs, const uint8_
          size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_stride)
 {
     const avx2_reals bounds = {_mm256_set1_ps(stage->floor), _mm256_set1_ps(stage->ceiling)};
-    float *reals = (float *)(void *)out;
-    for (size_t first = 0; first < columns; first += NR, c++, panel = next_panel(bytes, runs, panel))
-        real_panel(bytes, count, runs, a, stride, panel, ndq_min_size(columns - first, NR), c, &bounds, reals + first,
-                   out_stride / sizeof(float));
+    row_of_outputs(bytes, REALS, count, runs, a, stride, panel, columns, c, &bounds, out, out_stride);
 }
 
 #define ROW_OF(kind, name, bytes)                                                                            \
