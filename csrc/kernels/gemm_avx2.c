@@ -218,25 +218,26 @@ store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx
     }
 }
 
-/* One word of K of one row and three vectors of weights, of which the third stays in memory. */
+/* One word of K of one row and three vectors of weights, of which two stay in memory. */
 #define TRIO_ROW(word, c0, c1, c2)                                                                           \
     do {                                                                                                     \
-        __m256i x_, y_;                                                                                      \
+        __m256i x_, y_, z_;                                                                                  \
         __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                       \
                          "vpmaddwd %[b0], %[x], %[y]\n\t"                                                    \
-                         "vpaddd %[y], %[s0], %[s0]\n\t"                                                     \
-                         "vpmaddwd %[b1], %[x], %[y]\n\t"                                                    \
+                         "vpmaddwd %[b1], %[x], %[z]\n\t"                                                    \
                          "vpmaddwd %[b2], %[x], %[x]\n\t"                                                    \
-                         "vpaddd %[y], %[s1], %[s1]\n\t"                                                     \
+                         "vpaddd %[y], %[s0], %[s0]\n\t"                                                     \
+                         "vpaddd %[z], %[s1], %[s1]\n\t"                                                     \
                          "vpaddd %[x], %[s2], %[s2]"                                                         \
-                         : [s0] "+x"(c0), [s1] "+x"(c1), [s2] "+x"(c2), [x] "=&x"(x_), [y] "=&x"(y_)         \
-                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0), [b1] "x"(w1),     \
+                         : [s0] "+x"(c0), [s1] "+x"(c1), [s2] "+x"(c2), [x] "=&x"(x_), [y] "=&x"(y_),        \
+                           [z] "=&x"(z_)                                                                     \
+                         : [a] "m"(*(const ndq_gemm_word_anywhere *)(word)), [b0] "x"(w0), [b1] "m"(*w1),    \
                            [b2] "m"(*w2));                                                                   \
     } while (0)
 
 #define TRIO_STEP(i)                                                                                         \
     do {                                                                                                     \
-        const __m256i w0 = _mm256_load_si256(b + 2 * (i)), w1 = _mm256_load_si256(b + 2 * (i) + 1);          \
+        const __m256i w0 = _mm256_load_si256(b + 2 * (i)), *w1 = b + 2 * (i) + 1;                            \
         const __m256i *w2 = b + 2 * (i) + panel_vectors;                                                     \
         TRIO_ROW(a0 + 4 * (i), c00, c01, c02);                                                               \
         if (rows > 1) TRIO_ROW(a0 + stride + 4 * (i), c10, c11, c12);                                        \
