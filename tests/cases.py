@@ -229,11 +229,11 @@ GEMM_SHAPES = (
 #: and at the sizes from which that pays, odd ones, the rest of two words of inputs, and weights of two sizes. The last
 #: two are cut twice: inputs in parts and panels that are cut once or not; and rests of rows and words.
 GEMM_SHAPES_IN_HALVES = (
-    (120, 127, 784),
-    (112, 128, 784),
-    (120, 128, 784),
-    (131, 145, 786),
-    (123, 161, 1034),
+    (260, 127, 1040),
+    (118, 192, 784),
+    (122, 192, 784),
+    (165, 161, 802),
+    (133, 163, 1034),
     (128, 417, 1040),
     (131, 384, 522),
 )

@@ -79,11 +79,11 @@ def test_sums_of_halves_do_not_overflow(backend, rng, threads, dtypes):
     infos = [np.iinfo(dtype) for dtype in dtypes]
     threads(1)
     for corner in range(0, 16, 5):
-        a, b = np.empty((192, 512), dtypes[0]), np.empty((512, 128), dtypes[1])
+        a, b = np.empty((192, 512), dtypes[0]), np.empty((512, 256), dtypes[1])
         for number, (i, j) in enumerate(itertools.product((0, 1), repeat=2)):
             ends = [(info.min, info.max) for info in infos]
             a[96 * i : 96 * (i + 1), 256 * j : 256 * (j + 1)] = ends[0][corner >> number & 1]
-            b.reshape(512, 4, 2, 16)[256 * i : 256 * (i + 1), :, j] = ends[1][(corner ^ 6) >> number & 1]
+            b.reshape(512, 8, 2, 16)[256 * i : 256 * (i + 1), :, j] = ends[1][(corner ^ 6) >> number & 1]
         a[rng.integers(0, 192, 9), rng.integers(0, 512, 9)] ^= 1
         for zeros in ((0, 0), (infos[0].min, infos[1].max), (infos[0].max, infos[1].min)):
             assert_same_bits(nq.matmul_integer(a, b, *zeros), expected(a, b, *zeros))

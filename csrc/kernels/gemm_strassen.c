@@ -5,7 +5,7 @@ enum { BLOCK_WORDS = 256 };
 
 /* A level wins an eighth of the products. Of that, sums of rows take LEFT / columns, sums of weights RIGHT / rows, and sums
  * of products OUTPUTS / words of a product: measured. Fewer columns would not fill the panels that are taken in pairs. */
-enum { LEFT = 40, RIGHT = 56, OUTPUTS = 40, LEAST_COLUMNS = 128 };
+enum { LEFT = 80, RIGHT = 36, OUTPUTS = 56, LEAST_COLUMNS = 128 };
 
 /* A second level pays from here on; words are those of its products. */
 enum { LEAST_ROWS_TWICE = 128, LEAST_COLUMNS_TWICE = 384, LEAST_WORDS_TWICE = 64 };

@@ -336,7 +336,7 @@ static void check_products(const char *backend, const ndq_gemm_kernel *kernel)
 /* Large enough for the kernel to share among threads and to need several blocks. */
 static void check_large_products(const char *backend, const ndq_gemm_kernel *kernel)
 {
-    static const size_t sizes[][3] = {{301, 130, 400}, {96, 128, 512}, {131, 145, 1034}, {5, 1000, 2100},
+    static const size_t sizes[][3] = {{301, 130, 400}, {192, 256, 512}, {133, 163, 1034}, {5, 1000, 2100},
                                       {1, 1100, 2400}, {600, 9, 600}, {40, 33, 9000}};
     group g = {.what = ""};
     snprintf(g.name, sizeof(g.name), "large products %s", backend);
