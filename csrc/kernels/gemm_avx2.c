@@ -467,10 +467,10 @@ static inline void even_tiles(tiles_of_rows *const *by_rows, size_t most, size_t
 }
 
 /* Columns of one panel, of outputs of `size` bytes. Some of a vector are stored by way of memory of their own. */
-static inline void panel_of_outputs(tiles_of_rows *const *by_rows, const size_t size, size_t count,
-                                    const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-                                    size_t columns, const ndq_gemm_columns *c, const void *constants, uint8_t *out,
-                                    size_t out_stride)
+static inline __attribute__((always_inline)) void
+panel_of_outputs(tiles_of_rows *const *by_rows, const size_t size, size_t count, const ndq_gemm_runs *runs,
+                 const uint8_t *a, size_t stride, const void *panel, size_t columns, const ndq_gemm_columns *c,
+                 const void *constants, uint8_t *out, size_t out_stride)
 {
     enum { MOST = 16 * ROWS };
     _Alignas(NDQ_ALIGN) uint8_t some[MOST * NR * sizeof(float)];
@@ -491,8 +491,8 @@ static inline void panel_of_outputs(tiles_of_rows *const *by_rows, const size_t 
 /* Columns of row_panels panels. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 row_of_outputs(const bool bytes, const ending end, size_t count, const ndq_gemm_runs *runs, const uint8_t *a,
-               size_t stride, const void *panel, size_t columns, const ndq_gemm_columns *c, const void *constants, uint8_t *out,
-               size_t out_stride)
+               size_t stride, const void *panel, size_t columns, const ndq_gemm_columns *c, const void *constants,
+               uint8_t *out, size_t out_stride)
 {
     static tiles_of_rows *const one[2][2][2][ROWS] = {
         {{{OF_6(narrow_code)}, {OF_6(wide_code)}}, {{OF_6(narrow_bytes_code)}, {OF_6(wide_bytes_code)}}},
