@@ -10,8 +10,8 @@ from ndquant import _core
 
 #: {names of tiles: what their loops multiply with}.
 KERNELS = {
-    r"(wide|narrow)(_bytes)?(_code)?_\d": "vpmaddwd",
-    r"(codes|pair|trio)_\d": "vpmaddwd",
+    r"(wide|narrow)(_bytes)?(_code|_real)?_\d": "vpmaddwd",
+    r"(codes|quad_code|quad_real|trio_tile)_\d(\.\w+)*": "vpmaddwd",
     r"avxvnni_(wide|narrow)_\d": "vpdpbusd",
     r"avx512vnni_(wide|narrow)_\d+": "vpdpbusd",
     r"avx2_f32_(wide|narrow)_\d": "vfmadd231ps",
