@@ -218,6 +218,18 @@ store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx
     }
 }
 
+/* All words of K, of panels of words that follow each other. */
+#define ALL_WORDS(STEP)                                                                                      \
+    for (size_t run = 0; run < runs->runs; run++) {                                                          \
+        const uint8_t *a0 = a + runs->offset[run];                                                           \
+        for (size_t k = 0; k < runs->words; k += 2) {                                                        \
+            STEP(0);                                                                                         \
+            STEP(1);                                                                                         \
+            a0 += 8;                                                                                         \
+            b += 4;                                                                                          \
+        }                                                                                                    \
+    }
+
 /* One word of K of one row and three vectors of weights, of which two stay in memory. */
 #define TRIO_ROW(word, c0, c1, c2)                                                                           \
     do {                                                                                                     \
@@ -258,15 +270,7 @@ trio_tile(const int rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t st
     __m256i c00 = _mm256_loadu_si256((const __m256i *)c[0].add), c10 = c00, c20 = c00, c30 = c00;
     __m256i c01 = _mm256_loadu_si256((const __m256i *)(c[0].add + 8)), c11 = c01, c21 = c01, c31 = c01;
     __m256i c02 = _mm256_loadu_si256((const __m256i *)c[1].add), c12 = c02, c22 = c02, c32 = c02;
-    for (size_t run = 0; run < runs->runs; run++) {
-        const uint8_t *a0 = a + runs->offset[run];
-        for (size_t k = 0; k < runs->words; k += 2) {
-            TRIO_STEP(0);
-            TRIO_STEP(1);
-            a0 += 8;
-            b += 4;
-        }
-    }
+    ALL_WORDS(TRIO_STEP)
     __m256i left[TRIO_ROWS], right[TRIO_ROWS / 2];
     END_TRIO(0, c00, c01);
     if (rows > 1) END_TRIO(1, c10, c11);
@@ -335,15 +339,7 @@ quad_tile(const int rows, const ending end, const ndq_gemm_runs *runs, const uin
     __m256i c01 = _mm256_loadu_si256((const __m256i *)(c[0].add + 8)), c11 = c01, c21 = c01;
     __m256i c02 = _mm256_loadu_si256((const __m256i *)c[1].add), c12 = c02, c22 = c02;
     __m256i c03 = _mm256_loadu_si256((const __m256i *)(c[1].add + 8)), c13 = c03, c23 = c03;
-    for (size_t run = 0; run < runs->runs; run++) {
-        const uint8_t *a0 = a + runs->offset[run];
-        for (size_t k = 0; k < runs->words; k += 2) {
-            QUAD_STEP(0);
-            QUAD_STEP(1);
-            a0 += 8;
-            b += 4;
-        }
-    }
+    ALL_WORDS(QUAD_STEP)
     END_QUAD(0, c00, c01, c02, c03);
     if (rows > 1) END_QUAD(1, c10, c11, c12, c13);
     if (rows > 2) END_QUAD(2, c20, c21, c22, c23);
@@ -402,19 +398,14 @@ typedef void tiles_of_rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_
         tile(rows, wide, bytes, REALS, runs, a, stride, panel, &to);                                         \
     }                                                                                                        \
     TILES_OF_ROWS(name##_real, rows)
-#define QUADS(rows)                                                                                          \
-    TILE_OF_ROWS(INLINED, quad_code, rows)                                                                   \
+/* `field` of the target is where the constants of such an ending are. */
+#define QUADS(name, rows, end, field)                                                                        \
+    TILE_OF_ROWS(INLINED, name, rows)                                                                        \
     {                                                                                                        \
-        const target to = {.columns = c, .constants = constants, .out = out, .stride = out_stride};          \
-        quad_tile(rows, HALVES, runs, a, stride, panel, &to);                                                \
+        const target to = {.columns = c, .field = constants, .out = out, .stride = out_stride};              \
+        quad_tile(rows, end, runs, a, stride, panel, &to);                                                   \
     }                                                                                                        \
-    TILE_OF_ROWS(INLINED, quad_real, rows)                                                                   \
-    {                                                                                                        \
-        const target to = {.columns = c, .bounds = constants, .out = out, .stride = out_stride};             \
-        quad_tile(rows, REALS, runs, a, stride, panel, &to);                                                 \
-    }                                                                                                        \
-    TILES_OF_ROWS(quad_code, rows)                                                                           \
-    TILES_OF_ROWS(quad_real, rows)
+    TILES_OF_ROWS(name, rows)
 /* Not inlined: with a loop over tiles in the same function, gcc moves sums about. */
 #define TRIOS(rows)                                                                                          \
     TILE_OF_ROWS(__attribute__((noinline)), trio, rows)                                                      \
@@ -446,9 +437,12 @@ TRIOS(1)
 TRIOS(2)
 TRIOS(3)
 TRIOS(4)
-QUADS(1)
-QUADS(2)
-QUADS(3)
+QUADS(quad_code, 1, HALVES, constants)
+QUADS(quad_code, 2, HALVES, constants)
+QUADS(quad_code, 3, HALVES, constants)
+QUADS(quad_real, 1, REALS, bounds)
+QUADS(quad_real, 2, REALS, bounds)
+QUADS(quad_real, 3, REALS, bounds)
 
 #define OF_3(name) name##_1, name##_2, name##_3
 #define OF_6(name) OF_3(name), name##_4, name##_5, name##_6

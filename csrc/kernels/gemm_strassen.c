@@ -4,7 +4,8 @@
 enum { BLOCK_WORDS = 256 };
 
 /* A level wins an eighth of the products. Of that, sums of rows take LEFT / columns, sums of weights RIGHT / rows, and sums
- * of products OUTPUTS / words of a product: measured. Fewer columns would not fill the panels that are taken in pairs. */
+ * of products, with what leaving `row` for tiles of sums costs, OUTPUTS / words of a product: fitted to shapes timed with a
+ * level and without. Fewer columns would not fill the panels that are taken in pairs. */
 enum { LEFT = 80, RIGHT = 36, OUTPUTS = 56, LEAST_COLUMNS = 128 };
 
 /* A second level pays from here on; words are those of its products. */
