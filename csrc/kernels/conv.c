@@ -129,12 +129,12 @@ static size_t make_panels(const job *j, size_t panel, size_t end_panel, panel_of
     p->offset = part * w->C * ndq_gemm_code_bytes(j->kernel);
     p->tile = ndq_gemm_tiles(j->kernel, p->columns);
     ndq_gemm_make_columns(&product, first, &p->constants[0]);
-    p->at_once = ndq_gemm_row_at_once(j->kernel, &p->constants[0], output);
+    p->at_once = ndq_gemm_row_at_once(p->w, &p->constants[0], output);
     if (!p->at_once || j->kernel->row_panels < 2 || j->call->out_c != j->size || panel + 1 == end_panel ||
         first + nr >= p->w->N)
         return 1;
     ndq_gemm_make_columns(&product, first + nr, &p->constants[1]);
-    if (!ndq_gemm_row_at_once(j->kernel, &p->constants[1], output))
+    if (!ndq_gemm_row_at_once(p->w, &p->constants[1], output))
         return 1;
     p->columns = ndq_min_size(2 * nr, p->w->N - first);
     return 2;

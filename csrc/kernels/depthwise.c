@@ -130,7 +130,7 @@ static void make_panel(const chunk *c, panel_of *p)
     p->weights[0] = ndq_gemm_panel(j->w, c->channel / nr, 0);
     p->weights[1] = j->lines > 1 ? ndq_gemm_panel(j->call->w->lower, c->channel / nr, 0) : NULL;
     ndq_gemm_make_columns(&product, c->channel, &p->columns);
-    p->at_once = ndq_gemm_row_at_once(j->kernel, &p->columns, product.output);
+    p->at_once = ndq_gemm_row_at_once(j->w, &p->columns, product.output);
     p->in_place = j->call->out_c == j->size;
     p->stride = j->blocks.x.jump * j->pixel;
     p->out_x = p->in_place ? j->call->out_x : nr * j->size;

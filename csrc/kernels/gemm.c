@@ -419,12 +419,12 @@ static size_t run_at_once(const job *j, const block *b, size_t panel, size_t end
     if (!kernel->row[output] || w->words > b->step)
         return 0;
     ndq_gemm_make_columns(j->call, first, &c[0]);
-    if (!ndq_gemm_row_at_once(kernel, &c[0], output))
+    if (!ndq_gemm_row_at_once(w, &c[0], output))
         return 0;
     size_t count = 1;
     if (kernel->row_panels > 1 && panel + 1 < end_panel && 2 * w->panel_bytes <= PAIR_BYTES) {
         ndq_gemm_make_columns(j->call, first + kernel->nr, &c[1]);
-        count += ndq_gemm_row_at_once(kernel, &c[1], output);
+        count += ndq_gemm_row_at_once(w, &c[1], output);
     }
     kernel->row[output](b->count, &k, b->rows, b->stride, ndq_gemm_panel(w, panel, 0),
                         ndq_min_size(count * kernel->nr, w->N - first), c, &j->stage, output_of(j, b->first, panel),
@@ -604,7 +604,7 @@ static void cut(job *j, size_t threads)
 {
     const ndq_gemm_kernel *kernel = j->call->w->kernel;
     const size_t panels = ndq_ceil_div(j->call->w->N, kernel->nr), M = j->call->M;
-    const size_t in_cache = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t));
+    const size_t in_cache = BLOCK_BYTES / (j->row_bytes + sizeof(int32_t) + j->call->w->N * ndq_gemm_output_bytes(j->call->output));
     size_t rows = in_cache > LEAST_ROWS ? in_cache : LEAST_ROWS;
     const size_t rows_in_halves = ndq_strassen_rows(j->call->w, M, threads);
     if (ndq_strassen_levels(j->call->w, rows_in_halves, panels))

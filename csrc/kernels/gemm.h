@@ -150,7 +150,7 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */
     ndq_gemm_tiles_of_many *many[NDQ_GEMM_MAX_MR]; /* of kernels with winograd */
-    ndq_gemm_row *row[NDQ_GEMM_OUTPUTS]; /* or NULL; of kernels with w_centred only */
+    ndq_gemm_row *row[NDQ_GEMM_OUTPUTS]; /* or NULL; where no zero point of the weights as packed is left */
     size_t row_panels;                   /* 1 or 2 */
     ndq_depthwise_halved *halved;        /* or NULL; of depthwise kernels */
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
@@ -300,11 +300,10 @@ static inline ndq_gemm_tile *const *ndq_gemm_tiles(const ndq_gemm_kernel *kernel
     return columns <= kernel->nr / 2 && kernel->narrow[0] ? kernel->narrow : kernel->tile;
 }
 
-/* Whether `row` may make the outputs of a panel. Only kernels that centre weights have it, so there are no row terms. */
-static inline bool ndq_gemm_row_at_once(const ndq_gemm_kernel *kernel, const ndq_gemm_columns *c,
-                                        ndq_gemm_output output)
+/* Whether `row` may make the outputs of a panel: it has no row terms. */
+static inline bool ndq_gemm_row_at_once(const ndq_packed *w, const ndq_gemm_columns *c, ndq_gemm_output output)
 {
-    return kernel->row[output] && (output != NDQ_GEMM_CODES || c->shrinks);
+    return w->kernel->row[output] && !w->any_zero_point && (output != NDQ_GEMM_CODES || c->shrinks);
 }
 
 /* What brings codes of activations to the sign that a kernel multiplies, unless it centres them. */

@@ -24,7 +24,7 @@ static inline TARGET __m256i dot(__m256i c, __m256i u8, __m256i s8)
     do {                                                                                                     \
         const __m256i x_ = _mm256_set1_epi32((int32_t)*(const ndq_gemm_word_anywhere *)(word));              \
         c0 = dot(c0, x_, w0);                                                                                \
-        if (wide)                                                                                            \
+        if (width == WIDE)                                                                                            \
             c1 = dot(c1, x_, w1);                                                                            \
     } while (0)
 #else
@@ -32,7 +32,7 @@ static inline TARGET __m256i dot(__m256i c, __m256i u8, __m256i s8)
 #define ADD_DOT(word, c0, c1)                                                                                \
     do {                                                                                                     \
         __m256i x_;                                                                                          \
-        if (wide)                                                                                            \
+        if (width == WIDE)                                                                                            \
             __asm__ volatile("vpbroadcastd %[a], %[x]\n\t"                                                   \
                              "%{vex%} vpdpbusd %[b0], %[x], %[s0]\n\t"                                         \
                              "%{vex%} vpdpbusd %[b1], %[x], %[s1]"                                             \
@@ -46,6 +46,7 @@ static inline TARGET __m256i dot(__m256i c, __m256i u8, __m256i s8)
     } while (0)
 #endif
 
+#define END_ROWS(row, count, c00, c01, c10, c11, c20, c21, c30, c31) (void)0
 #define VECTOR __m256i
 #define LANES 8
 #define LOAD(p) _mm256_load_si256((const __m256i *)(p))

@@ -1,8 +1,23 @@
-/* Tiles of the VNNI kernels: up to 12 rows by two vectors, or by one (narrow). vpdpbusd adds four products of u8
- * activations by s8 weights to an int32, and wraps, so that the sum is exact modulo 2^32 whatever the order.
+/* Tiles of the VNNI kernels: up to 12 rows by two vectors, by one (narrow), or by one and a half (middle). vpdpbusd adds four
+ * products of u8 activations by s8 weights to an int32, and wraps, so that the sum is exact modulo 2^32 whatever the order.
  *
- * Parameters: NAME(x), TARGET; VECTOR, the type of a vector of LANES words; LOAD(p), STORE(p, v), aligned; ZERO; and
- * ADD_DOT(word, c0, c1), which adds the dot products of the word of a row with w0 and, if `wide`, w1. */
+ * Parameters: NAME(x), TARGET; VECTOR, the type of a vector of LANES words; LOAD(p), STORE(p, v), aligned; ZERO;
+ * ADD_DOT(word, c0, c1), which adds the dot products of the word of a row with w0 and, unless `width` is NARROW, w1; and
+ * END_ROWS(row, count, sums of four rows), what becomes of `count` or more rows from `row` on if `end` is not SUMS. */
+
+typedef enum { NARROW, MIDDLE, WIDE } NAME(width);
+
+/* What a tile ends in: sums in memory, or outputs, whose sums begin with what is added to them. */
+typedef enum { SUMS, CODES, REALS } NAME(ending);
+
+typedef struct {
+    int32_t *acc;
+    const ndq_gemm_columns *columns; /* of outputs, as is all that follows */
+    const void *constants;
+    uint8_t *out; /* of rows `stride` bytes apart */
+    size_t stride;
+    uint32_t kept; /* a bit for each column that is stored */
+} NAME(target);
 
 /* DO(row, address of its word, its accumulators) for each row of the tile. */
 #define EACH_ROW(DO)                                                                                         \
@@ -25,19 +40,24 @@
 
 #define FETCH(row, word, c0, c1)                                                                             \
     (c0 = LOAD(acc + 2 * LANES * (row)), c1 = LOAD(acc + 2 * LANES * (row) + LANES))
+#define BEGIN(row, word, c0, c1)                                                                             \
+    (memcpy(&c0, to->columns->add, sizeof(c0)), memcpy(&c1, to->columns->add + LANES, sizeof(c1)))
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
 static inline __attribute__((always_inline)) TARGET void
-NAME(tile)(const int rows, const bool wide, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,
-           const void *panel, int32_t *acc)
+NAME(tile)(const int rows, const NAME(width) width, const NAME(ending) end, const ndq_gemm_runs *runs, const uint8_t *a,
+           size_t stride, const void *panel, const NAME(target) *to)
 {
+    int32_t *const acc = to->acc;
     const int32_t *b = panel;
     VECTOR c00 = ZERO, c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00;
     VECTOR c30 = c00, c31 = c00, c40 = c00, c41 = c00, c50 = c00, c51 = c00;
     VECTOR c60 = c00, c61 = c00, c70 = c00, c71 = c00, c80 = c00, c81 = c00;
     VECTOR c90 = c00, c91 = c00, ca0 = c00, ca1 = c00, cb0 = c00, cb1 = c00;
     const uint8_t *a0 = a, *a3 = a, *a6 = a, *a9 = a;
-    if (runs->continued) {
+    if (end != SUMS) {
+        EACH_ROW(BEGIN);
+    } else if (runs->continued) {
         EACH_ROW(FETCH);
     }
     for (size_t run = 0; run < runs->runs; run++) {
@@ -50,8 +70,22 @@ NAME(tile)(const int rows, const bool wide, const ndq_gemm_runs *runs, const uin
             EACH_ROW(MULTIPLY);
         }
     }
-    EACH_ROW(SAVE);
+    if (end == SUMS) {
+        EACH_ROW(SAVE);
+        return;
+    }
+    END_ROWS(0, rows, c00, c01, c10, c11, c20, c21, c30, c31);
+    if (rows > 4) END_ROWS(4, rows - 4, c40, c41, c50, c51, c60, c61, c70, c71);
+    if (rows > 8) END_ROWS(8, rows - 8, c80, c81, c90, c91, ca0, ca1, cb0, cb1);
 }
+
+#define TILE(kind, rows, width)                                                                              \
+    static TARGET void NAME(kind##_##rows)(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,       \
+                                           const void *panel, int32_t *acc)                                  \
+    {                                                                                                        \
+        NAME(tile)(rows, width, SUMS, runs, a, stride, panel, &(NAME(target)){.acc = acc});                 \
+    }
+#define TILES(rows) TILE(wide, rows, WIDE) TILE(narrow, rows, NARROW)
 
 /* One row by several panels, whose sums do not wait for each other. */
 #define ADD_PANEL(panel, c0, c1)                                                                             \
@@ -64,7 +98,7 @@ NAME(tile)(const int rows, const bool wide, const ndq_gemm_runs *runs, const uin
 static inline __attribute__((always_inline)) TARGET void
 NAME(vector_tile)(const int panels, size_t words, const uint8_t *row, const uint8_t *b, size_t panel_bytes, int32_t *acc)
 {
-    const bool wide = true;
+    const NAME(width) width = WIDE;
     VECTOR c00 = ZERO, c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
     for (size_t k = 0; k < words; k++, row += 4, b += 2 * LANES * sizeof(int32_t)) {
         ADD_PANEL(0, c00, c01);
@@ -93,11 +127,3 @@ static TARGET void NAME(expand_vector)(size_t K, const uint8_t *codes, bool is_s
 {
     NAME(expand_u8)(K, codes, is_signed, 0, row);
 }
-
-#define TILE(kind, rows, wide)                                                                               \
-    static TARGET void NAME(kind##_##rows)(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,       \
-                                           const void *panel, int32_t *acc)                                  \
-    {                                                                                                        \
-        NAME(tile)(rows, wide, runs, a, stride, panel, acc);                                                 \
-    }
-#define TILES(rows) TILE(wide, rows, true) TILE(narrow, rows, false)
