@@ -98,7 +98,12 @@ def onnx_runtime(operation, d):
     values = [runtime.OrtValue.ortvalue_from_numpy(a) for a in (model[1], session.run(None, {"x": model[1]})[0])]
     binding.bind_ortvalue_input("x", values[0])
     binding.bind_ortvalue_output("y", values[1])
-    return lambda: session.run_with_iobinding(binding)
+
+    def call():
+        session.run_with_iobinding(binding)
+        return values  # what is bound does not keep its memory alive
+
+    return call
 
 
 def openvino(operation, d):
@@ -108,8 +113,14 @@ def openvino(operation, d):
     core = library.Core()
     hints = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
     request = core.compile_model(core.read_model(model[0]), "CPU", hints).create_infer_request()
-    request.set_input_tensor(library.Tensor(model[1], shared_memory=True))
-    return lambda: request.infer(share_outputs=True)
+    x = library.Tensor(model[1], shared_memory=True)
+    request.set_input_tensor(x)
+
+    def call():
+        request.infer(share_outputs=True)
+        return x  # its memory has to stay
+
+    return call
 
 
 CANDIDATES = {"torch": pytorch, "onnxruntime": onnx_runtime, "openvino": openvino}
