@@ -8,10 +8,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ndquant import demo
+from ndquant import PackedWeight, QParams, QuantSpec, demo, linear_integer
 from tests.bench import (
     characters,
     elementwise,
+    forms,
     gemm,
     limits,
     low_bits_kernels,
@@ -20,7 +21,9 @@ from tests.bench import (
     models,
     ndquant_cases,
     networks,
+    others_convolutions,
     others_networks,
+    others_products,
     residual,
     results,
     sequences,
@@ -120,6 +123,100 @@ def test_networks_are_measured_against_the_peak(name, batch, capsys):
     assert work == batch * {"mlp": 784 * 100 + 100 * 100 + 100 * 10, "resnet20": 40813184}[name]
     record = models.report(name, calls, work, None, rounds=1)
     assert record["ndquant"]["median_s"] > 0 and name in capsys.readouterr().out
+
+
+def test_the_fastest_form_of_each_library_is_shown(monkeypatch, capsys):
+    now = [0.0]
+    monkeypatch.setattr(timing, "clock", lambda: now[0])
+    monkeypatch.setattr(limits, "multiply_adds", lambda kind: None)
+
+    def build(seconds):
+        return lambda: lambda: now.__setitem__(0, now[0] + seconds)
+
+    def fail():
+        raise RuntimeError("no kernel\nfor this")
+
+    builders = {"b": build(1), "a: slow": build(0.5), "a: quick": build(0.25), "a: hopeless": build(1), "a: new": fail}
+    calls = forms.candidates(builders)
+    assert list(calls) == list(forms.candidates(builders)) == ["b", "a: slow", "a: quick"]
+    assert capsys.readouterr().out == "left out: a: new (RuntimeError: no kernel)\n"
+    record = models.report("row", {"ndquant": build(0.5)(), **calls}, 1, None, rounds=2)
+    assert record["fastest_forms"] == {"a": "a: quick"} and record["a: slow"]["times_ndquant"] == 1
+    assert capsys.readouterr().out.split()[2:] == ["b", "1000000.0", "2.00", "x", "a", "250000.0", "0.50", "x"]
+    row = gemm.Table("table", "s8", 2).measure("row", 1, {"ours": build(0.5)(), **calls})
+    assert row["fastest_forms"] == {"a": "a: quick"} and row["times_ours"]["a: slow"] == 1
+    assert capsys.readouterr().out.endswith("   b 2.00  a 0.50\n")
+
+
+def output_of(call):
+    """What a call of another library returns, as an array that outlives the call."""
+    returned = call()
+    if hasattr(returned, "get_output_details"):  # an interpreter of LiteRT
+        return returned.get_tensor(returned.get_output_details()[0]["index"])
+    if hasattr(returned, "int_repr"):  # a tensor of PyTorch
+        returned = returned.int_repr() if returned.is_quantized else returned
+    return np.array(returned[0] if hasattr(returned, "to_dict") else returned.numpy())  # the first one of OpenVINO
+
+
+def assert_same_codes(theirs, ours):
+    """Codes next to a tie differ; those of LiteRT are signed."""
+    theirs = theirs.view(np.uint8) ^ 128 if theirs.dtype == np.int8 else theirs
+    assert theirs.dtype == np.uint8 and len(np.unique(ours)) > 4
+    assert np.abs(theirs.astype(int) - ours).max() <= 1 and np.mean(theirs != ours) < 0.02
+
+
+def some_product(rng):
+    """Codes and weights whose products of two fit in 16 bits, as other libraries need on AVX2, with our output."""
+    codes, weights = rng.integers(0, 256, (5, 64), np.uint8), rng.integers(-63, 64, (16, 64), np.int8)
+    w_qp = QParams(np.full(16, others_products.W_SCALE, np.float32), 0, QuantSpec(axis=0))
+    return codes, weights, linear_integer(codes, gemm.CODES, PackedWeight(weights, w_qp), gemm.OUT_CODES)
+
+
+def assert_same_product(theirs, ours, codes, weights):
+    """Sums may lack what a zero point adds to each column."""
+    if theirs.dtype != np.int32:
+        return assert_same_codes(theirs, ours)
+    sums = codes.astype(np.int32) @ weights.T.astype(np.int32)
+    assert np.ptp(theirs - sums, axis=0).max() == 0
+
+
+@pytest.mark.parametrize("operator", ["QLinearMatMul", "MatMulInteger", "MatMul"])
+def test_other_libraries_get_the_same_product(operator, rng):
+    onnx = pytest.importorskip("onnx", reason="needs onnx")
+    reference = pytest.importorskip("onnx.reference", reason="needs onnx")
+    codes, weights, ours = some_product(rng)
+    model = others_products._onnx_model(codes, weights, gemm.CODES, gemm.OUT_CODES, operator)
+    (theirs,) = reference.ReferenceEvaluator(onnx.load_from_string(model)).run(None, {"x": codes})
+    assert_same_product(theirs, ours, codes, weights)
+
+
+@pytest.mark.parametrize("library", ["pytorch", "onnx_runtime", "openvino", "litert"])
+def test_other_libraries_compute_the_same_product(library, rng):
+    codes, weights, ours = some_product(rng)
+    builders = getattr(others_products, f"{library}_forms")(codes, weights, gemm.CODES, gemm.OUT_CODES)
+    for build in builders.values():
+        assert_same_product(output_of(build()), ours, codes, weights)
+    if not builders:
+        pytest.skip("not installed")
+
+
+#: Sizes at which windows of "same" padding lie as ours do.
+CONVOLUTIONS = ((2, 16, 8, 12, 3, 1, 1), (1, 8, 7, 16, 1, 1, 1), (1, 3, 9, 4, 7, 2, 1), (1, 16, 9, 16, 3, 2, 16))
+
+
+@pytest.mark.parametrize("shape", CONVOLUTIONS, ids=str)
+@pytest.mark.parametrize("library", ["pytorch", "onnx_runtime", "openvino", "litert"])
+def test_other_libraries_compute_the_same_convolution(library, shape, rng):
+    x, layer = models.layer_of(shape, rng)
+    layer.codes //= 2
+    layer.out_qparams = QParams(np.float32(0.5), 120, networks.AFFINE)
+    ours = layer.twin(x)
+    builders = getattr(others_convolutions, f"{library}_forms")(x, layer)
+    for build in builders.values():
+        theirs = output_of(build())
+        assert_same_codes(theirs if theirs.shape == ours.shape else theirs.transpose(0, 3, 1, 2), ours)
+    if not builders:
+        pytest.skip("not installed")
 
 
 @pytest.mark.parametrize("make, shape", ((networks.mlp, (784,)), (networks.mobilenetv2, (3, 32, 32))))

@@ -7,7 +7,9 @@ medians in microseconds, and so are ratios, which are taken slice by slice. Outp
 takes any. Weights of layers are packed once, as NumPy's are transposed once; float32 operands are packed at every call.
 The share is that of the multiply-adds that one core does in the same run with nothing else to do; of a row vector,
 also that of reading the bytes of the weights. Threads of NumPy's BLAS are set through threadpoolctl if it is installed,
-else by the environment; the other libraries are timed on one thread.
+else by the environment; the other libraries are timed on one thread. One that has several forms of a layer shows the
+fastest of each row, be it one that leaves the sums in int32; the file has all of them, but those that a trial shows to
+be far behind.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import numpy as np
 import ndquant as nq
 from ndquant.functional import matmul_f32, quantize_weight
 
-from . import limits, others_products, timing
+from . import forms, limits, others_products, timing
 from .timing import empty, ratios, samples
 
 #: (M, K, N): rows, inputs, outputs.
@@ -158,6 +160,7 @@ class Table:
             "seconds": dict(zip(calls, np.median(times, axis=0).tolist(), strict=False)),
             "times_ours": dict(zip(calls, ratios(times, 0).tolist(), strict=False)),
         }
+        row["fastest_forms"] = forms.several(forms.fastest(row["times_ours"]))
         if self.peak:
             peak = times[:, len(calls) : len(calls) + 1] / times[:, : len(calls)] * macs / self.peak[1]
             row["share_of_peak"] = dict(zip(calls, np.median(peak, axis=0).tolist(), strict=True))
@@ -175,7 +178,8 @@ class Table:
             line += f" {100 * row['share_of_peak'][ours]:4.0f} % of peak"
         if "share_of_read" in row:
             line += f" {100 * row['share_of_read']:4.0f} % of read"
-        print(line + "   " + "  ".join(f"{k} {v:.2f}" for k, v in row["times_ours"].items() if k != ours))
+        _, *others = forms.fastest(row["times_ours"]).items()
+        print(line + "   " + "  ".join(f"{library} {row['times_ours'][form]:.2f}" for library, form in others))
 
 
 def name_of(shape):

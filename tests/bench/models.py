@@ -2,8 +2,10 @@
 
 All candidates of a row take turns in short slices, so that a busy machine slows them alike; times are medians in
 microseconds. The share is that of the multiply-adds that one core does in the same run with nothing else to do, by the
-exact instructions of this instruction set. Networks read another input at every call. PyTorch (convolutions only), ONNX
-Runtime and OpenVINO are timed beside where they are installed; on AVX2 they add products in 16 bits that saturate.
+exact instructions of this instruction set. Networks read another input at every call. ONNX Runtime and OpenVINO, and
+for convolutions PyTorch and LiteRT, are timed beside where they are installed; on AVX2 they add products in 16 bits
+that saturate. A library that has several forms of a convolution shows the fastest of each row; the file has all of
+them, but those that a trial shows to be far behind.
 
 Random convolutions have numbers of channels and sizes between those of the listed ones; a quarter are depthwise. All
 are compared with their float32 form. Where layers of more than three channels with this window and stride, depthwise
@@ -16,7 +18,6 @@ import argparse
 import itertools
 import json
 import time
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,7 @@ import numpy as np
 import ndquant as nq
 from ndquant.convolution import conv2d_f32
 
-from . import limits, networks, others_networks, timing
-from .others import _library
+from . import forms, limits, networks, others_convolutions, others_networks, timing
 from .timing import ratios, samples
 
 #: name: (images, channels, rows and columns, outputs, window, stride, groups)
@@ -79,9 +79,7 @@ def convolution(shape, rng, alone=False):
     """Return the calls of a layer, by name, and their multiply-adds."""
     x, layer = layer_of(shape, rng)
     call, work = ndquant(x, layer)
-    if alone:
-        return {"ndquant": call}, work
-    return {"ndquant": call} | pytorch(x, layer) | others_networks.convolution(np.ascontiguousarray(x), layer), work
+    return {"ndquant": call} | ({} if alone else others_convolutions.candidates(x, layer)), work
 
 
 def beside_float(shape, rng):
@@ -90,24 +88,6 @@ def beside_float(shape, rng):
     call, work = ndquant(x, layer)
     real, geometry = nq.dequantize(x, X_QP), layer.geometry
     return {"ndquant": call, "float32": lambda: conv2d_f32(real, layer.w, layer.b, *geometry)}, work
-
-
-def pytorch(x, layer):
-    """Return {name: call} of PyTorch for the same layer, empty where it is not installed."""
-    torch = _library("torch")
-    if not torch:
-        return {}
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", message=".*quantized tensor.*|.*torch.ao.quantization.*")
-    w, (stride, padding, dilation, groups) = layer.codes, layer.geometry
-    zeros = torch.zeros(len(w), dtype=torch.long)
-    scales = torch.from_numpy(np.array(layer.w_qparams.scale, np.float32))
-    weight = torch._make_per_channel_quantized_tensor(torch.from_numpy(w), scales, zeros, 0)
-    geometry = list(stride), list(padding), list(dilation), groups
-    packed = torch.ops.quantized.conv2d_prepack(weight, torch.zeros(len(w)), *geometry)
-    images = torch._make_per_tensor_quantized_tensor(torch.from_numpy(x), float(X_QP.scale), int(X_QP.zero_point))
-    out = float(OUT_QP.scale), int(OUT_QP.zero_point)
-    return {"pytorch": lambda: torch.ops.quantized.conv2d(images, packed, *out)}
 
 
 def network(name, batch, rng):
@@ -168,16 +148,18 @@ def random_rows(count, listed, peak, rounds, rng):
 def report(name, calls, work, peak, rounds):
     """Measure the calls, print their line and return it as a record."""
     times = samples([*calls.values(), *(peak[:1] if peak else ())], rounds)
-    record = {"case": name, "multiply_adds": int(work)}
-    line = f"{name:24}"
-    for i, (candidate, slower) in enumerate(zip(calls, ratios(times, 0), strict=False)):
-        record[candidate] = {"median_s": float(np.median(times[:, i])), "times_ndquant": float(slower)}
-        line += f"{'' if i == 0 else f' {candidate}'} {record[candidate]['median_s'] * 1e6:9.1f}"
-        line += "" if i == 0 else f" {slower:.2f} x"
+    slower = dict(zip(calls, ratios(times, 0).tolist(), strict=False))
+    fastest = forms.fastest(slower)
+    record = {"case": name, "multiply_adds": int(work), "fastest_forms": forms.several(fastest)}
+    for i, candidate in enumerate(calls):
+        record[candidate] = {"median_s": float(np.median(times[:, i])), "times_ndquant": slower[candidate]}
         if peak:
-            share = float(np.median(times[:, -1] / times[:, i])) * work / peak[1]
-            record[candidate]["share_of_peak"] = share
-            line += f" {100 * share:4.0f} %"
+            record[candidate]["share_of_peak"] = float(np.median(times[:, -1] / times[:, i])) * work / peak[1]
+    _, *others = fastest.items()
+    ours = record["ndquant"]
+    line = f"{name:24} {ours['median_s'] * 1e6:9.1f}" + (f" {100 * ours['share_of_peak']:4.0f} %" if peak else "")
+    for library, form in others:
+        line += f"   {library} {record[form]['median_s'] * 1e6:8.1f} {slower[form]:5.2f} x"
     print(line)
     return record
 
@@ -195,7 +177,7 @@ def main():
     nq.set_num_threads(1)
     nq.show_config()
     peak = limits.multiply_adds("s8")
-    print("\none thread: microseconds, share of peak; of others also how many times as long")
+    print("\none thread: microseconds and share of peak; of others microseconds and how many times as long")
     listed = {
         shape: report(name, *convolution(shape, rng), peak, arguments.rounds) for name, shape in CONVOLUTIONS.items()
     }

@@ -26,12 +26,19 @@ def _library(name):
             return None
 
 
-def pytorch(operation, d):
+def _torch():
+    """Return PyTorch on one thread, or None."""
     torch = _library("torch")
+    if torch:
+        torch.set_num_threads(1)
+        warnings.filterwarnings("ignore", message=".*quantized tensor.*|.*torch.ao.quantization.*")
+    return torch
+
+
+def pytorch(operation, d):
+    torch = _torch()
     if not torch:
         return None
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", message=".*quantized tensor creation functions.*")
     x, dy = torch.from_numpy(d.x), torch.from_numpy(d.dy)
     if d.axis is not None:
         scale, zero = torch.from_numpy(d.scale), torch.full(d.scale.shape, d.zero_point)

@@ -1,7 +1,7 @@
-"""The same convolutions and networks on codes done by other libraries, where they are installed, on one thread each.
+"""The same networks on codes done by other libraries, where they are installed, on one thread each.
 
 Both read ONNX models that say in QuantizeLinear and DequantizeLinear what a `networks.Network` computes, from the same
-codes and scales. Each function returns {name: call}, empty without the library or the package onnx.
+codes and scales.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 from . import networks
 from .others import _library
 
-OPSET = 19
+OPSETS = {"": 19, "com.microsoft": 1}
 
 
 class Model:
@@ -87,61 +87,61 @@ class Model:
         ends = [("x", types(x.dtype), x.shape), ("y", types(np.dtype(y_type)), None)]
         values = [[self.make.make_tensor_value_info(*end)] for end in ends]
         graph = self.make.make_graph(self.nodes, "g", *values, self.constants)
-        opsets = [self.make.make_opsetid("", OPSET)]
+        opsets = [self.make.make_opsetid(*opset) for opset in OPSETS.items()]
         return self.make.make_model(graph, opset_imports=opsets, ir_version=9).SerializeToString()
 
 
+def installed(name):
+    """Return whether there are a library that reads ONNX models and the package that writes them."""
+    return bool(_library("onnx") and _library(name))
+
+
 def onnx_runtime(model, inputs):
-    """Return the call of ONNX Runtime on the inputs in turn."""
+    """Return the call of ONNX Runtime on the inputs in turn. What is bound does not keep its memory alive."""
     runtime = _library("onnxruntime")
-    if not runtime:
-        return {}
     options = runtime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session, bindings = runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"]), []
     for x in inputs:
         binding = session.io_binding()
-        binding.bind_ortvalue_input("x", runtime.OrtValue.ortvalue_from_numpy(x))
-        binding.bind_ortvalue_output("y", runtime.OrtValue.ortvalue_from_numpy(session.run(None, {"x": x})[0]))
-        bindings.append(binding)
+        values = [runtime.OrtValue.ortvalue_from_numpy(a) for a in (x, session.run(None, {"x": x})[0])]
+        binding.bind_ortvalue_input("x", values[0])
+        binding.bind_ortvalue_output("y", values[1])
+        bindings.append((binding, values))
     turns = itertools.cycle(bindings)
-    return {"onnxruntime": lambda: session.run_with_iobinding(next(turns))}
+
+    def call():
+        binding, values = next(turns)
+        session.run_with_iobinding(binding)
+        return values[1]
+
+    return call
 
 
 def openvino(model, inputs):
     """Return the call of OpenVINO on the inputs in turn."""
     library = _library("openvino")
-    if not library:
-        return {}
     core = library.Core()
     hints = {"INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": 1}
     request = core.compile_model(core.read_model(model), "CPU", hints).create_infer_request()
-    turns = itertools.cycle([library.Tensor(x, shared_memory=True) for x in inputs])
+    tensors = [library.Tensor(x, shared_memory=True) for x in inputs]
+    request.set_input_tensor(tensors[0])
+    turns = itertools.cycle(tensors)
 
     def call():
-        request.set_input_tensor(next(turns))
-        request.infer(share_outputs=True)
+        if len(tensors) > 1:
+            request.set_input_tensor(next(turns))
+        return request.infer(share_outputs=True)
 
-    return {"openvino": call}
-
-
-def _candidates(model, inputs):
-    return onnx_runtime(model, inputs) | openvino(model, inputs)
+    return call
 
 
 def network(net, inputs):
     """Return {name: call} for a network, from floats to floats."""
-    if not _library("onnx"):
+    runs = {name: run for name, run in (("onnxruntime", onnx_runtime), ("openvino", openvino)) if installed(name)}
+    if not runs:
         return {}
     model = Model()
     model.chain(model.node("QuantizeLinear", ["x", *model.grid(net.x_qparams)]), net.layers, net.x_qparams)
-    return _candidates(model.serialized(inputs[0], np.float32), inputs)
-
-
-def convolution(x, layer):
-    """Return {name: call} for one layer of a network, from codes to codes."""
-    if not _library("onnx"):
-        return {}
-    model = Model()
-    model.layer("x", layer)
-    return _candidates(model.serialized(x, np.uint8), [x])
+    serialized = model.serialized(inputs[0], np.float32)
+    return {name: run(serialized, inputs) for name, run in runs.items()}
