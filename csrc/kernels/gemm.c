@@ -551,7 +551,9 @@ static void run_vector(job *j, size_t first_panel, size_t end_panel)
         kernel->sums(w->K, call->a, call->a_signed, call->a_signed ? -128 : 0, sum);
     for (size_t panel = first_panel; panel < end_panel;) {
         const size_t count = ndq_min_size(NDQ_GEMM_VECTOR_PANELS, end_panel - panel);
-        kernel->vector_tile[count - 1](w->words, row, ndq_gemm_panel(w, panel, 0), w->panel_bytes, acc);
+        const bool is_narrow = w->N <= (panel + count) * kernel->nr - kernel->nr / 2 && kernel->narrow_vector_tile[0];
+        ndq_gemm_vector_tile *const *tile = is_narrow ? kernel->narrow_vector_tile : kernel->vector_tile;
+        tile[count - 1](w->words, row, ndq_gemm_panel(w, panel, 0), w->panel_bytes, acc);
         for (size_t i = 0; i < count; i++)
             finish_vector(j, panel + i, (int32_t)(uint32_t)(uint64_t)sum[0], acc + i * kernel->nr);
         panel += count;

@@ -156,6 +156,7 @@ typedef struct ndq_gemm_kernel {
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
      * vector_bytes for each, as u8 that are not centred. Weights are s8. */
     ndq_gemm_vector_tile *vector_tile[NDQ_GEMM_VECTOR_PANELS];
+    ndq_gemm_vector_tile *narrow_vector_tile[NDQ_GEMM_VECTOR_PANELS]; /* of the last panel the first nr / 2 columns; or NULL */
     void (*expand_vector)(size_t K, const uint8_t *codes, bool is_signed, void *row);
     size_t vector_bytes;
     /* acc[row, n] -= row_sums[row] * zero_point[n]; NULL if w is centred. */

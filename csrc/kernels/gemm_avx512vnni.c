@@ -203,6 +203,7 @@ const ndq_gemm_kernel ndq_gemm_avx512vnni = {
     .row = {[NDQ_GEMM_F32] = row_of_reals, [NDQ_GEMM_CODES] = row_of_codes},
     .row_panels = 1,
     .vector_tile = {NAME(vector_1), NAME(vector_2), NAME(vector_3), NAME(vector_4)},
+    .narrow_vector_tile = {NAME(narrow_vector_1), NAME(narrow_vector_2), NAME(narrow_vector_3), NAME(narrow_vector_4)},
     .expand_vector = NAME(expand_vector),
     .vector_bytes = 1,
     .subtract_row_terms = NAME(subtract_row_terms),

@@ -76,6 +76,7 @@ const ndq_gemm_kernel ndq_gemm_avxvnni = {
     .tile = {NAME(wide_1), NAME(wide_2), NAME(wide_3), NAME(wide_4), NAME(wide_5), NAME(wide_6)},
     .narrow = {NAME(narrow_1), NAME(narrow_2), NAME(narrow_3), NAME(narrow_4), NAME(narrow_5), NAME(narrow_6)},
     .vector_tile = {NAME(vector_1), NAME(vector_2), NAME(vector_3), NAME(vector_4)},
+    .narrow_vector_tile = {NAME(narrow_vector_1), NAME(narrow_vector_2), NAME(narrow_vector_3), NAME(narrow_vector_4)},
     .expand_vector = NAME(expand_vector),
     .vector_bytes = 1,
     .subtract_row_terms = NAME(subtract_row_terms),

@@ -87,18 +87,19 @@ NAME(tile)(const int rows, const NAME(width) width, const NAME(ending) end, cons
     }
 #define TILES(rows) TILE(wide, rows, WIDE) TILE(narrow, rows, NARROW)
 
-/* One row by several panels, whose sums do not wait for each other. */
+/* One row by several panels, whose sums do not wait for each other; of the last panel all columns or the first half. */
 #define ADD_PANEL(panel, c0, c1)                                                                             \
     do {                                                                                                     \
+        const NAME(width) width = (panel) + 1 < panels ? WIDE : last;                                        \
         const int32_t *const b_ = (const int32_t *)(b + (panel) * panel_bytes);                              \
-        const VECTOR w0 = LOAD(b_), w1 = LOAD(b_ + LANES);                                                   \
+        const VECTOR w0 = LOAD(b_), w1 = width == WIDE ? LOAD(b_ + LANES) : ZERO;                            \
         ADD_DOT(row, c0, c1);                                                                                \
     } while (0)
 
 static inline __attribute__((always_inline)) TARGET void
-NAME(vector_tile)(const int panels, size_t words, const uint8_t *row, const uint8_t *b, size_t panel_bytes, int32_t *acc)
+NAME(vector_tile)(const int panels, const NAME(width) last, size_t words, const uint8_t *row, const uint8_t *b,
+                  size_t panel_bytes, int32_t *acc)
 {
-    const NAME(width) width = WIDE;
     VECTOR c00 = ZERO, c01 = c00, c10 = c00, c11 = c00, c20 = c00, c21 = c00, c30 = c00, c31 = c00;
     for (size_t k = 0; k < words; k++, row += 4, b += 2 * LANES * sizeof(int32_t)) {
         ADD_PANEL(0, c00, c01);
@@ -112,16 +113,17 @@ NAME(vector_tile)(const int panels, size_t words, const uint8_t *row, const uint
     if (panels > 3) SAVE(3, row, c30, c31);
 }
 
-#define VECTOR_TILE(panels)                                                                                     \
-    static TARGET void NAME(vector_##panels)(size_t words, const uint8_t *row, const uint8_t *b, size_t panel_bytes, \
-                                          int32_t *acc)                                                      \
+#define VECTOR_TILE(name, panels, last)                                                                      \
+    static TARGET void NAME(name##_##panels)(size_t words, const uint8_t *row, const uint8_t *b,             \
+                                             size_t panel_bytes, int32_t *acc)                               \
     {                                                                                                        \
-        NAME(vector_tile)(panels, words, row, b, panel_bytes, acc);                                             \
+        NAME(vector_tile)(panels, last, words, row, b, panel_bytes, acc);                                    \
     }
-VECTOR_TILE(1)
-VECTOR_TILE(2)
-VECTOR_TILE(3)
-VECTOR_TILE(4)
+#define VECTOR_TILES(panels) VECTOR_TILE(vector, panels, WIDE) VECTOR_TILE(narrow_vector, panels, NARROW)
+VECTOR_TILES(1)
+VECTOR_TILES(2)
+VECTOR_TILES(3)
+VECTOR_TILES(4)
 
 static TARGET void NAME(expand_vector)(size_t K, const uint8_t *codes, bool is_signed, void *row)
 {
