@@ -327,6 +327,8 @@ def conv2d_f32_weight_grad(dy, x, size, stride=1, padding=0, dilation=1, groups=
 
 
 def _geometry(stride, padding, dilation):
+    if type(stride) is type(padding) is type(dilation) is int:  # what `pair` does takes as long as a small layer
+        return (stride, stride), (padding, padding), (dilation, dilation)
     return pair(stride, "stride"), pair(padding, "padding"), pair(dilation, "dilation")
 
 
