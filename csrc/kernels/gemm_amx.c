@@ -11,8 +11,11 @@
 #define NAME(x) amx_##x
 #ifdef NDQ_EMULATE
 #define TARGET NDQ_TARGET_AVX2
+#define STORE_CODES amx_store_codes
 #else
+#include "store_avx512.h"
 #define TARGET NDQ_TARGET_AVX512 /* every processor with AMX has it */
+#define STORE_CODES ndq_store_codes_avx512
 #endif
 #define NR 32
 #include "gemm_plain.inc.h"
@@ -264,6 +267,6 @@ const ndq_gemm_kernel ndq_gemm_amx = {
     .expand_vector = expand_vector,
     .vector_bytes = 1,
     .subtract_row_terms = amx_subtract_row_terms,
-    .store = {amx_store_s32, amx_store_f32, amx_store_codes},
+    .store = {amx_store_s32, amx_store_f32, STORE_CODES},
 };
 #endif

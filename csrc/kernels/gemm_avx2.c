@@ -67,30 +67,6 @@
 #define SAVE(row, c0, c1)                                                                                    \
     (_mm256_store_si256((__m256i *)(acc + 16 * (row)), c0), _mm256_store_si256((__m256i *)(acc + 16 * (row) + 8), c1))
 
-/* Bounds of outputs in float32. */
-typedef struct {
-    __m256 floor, ceiling;
-} avx2_reals;
-
-/* Sums of two rows of 8 columns, or of 16 columns of one, which began with what is added to them, as row_of_codes gives
- * them. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
-halves_of(__m256i c0, __m256i c1, const float *scale0, const float *scale1, const avx2_stage *k)
-{
-    const __m256 y0 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c0), _mm256_loadu_ps(scale0)), k->inv);
-    const __m256 y1 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c1), _mm256_loadu_ps(scale1)), k->inv);
-    return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(y0), _mm256_cvtps_epi32(y1)), k->zero);
-}
-
-/* The same as float32, 8 columns from `first` on. In max and min a NaN gives the bound. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-real_columns(__m256i sums, const ndq_gemm_columns *c, size_t first, const avx2_reals *k, float *out)
-{
-    __m256 y = _mm256_add_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(c->before + first));
-    y = _mm256_add_ps(_mm256_mul_ps(y, _mm256_loadu_ps(c->scale + first)), _mm256_loadu_ps(c->after + first));
-    _mm256_storeu_ps(out + first, _mm256_min_ps(_mm256_max_ps(y, k->floor), k->ceiling));
-}
-
 /* What a tile ends in: its sums, or codes of int16, each row of 16 columns or every two rows of 8, or float32. */
 typedef enum { SUMS, HALVES, REALS } ending;
 
@@ -114,11 +90,11 @@ static inline float *reals_of(const target *to, size_t row)
     do {                                                                                                     \
         const float *scale = to->columns->scale;                                                             \
         if (end == HALVES && wide) {                                                                         \
-            to->halves[row] = halves_of(c0, c1, scale, scale + 8, to->constants);                            \
+            to->halves[row] = avx2_halves_of(c0, c1, scale, scale + 8, to->constants);                            \
             if (both)                                                                                        \
-                to->halves[(row) + 1] = halves_of(d0, d1, scale, scale + 8, to->constants);                  \
+                to->halves[(row) + 1] = avx2_halves_of(d0, d1, scale, scale + 8, to->constants);                  \
         } else if (end == HALVES)                                                                            \
-            to->halves[(row) / 2] = halves_of(c0, d0, scale, scale, to->constants);                          \
+            to->halves[(row) / 2] = avx2_halves_of(c0, d0, scale, scale, to->constants);                          \
         else {                                                                                               \
             END_REALS(row, c0, c1);                                                                          \
             if (both)                                                                                        \
@@ -129,9 +105,9 @@ static inline float *reals_of(const target *to, size_t row)
 #define END_REALS(row, c0, c1)                                                                               \
     do {                                                                                                     \
         float *reals = reals_of(to, row);                                                                    \
-        real_columns(c0, to->columns, 0, to->bounds, reals);                                                 \
+        avx2_real_columns(c0, to->columns, 0, to->bounds, reals);                                                 \
         if (wide)                                                                                            \
-            real_columns(c1, to->columns, 8, to->bounds, reals);                                             \
+            avx2_real_columns(c1, to->columns, 8, to->bounds, reals);                                             \
     } while (0)
 
 /* The accumulators are named one by one: gcc keeps an array of them in memory. */
@@ -186,37 +162,7 @@ static inline const void *next_panel(bool bytes, const ndq_gemm_runs *runs, cons
     return (const uint8_t *)panel + runs->runs * runs->words * NR * (bytes ? 2 : 4);
 }
 
-/* One of two rows of 16 columns, or one of four of 8. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-store_row(const bool wide, const size_t row, __m256i codes, uint8_t *out)
-{
-    const __m128i half = row < (wide ? 1 : 2) ? _mm256_castsi256_si128(codes) : _mm256_extracti128_si256(codes, 1);
-    if (wide)
-        _mm_storeu_si128((__m128i *)out, half);
-    else if (row % 2)
-        _mm_storeh_pd((double *)(void *)out, _mm_castsi128_pd(half));
-    else
-        _mm_storel_epi64((__m128i *)out, half);
-}
-
 enum { ROWS = 6, TRIO_ROWS = 4, QUAD_ROWS = 3 };
-
-/* Rows of a tile of 16 or 8 columns from what it ends in. */
-static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
-store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx2_stage *k, uint8_t *out, size_t stride)
-{
-    const size_t in_one = wide ? 2 : 4, columns = wide ? NR : NR / 2;
-    for (size_t row = 0; row < rows; row += in_one, halves += 2) {
-        const size_t count = rows - row;
-        const __m256i codes = avx2_two_rows(halves[0], halves[count > in_one / 2], k);
-        if (stride == columns && count >= in_one) {
-            _mm256_storeu_si256((__m256i *)(out + row * stride), codes);
-            continue;
-        }
-        for (size_t i = 0; i < in_one && i < count; i++)
-            store_row(wide, i, codes, out + (row + i) * stride);
-    }
-}
 
 /* All words of K, of panels of words that follow each other. */
 #define ALL_WORDS(STEP)                                                                                      \
@@ -258,7 +204,7 @@ store_codes(const size_t rows, const bool wide, const __m256i *halves, const avx
     } while (0)
 
 #define END_TRIO(row, c0, c1)                                                                                \
-    left[row] = halves_of(c0, c1, c->scale, c->scale + 8, constants)
+    left[row] = avx2_halves_of(c0, c1, c->scale, c->scale + 8, constants)
 
 /* 24 columns, of a panel and half of the next: half of a panel alone has as many loads as multiplications. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
@@ -276,10 +222,10 @@ trio_tile(const int rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t st
     if (rows > 1) END_TRIO(1, c10, c11);
     if (rows > 2) END_TRIO(2, c20, c21);
     if (rows > 3) END_TRIO(3, c30, c31);
-    right[0] = halves_of(c02, c12, c[1].scale, c[1].scale, constants);
-    if (rows > 2) right[1] = halves_of(c22, c32, c[1].scale, c[1].scale, constants);
-    store_codes(rows, true, left, constants, out, out_stride);
-    store_codes(rows, false, right, constants, out + NR, out_stride);
+    right[0] = avx2_halves_of(c02, c12, c[1].scale, c[1].scale, constants);
+    if (rows > 2) right[1] = avx2_halves_of(c22, c32, c[1].scale, c[1].scale, constants);
+    avx2_store_halves(rows, true, left, constants, out, out_stride);
+    avx2_store_halves(rows, false, right, constants, out + NR, out_stride);
 }
 
 /* One word of K of one row and four vectors of weights, of which three stay in memory. */
@@ -314,16 +260,16 @@ trio_tile(const int rows, const ndq_gemm_runs *runs, const uint8_t *a, size_t st
     do {                                                                                                     \
         const ndq_gemm_columns *left = to->columns, *right = left + 1;                                       \
         if (end == HALVES) {                                                                                 \
-            const __m256i first = halves_of(c0, c1, left->scale, left->scale + 8, to->constants);            \
-            const __m256i second = halves_of(c2, c3, right->scale, right->scale + 8, to->constants);         \
+            const __m256i first = avx2_halves_of(c0, c1, left->scale, left->scale + 8, to->constants);            \
+            const __m256i second = avx2_halves_of(c2, c3, right->scale, right->scale + 8, to->constants);         \
             _mm256_storeu_si256((__m256i *)(to->out + (row) * to->stride),                                   \
                                 avx2_two_rows(first, second, to->constants));                                \
         } else {                                                                                             \
             float *reals = reals_of(to, row);                                                                \
-            real_columns(c0, left, 0, to->bounds, reals);                                                    \
-            real_columns(c1, left, 8, to->bounds, reals);                                                    \
-            real_columns(c2, right, 0, to->bounds, reals + NR);                                              \
-            real_columns(c3, right, 8, to->bounds, reals + NR);                                              \
+            avx2_real_columns(c0, left, 0, to->bounds, reals);                                                    \
+            avx2_real_columns(c1, left, 8, to->bounds, reals);                                                    \
+            avx2_real_columns(c2, right, 0, to->bounds, reals + NR);                                              \
+            avx2_real_columns(c3, right, 8, to->bounds, reals + NR);                                              \
         }                                                                                                    \
     } while (0)
 
@@ -388,7 +334,7 @@ typedef void tiles_of_rows(size_t tiles, const ndq_gemm_runs *runs, const uint8_
         __m256i halves[rows];                                                                                \
         const target to = {.columns = c, .constants = constants, .halves = halves};                          \
         tile(rows, wide, bytes, HALVES, runs, a, stride, panel, &to);                                        \
-        store_codes(rows, wide, halves, constants, out, out_stride);                                         \
+        avx2_store_halves(rows, wide, halves, constants, out, out_stride);                                         \
     }                                                                                                        \
     TILES_OF_ROWS(name##_code, rows)
 #define REAL_TILES(name, rows, wide, bytes)                                                                  \

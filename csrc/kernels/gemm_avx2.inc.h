@@ -148,6 +148,60 @@ NAME(two_rows)(__m256i first, __m256i second, const NAME(stage) *stage)
     return _mm256_xor_si256(_mm256_min_epu8(_mm256_max_epu8(codes, stage->lowest), stage->highest), stage->flip);
 }
 
+/* Bounds of outputs in float32. */
+typedef struct {
+    __m256 floor, ceiling;
+} NAME(reals);
+
+/* Sums of two rows of 8 columns, or of 16 columns of one, which began with what is added to them, as row_of_codes gives
+ * them. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 __m256i
+NAME(halves_of)(__m256i c0, __m256i c1, const float *scale0, const float *scale1, const NAME(stage) *k)
+{
+    const __m256 y0 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c0), _mm256_loadu_ps(scale0)), k->inv);
+    const __m256 y1 = _mm256_mul_ps(_mm256_mul_ps(_mm256_cvtepi32_ps(c1), _mm256_loadu_ps(scale1)), k->inv);
+    return _mm256_adds_epi16(_mm256_packs_epi32(_mm256_cvtps_epi32(y0), _mm256_cvtps_epi32(y1)), k->zero);
+}
+
+/* The same as float32, 8 columns from `first` on. In max and min a NaN gives the bound. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+NAME(real_columns)(__m256i sums, const ndq_gemm_columns *c, size_t first, const NAME(reals) *k, float *out)
+{
+    __m256 y = _mm256_add_ps(_mm256_cvtepi32_ps(sums), _mm256_loadu_ps(c->before + first));
+    y = _mm256_add_ps(_mm256_mul_ps(y, _mm256_loadu_ps(c->scale + first)), _mm256_loadu_ps(c->after + first));
+    _mm256_storeu_ps(out + first, _mm256_min_ps(_mm256_max_ps(y, k->floor), k->ceiling));
+}
+
+/* One of two rows of 16 columns, or one of four of 8. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+NAME(store_row)(const bool wide, const size_t row, __m256i codes, uint8_t *out)
+{
+    const __m128i half = row < (wide ? 1 : 2) ? _mm256_castsi256_si128(codes) : _mm256_extracti128_si256(codes, 1);
+    if (wide)
+        _mm_storeu_si128((__m128i *)out, half);
+    else if (row % 2)
+        _mm_storeh_pd((double *)(void *)out, _mm_castsi128_pd(half));
+    else
+        _mm_storel_epi64((__m128i *)out, half);
+}
+
+/* Rows of a tile of 16 or 8 columns from what it ends in. */
+static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
+NAME(store_halves)(const size_t rows, const bool wide, const __m256i *halves, const NAME(stage) *k, uint8_t *out, size_t stride)
+{
+    const size_t in_one = wide ? 2 : 4, columns = wide ? NR : NR / 2;
+    for (size_t row = 0; row < rows; row += in_one, halves += 2) {
+        const size_t count = rows - row;
+        const __m256i codes = NAME(two_rows)(halves[0], halves[count > in_one / 2], k);
+        if (stride == columns && count >= in_one) {
+            _mm256_storeu_si256((__m256i *)(out + row * stride), codes);
+            continue;
+        }
+        for (size_t i = 0; i < in_one && i < count; i++)
+            NAME(store_row)(wide, i, codes, out + (row + i) * stride);
+    }
+}
+
 /* Two rows at a time, 16 bytes each; the second of an odd last row is nothing that is stored. */
 static inline __attribute__((always_inline)) NDQ_TARGET_AVX2 void
 NAME(code_rows_by_hand)(const bool float_bias, const bool shrinks, const bool whole, size_t rows, size_t columns,

@@ -117,12 +117,6 @@ INLINE void store_four(int count, __m512i c0, __m512i c1, __m512i c2, __m512i c3
 #define ZERO _mm512_setzero_si512()
 #include "gemm_vnni.inc.h"
 
-#define TILE_OF_OUTPUTS(name, rows, width, end)                                                              \
-    static TARGET void avx512vnni_##name##_##rows(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, \
-                                                  const void *panel, const avx512vnni_target *to)            \
-    {                                                                                                        \
-        avx512vnni_tile(rows, width, end, runs, a, stride, panel, to);                                       \
-    }
 #define ALL_TILES(rows)                                                                                      \
     TILES(rows)                                                                                              \
     TILE_OF_OUTPUTS(wide_code, rows, WIDE, CODES)                                                            \
@@ -150,41 +144,28 @@ ALL_TILES(12)
             avx512vnni_##name##_9, avx512vnni_##name##_10, avx512vnni_##name##_11, avx512vnni_##name##_12    \
     }
 
-typedef void tile_of_outputs(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
-                             const avx512vnni_target *to);
-
-/* Rows in tiles of about equal size: one of few rows is slow. */
-static void even_tiles(tile_of_outputs *const *by_rows, size_t count, const ndq_gemm_runs *runs, const uint8_t *a,
-                       size_t stride, const void *panel, avx512vnni_target to)
-{
-    const size_t tiles = ndq_ceil_div(count, ROWS), most = ndq_ceil_div(count, tiles), larger = count - tiles * (most - 1);
-    for (size_t tile = 0, rows; tile < tiles; tile++, a += rows * stride, to.out += rows * to.stride) {
-        rows = tile < larger ? most : most - 1;
-        by_rows[rows - 1](runs, a, stride, panel, &to);
-    }
-}
-
 static TARGET void row_of_codes(size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
                                 size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                                 size_t out_stride)
 {
-    static tile_of_outputs *const by_width[][ROWS] = {OF_12(narrow_code), OF_12(middle_code), OF_12(wide_code)};
+    static avx512vnni_tile_of_outputs *const by_width[][ROWS] = {OF_12(narrow_code), OF_12(middle_code),
+                                                                      OF_12(wide_code)};
     const ndq_stage_avx512 constants = ndq_make_stage_avx512(c, stage);
     const avx512vnni_target to = {.columns = c, .constants = &constants, .out = out, .stride = out_stride,
                                   .kept = ndq_kept_avx512(columns)};
-    even_tiles(by_width[columns <= 16 ? NARROW : columns <= 24 ? MIDDLE : WIDE], count, runs, a, stride, panel,
-               to);
+    avx512vnni_even_tiles(by_width[columns <= 16 ? NARROW : columns <= 24 ? MIDDLE : WIDE], ROWS, count, runs, a, stride,
+                          panel, to);
 }
 
 static TARGET void row_of_reals(size_t count, const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
                                 size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                                 size_t out_stride)
 {
-    static tile_of_outputs *const by_width[][ROWS] = {OF_12(narrow_real), OF_12(wide_real)};
+    static avx512vnni_tile_of_outputs *const by_width[][ROWS] = {OF_12(narrow_real), OF_12(wide_real)};
     const reals constants = {_mm512_set1_ps(stage->floor), _mm512_set1_ps(stage->ceiling)};
     const avx512vnni_target to = {.columns = c, .constants = &constants, .out = out, .stride = out_stride,
                                   .kept = ndq_kept_avx512(columns)};
-    even_tiles(by_width[columns > 16], count, runs, a, stride, panel, to);
+    avx512vnni_even_tiles(by_width[columns > 16], ROWS, count, runs, a, stride, panel, to);
 }
 
 const ndq_gemm_kernel ndq_gemm_avx512vnni = {

@@ -87,6 +87,29 @@ NAME(tile)(const int rows, const NAME(width) width, const NAME(ending) end, cons
     }
 #define TILES(rows) TILE(wide, rows, WIDE) TILE(narrow, rows, NARROW)
 
+typedef void NAME(tile_of_outputs)(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                                   const NAME(target) *to);
+
+#define TILE_OF_OUTPUTS(name, rows, width, end)                                                              \
+    static TARGET void NAME(name##_##rows)(const ndq_gemm_runs *runs, const uint8_t *a, size_t stride,       \
+                                           const void *panel, const NAME(target) *to)                        \
+    {                                                                                                        \
+        NAME(tile)(rows, width, end, runs, a, stride, panel, to);                                            \
+    }
+
+/* Rows in tiles of about equal size: one of few rows is slow. */
+static void NAME(even_tiles)(NAME(tile_of_outputs) *const *by_rows, size_t limit, size_t count,
+                             const ndq_gemm_runs *runs, const uint8_t *a, size_t stride, const void *panel,
+                             NAME(target) to)
+{
+    const size_t tiles = ndq_ceil_div(count, limit), most = ndq_ceil_div(count, tiles);
+    const size_t larger = count - tiles * (most - 1);
+    for (size_t tile = 0, rows; tile < tiles; tile++, a += rows * stride, to.out += rows * to.stride) {
+        rows = tile < larger ? most : most - 1;
+        by_rows[rows - 1](runs, a, stride, panel, &to);
+    }
+}
+
 /* One row by several panels, whose sums do not wait for each other; of the last panel all columns or the first half. */
 #define ADD_PANEL(panel, c0, c1)                                                                             \
     do {                                                                                                     \
