@@ -46,12 +46,7 @@ test-c: build/stress build/stress-tsan
 
 build/stress: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build
-	$(CC) -g $(STRESS) $(COMPACT) -static -o $@
-
-# The ROM of the computer that Bochs emulates holds 1.9 MB: what is left of a loop is not vectorised once more.
-COMPACT := -O2 -ftree-vectorize -fvect-cost-model=dynamic --param vect-epilogues-nomask=0 \
-	-falign-functions=1 -falign-loops=1 -falign-jumps=1 -fno-asynchronous-unwind-tables \
-	-ffunction-sections -fdata-sections -Wl,--gc-sections -Wl,-z,noseparate-code
+	$(CC) -g $(STRESS) -static -o $@
 
 build/stress-tsan: tests/c/stress.c $(CORE) $(HEADERS)
 	@mkdir -p build

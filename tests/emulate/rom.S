@@ -2,6 +2,8 @@
  * It takes the place of the BIOS: the last 64 KB of the ROM, seen at 0xf0000, entered at 0xffff0
  * (Intel SDM vol. 3, 9.1.4). */
 
+#include "memory_map.h"
+
 #define ROM 0xf0000
 #define CODE32 0x18
 #define CODE64 0x08
@@ -40,6 +42,14 @@ start32:
         mov %eax, %gs
         mov $2, %al     /* address line 20 on */
         outb %al, $0x92
+
+        /* Bochs 2.7 reads a file straight through its memory, and gives that out in blocks as they are first touched: so
+         * the blocks of the program's file are touched before any others, one after another. */
+        mov $FILE_START, %esi
+        mov $((FILE_END - FILE_START) / BLOCK_BYTES), %ecx
+1:      mov (%esi), %eax
+        add $BLOCK_BYTES, %esi
+        loop 1b
 
         /* Memory holds anything at reset: clear the page tables and our variables. */
         xor %eax, %eax

@@ -20,7 +20,7 @@ HERE = Path(__file__).resolve().parent
 SKIPPED, FAILED, TIMED_OUT = 77, 1, 124
 DEBIAN_PACKAGES = {"bochs": "bochs bochs-term", "gcc": "gcc", "objcopy": "binutils"}
 SCREEN = Path("/usr/lib/x86_64-linux-gnu/bochs/plugins/libbx_term_gui.so")
-ROM_BYTES = 2 << 20
+ROM_BYTES = 128 << 10
 COMPILE = (
     "gcc -std=gnu11 -O2 -Wall -Wextra -ffreestanding -fno-pic -fno-stack-protector -fcf-protection=none "
     "-mgeneral-regs-only -mno-red-zone -nostdlib -static -Wl,--build-id=none"
@@ -30,10 +30,12 @@ BOCHSRC = """\
 config_interface: textconfig
 display_library: term
 romimage: file="{rom}", address={rom_start:#x}
+optramimage1: file="{program}", address={file_start:#x}
 memory: guest=1024, host=1024
 cpu: model={cpu}, ips=1000000000, reset_on_triple_fault=0
 clock: sync=none
 port_e9_hack: enabled=1
+sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy
 panic: action=fatal
 error: action=report
 info: action=report
@@ -62,22 +64,28 @@ def compile_firmware(folder):
     return code.read_bytes()
 
 
-def make_rom(folder, program, strings, where):
-    """Write the ROM: the program without symbols, its arguments and environment, our firmware at the end."""
-    stripped, rom_file = folder / "program", folder / "rom"
-    subprocess.run(["objcopy", "--strip-all", program, stripped], check=True)
-    rom = bytearray(ROM_BYTES)
+def make_rom(folder, strings, where):
+    """Write the ROM: the program's arguments and environment, our firmware at the end."""
+    rom_file, rom = folder / "rom", bytearray(ROM_BYTES)
     for start, end, data in [
-        (where["ROM_START"], where["ROM_ARGUMENTS"], stripped.read_bytes()),
         (where["ROM_ARGUMENTS"], where["ROM_CODE"], strings),
         (where["ROM_CODE"], where["ROM_START"] + ROM_BYTES, compile_firmware(folder)),
     ]:
         if len(data) > end - start:
-            sys.exit(f"program or arguments: {len(data)} bytes, and the ROM has room for {end - start}")
+            sys.exit(f"arguments or firmware: {len(data)} bytes, and the ROM has room for {end - start}")
         offset = start - where["ROM_START"]
         rom[offset : offset + len(data)] = data
     rom_file.write_bytes(rom)
     return rom_file
+
+
+def strip(folder, program, where):
+    """Return the program without symbols."""
+    stripped, room = folder / "program", where["FILE_END"] - where["FILE_START"]
+    subprocess.run(["objcopy", "--strip-all", program, stripped], check=True)
+    if stripped.stat().st_size > room:
+        sys.exit(f"program: {stripped.stat().st_size} bytes, and there is room for {room}")
+    return stripped
 
 
 def start_bochs(folder, bochsrc):
@@ -149,8 +157,14 @@ def main():
     where = memory_map()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        rom = make_rom(folder, options.program, strings, where)
-        bochsrc = BOCHSRC.format(rom=rom, rom_start=where["ROM_START"], cpu=options.cpu, log=folder / "log")
+        bochsrc = BOCHSRC.format(
+            rom=make_rom(folder, strings, where),
+            rom_start=where["ROM_START"],
+            program=strip(folder, options.program, where),
+            file_start=where["FILE_START"],
+            cpu=options.cpu,
+            log=folder / "log",
+        )
         return watch(folder, bochsrc, where, options.timeout)
 
 

@@ -247,7 +247,7 @@ static void catch_system_calls(void)
 
 static void load_segments(const Elf64_Ehdr *elf)
 {
-    const Elf64_Phdr *segment = (const void *)(ROM_START + elf->e_phoff);
+    const Elf64_Phdr *segment = (const void *)(FILE_START + elf->e_phoff);
     for (int i = 0; i < elf->e_phnum; i++, segment++) {
         if (segment->p_type != PT_LOAD)
             continue;
@@ -255,7 +255,8 @@ static void load_segments(const Elf64_Ehdr *elf)
             print("emulated system: the program must be linked with -static (and not -static-pie), below 64 MB\n");
             stop(1);
         }
-        memcpy((void *)segment->p_vaddr, (const void *)(ROM_START + segment->p_offset), segment->p_filesz);
+        memcpy((void *)segment->p_vaddr, (const void *)(FILE_START + segment->p_offset), segment->p_filesz);
+        memset((void *)(segment->p_vaddr + segment->p_filesz), 0, segment->p_memsz - segment->p_filesz);
     }
 }
 
@@ -276,7 +277,7 @@ static uint64_t *build_stack(const Elf64_Ehdr *elf)
         *top++ = 0;
         text++;
     }
-    const uint64_t vector[] = {AT_PHDR, ROM_START + elf->e_phoff, AT_PHENT, elf->e_phentsize, AT_PHNUM, elf->e_phnum,
+    const uint64_t vector[] = {AT_PHDR, FILE_START + elf->e_phoff, AT_PHENT, elf->e_phentsize, AT_PHNUM, elf->e_phnum,
                                AT_PAGESZ, PAGE, AT_RANDOM, (uint64_t)random, AT_SECURE, 0, AT_NULL, 0};
     memcpy(top, vector, sizeof vector);
     return stack;
@@ -284,7 +285,7 @@ static uint64_t *build_stack(const Elf64_Ehdr *elf)
 
 uint64_t *system_main(void)
 {
-    const Elf64_Ehdr *elf = (const void *)ROM_START;
+    const Elf64_Ehdr *elf = (const void *)FILE_START;
     print(MARK_BEGIN);
     catch_faults();
     catch_system_calls();
