@@ -238,6 +238,13 @@ GEMM_SHAPES_IN_HALVES = (
     (131, 384, 522),
 )
 
+#: (N, K) of weights that are packed: columns around halves of panels and panels, inputs around words of four codes and
+#: the blocks and parts in which kernels walk along them.
+PACKED_SHAPES = (
+    *((n, k) for n in (1, 7, 16, 17, 32, 33) for k in (1, 2, 3, 4, 5, 15, 16, 18, 31, 33, 61, 64, 67, 128, 130)),
+    *((n, k) for n in (9, 50) for k in (511, 512, 513, 1027, 1093)),
+)
+
 #: (x shape, outputs, window, stride, padding, dilation, groups) of convolutions: one pixel, one axis, odd sizes,
 #: windows as large as the image, padding larger than the window, rows too long for the cache, groups, depthwise,
 #: nothing.

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import _core, reference
 
-from .cases import GEMM_SHAPES, GEMM_SHAPES_IN_HALVES, assert_same_bits
+from .cases import GEMM_SHAPES, GEMM_SHAPES_IN_HALVES, PACKED_SHAPES, assert_same_bits
 from .examples import examples
 
 DTYPES = (np.uint8, np.int8)
@@ -173,6 +173,29 @@ def in_strides(array, layout):
 def test_layouts(backend, rng, layout):
     a, b = random_codes(rng, (20, 65), np.int8), random_codes(rng, (65, 33), np.uint8)
     assert_same_bits(nq.matmul_integer(in_strides(a, layout), in_strides(b, layout), 3, 5), expected(a, b, 3, 5))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("b_type", DTYPES)
+def test_packing(backend, rng, layout, b_type):
+    """Codes and both sums of each column, for which zero points of both operands need them."""
+    for outputs, inputs in PACKED_SHAPES:
+        a, b = random_codes(rng, (2, inputs), np.uint8), random_codes(rng, (inputs, outputs), b_type)
+        b_zero = random_zero(rng, b_type, outputs)
+        found = nq.matmul_integer(a, in_strides(b, layout), 200, b_zero)
+        assert_same_bits(found, expected(a, b, 200, b_zero))
+
+
+@pytest.mark.parametrize("step", (-1, 0))
+def test_packing_of_repeated_codes(backend, rng, step):
+    """Columns and inputs that come from the same bytes, or from the last to the first."""
+    codes = random_codes(rng, 600, np.int8)
+    for outputs, inputs in PACKED_SHAPES[::7]:
+        for strides in ((step, 1), (1, step), (step, -1), (step, step)):
+            b = np.lib.stride_tricks.as_strided(codes[300:], (inputs, outputs), strides)
+            if min(inputs, outputs) + max(inputs, outputs) < 300:
+                a = random_codes(rng, (1, inputs), np.int8)
+                assert_same_bits(nq.matmul_integer(a, b, 1, 2), expected(a, b, 1, 2))
 
 
 def test_broadcast_and_leading_axes(backend, rng):

@@ -193,6 +193,7 @@ def exercise_layers(side, rng):
         weight = nq.PackedWeight(w, nq.QParams(guarded(np.full(outputs, 0.1), side), 0, nq.QuantSpec(axis=0)), bias)
         y = guarded(np.zeros((rows, outputs), np.float32), side)
         nq.linear_integer(x, x_qp, weight, out=y)
+        nq.matmul_integer(x, guarded(w.T.copy(), side), 3, guarded(np.full(outputs, 3, np.int32), side))
         for out_spec in signs:
             codes = guarded(np.zeros((rows, outputs), out_spec.dtype), side)
             nq.linear_integer(x, x_qp, weight, nq.QParams(0.1, 3, out_spec), "relu", codes)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import _core, reference
 
-from .cases import GEMM_SHAPES, GEMM_SHAPES_IN_HALVES, ZERO_POINTS, assert_same_bits
+from .cases import GEMM_SHAPES, GEMM_SHAPES_IN_HALVES, PACKED_SHAPES, ZERO_POINTS, assert_same_bits
 from .examples import examples
 from .test_gemm import LAYOUTS, in_strides, random_codes
 
@@ -295,6 +295,21 @@ def test_out_must_not_overlap_the_input():
 def test_bad_weight(arguments, error, words):
     with pytest.raises(error, match=words):
         nq.PackedWeight(*arguments)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("signed", (False, True))
+def test_overflow_is_refused_from_the_first_step(backend, rng, layout, signed):
+    """The sizes of weights less their zero points are added exactly: one more in the bias is one too many."""
+    for outputs, inputs in PACKED_SHAPES[::3]:
+        qp = random_qparams(rng, nq.QuantSpec(signed=signed, symmetric=False, axis=0), outputs)
+        w = random_codes(rng, (outputs, inputs), qp.spec.dtype)
+        size = np.abs(w.astype(np.int64) - qp.zero_point[:, None]).sum(axis=1)
+        largest = 2**31 - 1 - 128 * size  # activations with zero point 0 reach -128
+        nq.PackedWeight(in_strides(w, layout), qp, largest)
+        largest[outputs // 2] += 1
+        with pytest.raises(nq.QuantizationError, match=f"w: channel {outputs // 2} could pass"):
+            nq.PackedWeight(in_strides(w, layout), qp, largest)
 
 
 def test_overflow_is_refused_by_channel(backend):

@@ -2,10 +2,11 @@
 
 #include "../threads.h"
 #include "gemm_strassen.h"
+#include "transpose.h"
 
 /* ---- Packed weights ---- */
 
-enum { PACK_BYTES = 16 * 1024, PACK_CODES = 2048 }; /* K is packed in parts: what lies between two formats stays in L1 */
+enum { PACK_BYTES = 16 * 1024 }; /* K is packed in parts: what lies between two formats stays in L1 */
 
 /* What brings codes of weights to s8, for a kernel that does not centre them or multiply any. */
 static int32_t shift_to_s8(const ndq_gemm_kernel *kernel, bool is_signed)
@@ -78,53 +79,81 @@ static int32_t zero_of(const ndq_weights *w, size_t n)
     return w->zero_point ? w->zero_point[n] : 0;
 }
 
-/* K codes from k on of row n, contiguous: in place if they already are. */
-static const uint8_t *contiguous_codes(const ndq_weights *w, size_t n, size_t k, size_t count, uint8_t *copy)
+/* Codes [k, k + count) of one run of the columns of one panel. */
+typedef struct {
+    size_t first, columns, run, k, count;
+    const uint8_t *codes;
+    ptrdiff_t stride; /* from column to column, whose codes are contiguous; or else the other way round */
+} panel_part;
+
+static ndq_gemm_word *panel_of(const ndq_packed *p, const panel_part *t)
 {
-    const uint8_t *codes = w->codes + (ptrdiff_t)n * w->stride_n + (ptrdiff_t)k * w->stride_k;
-    if (w->stride_k == 1)
-        return codes;
-    for (size_t i = 0; i < count; i++)
-        copy[i] = codes[(ptrdiff_t)i * w->stride_k];
-    return copy;
+    return (ndq_gemm_word *)(p->panels + t->first / p->kernel->nr * p->panel_bytes);
 }
 
-/* Packs codes [k, k + count) of one run of the columns of one panel and adds them to the sums of each column. */
-static void pack_part(ndq_packed *p, const ndq_weights *w, size_t panel, size_t run, size_t k, size_t count,
-                      int64_t sums[][2])
+/* The words of a part and the sums of its columns, in three walks. */
+static void pack_by_steps(const ndq_packed *p, const ndq_weights *w, const panel_part *t, int64_t (*sums)[2])
 {
     const ndq_gemm_kernel *kernel = p->kernel;
     _Alignas(NDQ_ALIGN) uint8_t rows[PACK_BYTES];
-    uint8_t copy[PACK_CODES];
-    const size_t size = ndq_gemm_panel_code_bytes(kernel), padded = ndq_round_up(count, kernel->k_step);
-    const size_t first = panel * kernel->nr, stride = PACK_BYTES / kernel->nr;
+    const size_t size = ndq_gemm_panel_code_bytes(kernel), padded = ndq_round_up(t->count, kernel->k_step);
+    const size_t stride = PACK_BYTES / kernel->nr, per_word = kernel->codes_per_word;
     for (size_t j = 0; j < kernel->nr; j++) {
         uint8_t *row = rows + j * stride;
-        const size_t present = first + j < p->N ? count : 0;
+        const size_t present = j < t->columns ? t->count : 0;
         if (present) {
-            const int32_t zero = zero_of(w, first + j);
-            const uint8_t *codes = contiguous_codes(w, first + j, run * (p->K / p->runs) + k, count, copy);
-            kernel->expand_w(count, codes, w->is_signed, zero, row);
-            kernel->sums(count, codes, w->is_signed, zero, sums[j]);
+            const uint8_t *codes = t->codes + (ptrdiff_t)j * t->stride;
+            const int32_t zero = zero_of(w, t->first + j);
+            kernel->expand_w(present, codes, w->is_signed, zero, row);
+            kernel->sums(present, codes, w->is_signed, zero, sums[j]);
         }
         memset(row + present * size, 0, (padded - present) * size);
     }
-    const size_t per_word = kernel->codes_per_word;
-    kernel->pack(run * p->run_words + k / per_word, padded / per_word, (const ndq_gemm_word *)rows,
-                 stride / sizeof(ndq_gemm_word), p->words, (ndq_gemm_word *)(p->panels + panel * p->panel_bytes));
+    kernel->pack(t->run * p->run_words + t->k / per_word, padded / per_word, (const ndq_gemm_word *)rows,
+                 stride / sizeof(ndq_gemm_word), p->words, panel_of(p, t));
 }
 
-/* The same in one walk, of codes that are contiguous along K. */
-static void pack_rows(ndq_packed *p, const ndq_weights *w, size_t panel, size_t run, size_t k, size_t count,
-                      int64_t sums[][2])
+/* The same in one walk. */
+static void pack_at_once(ndq_gemm_pack_walk *walk, const ndq_packed *p, const ndq_weights *w, const panel_part *t,
+                         int64_t (*sums)[2])
+{
+    const size_t word = t->run * p->run_words + t->k / p->kernel->codes_per_word;
+    walk(t->columns, t->count, t->codes, t->stride, w->is_signed, w->zero_point ? w->zero_point + t->first : NULL,
+         panel_of(p, t) + word * p->kernel->nr, sums);
+}
+
+/* Brings the codes of each column next to each other. */
+static void copy_codes(const ndq_weights *w, panel_part *t, size_t stride, uint8_t *copy)
+{
+    if (w->stride_n == 1)
+        ndq_transpose_bytes(t->codes, w->stride_k, t->count, t->columns, copy, stride);
+    else
+        for (size_t j = 0; j < t->columns; j++)
+            for (size_t i = 0; i < t->count; i++)
+                copy[j * stride + i] = t->codes[(ptrdiff_t)j * w->stride_n + (ptrdiff_t)i * w->stride_k];
+    t->codes = copy;
+    t->stride = (ptrdiff_t)stride;
+}
+
+/* Packs a part and adds it to the sums of each column. */
+static void pack_part(const ndq_packed *p, const ndq_weights *w, panel_part t, int64_t (*sums)[2])
 {
     const ndq_gemm_kernel *kernel = p->kernel;
-    const size_t first = panel * kernel->nr, word = run * p->run_words + k / kernel->codes_per_word;
-    const size_t first_code = run * (p->K / p->runs) + k;
-    kernel->pack_rows(ndq_min_size(kernel->nr, p->N - first), count,
-                      w->codes + (ptrdiff_t)first * w->stride_n + (ptrdiff_t)first_code, w->stride_n, w->is_signed,
-                      w->zero_point ? w->zero_point + first : NULL,
-                      (ndq_gemm_word *)(p->panels + panel * p->panel_bytes) + word * kernel->nr, sums);
+    uint8_t copy[PACK_BYTES];
+    const size_t k = t.run * (p->K / p->runs) + t.k;
+    t.codes = w->codes + (ptrdiff_t)t.first * w->stride_n + (ptrdiff_t)k * w->stride_k;
+    t.stride = w->stride_n;
+    if (w->stride_k != 1 && w->stride_n == 1 && kernel->pack_columns) {
+        t.stride = w->stride_k;
+        pack_at_once(kernel->pack_columns, p, w, &t, sums);
+        return;
+    }
+    if (w->stride_k != 1)
+        copy_codes(w, &t, PACK_BYTES / kernel->nr, copy);
+    if (kernel->pack_rows)
+        pack_at_once(kernel->pack_rows, p, w, &t, sums);
+    else
+        pack_by_steps(p, w, &t, sums);
 }
 
 typedef struct {
@@ -137,18 +166,16 @@ static void pack_panel(void *ctx, size_t panel)
     const packing *job = ctx;
     ndq_packed *p = job->packed;
     const ndq_weights *w = job->weights;
-    const size_t first = panel * p->kernel->nr;
+    const size_t first = panel * p->kernel->nr, columns = ndq_min_size(p->kernel->nr, w->N - first);
     if (w->make_rows)
-        w->make_rows(w->ctx, first, ndq_min_size(p->kernel->nr, w->N - first));
+        w->make_rows(w->ctx, first, columns);
     const int32_t shift = shift_to_s8(p->kernel, w->is_signed);
     int64_t sums[NDQ_GEMM_MAX_NR][2] = {{0}};
     const size_t run_codes = p->K / p->runs, part = part_codes(p->kernel);
-    const bool at_once = p->kernel->pack_rows && w->stride_k == 1;
-    assert(part <= PACK_CODES && part % p->kernel->k_step == 0);
+    assert(part % p->kernel->k_step == 0);
     for (size_t run = 0; run < p->runs; run++)
         for (size_t k = 0; k < run_codes; k += part)
-            (at_once ? pack_rows : pack_part)(p, w, panel, run, k, ndq_min_size(part, run_codes - k), sums);
-    const size_t columns = ndq_min_size(p->kernel->nr, p->N - first);
+            pack_part(p, w, (panel_part){first, columns, run, k, ndq_min_size(part, run_codes - k), NULL, 0}, sums);
     for (size_t j = 0; j < columns; j++) {
         p->column_sum[first + j] = (int32_t)(uint32_t)(uint64_t)sums[j][0];
         p->magnitude[first + j] = sums[j][1];
@@ -157,16 +184,28 @@ static void pack_panel(void *ctx, size_t panel)
         p->zero_point[first + j] = zero_of(w, first + j) + shift;
 }
 
+/* K codes from k on of row n, contiguous: in place if they already are. */
+static const uint8_t *contiguous_codes(const ndq_weights *w, size_t n, size_t k, size_t count, uint8_t *copy)
+{
+    const uint8_t *codes = w->codes + (ptrdiff_t)n * w->stride_n + (ptrdiff_t)k * w->stride_k;
+    if (w->stride_k == 1)
+        return codes;
+    for (size_t i = 0; i < count; i++)
+        copy[i] = codes[(ptrdiff_t)i * w->stride_k];
+    return copy;
+}
+
 /* Whether a special kernel may pack these weights. Ordinary ones show in their first run that they are not small. */
 static bool all_fit(const ndq_gemm_kernel *kernel, const ndq_weights *w)
 {
-    uint8_t copy[PACK_CODES];
+    enum { AT_ONCE = 2048 };
+    uint8_t copy[AT_ONCE];
     if (w->largest)
         return w->largest <= kernel->largest_weight;
     for (size_t n = 0; n < w->N; n++) {
         const int32_t zero = zero_of(w, n);
-        for (size_t k = 0; k < w->K; k += PACK_CODES) {
-            const size_t count = ndq_min_size(PACK_CODES, w->K - k);
+        for (size_t k = 0; k < w->K; k += AT_ONCE) {
+            const size_t count = ndq_min_size(AT_ONCE, w->K - k);
             int32_t extremes[2] = {zero, zero};
             kernel->extremes(count, contiguous_codes(w, n, k, count, copy), w->is_signed, extremes);
             if (extremes[0] - zero < kernel->lowest_weight || extremes[1] - zero > kernel->largest_weight)

@@ -105,6 +105,11 @@ typedef void ndq_depthwise_halved(const ndq_depthwise_windows *windows, const vo
  * reading, and its two sums wait for each other. Raw sums go to acc[panel * nr + column]. */
 typedef void ndq_gemm_vector_tile(size_t words, const uint8_t *row, const uint8_t *panels, size_t panel_bytes, int32_t *acc);
 
+/* Packs K codes of each of `columns` <= nr columns of a panel, from a word on, with their zero points unless that is NULL, and
+ * adds to a pair of sums for each of them; K is so small that these fit int32. The panel's other columns become zeros. */
+typedef void ndq_gemm_pack_walk(size_t columns, size_t K, const uint8_t *codes, ptrdiff_t stride, bool is_signed,
+                                const int32_t *zero_point, ndq_gemm_word *panel, int64_t (*sums)[2]);
+
 typedef struct ndq_gemm_kernel {
     const char *name;
     size_t mr, nr;
@@ -142,10 +147,9 @@ typedef struct ndq_gemm_kernel {
     /* Lays words [first, first + count) of nr expanded rows, `stride` words apart, into a panel of `words` words. */
     void (*pack)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
                  ndq_gemm_word *panel);
-    /* expand_w, sums and pack in one walk, of K codes of `columns` <= nr rows, `stride` bytes apart, with their zero
-     * points unless that is NULL; the panel's other columns become zeros. One pair of sums for each row. Or NULL. */
-    void (*pack_rows)(size_t columns, size_t K, const uint8_t *codes, ptrdiff_t stride, bool is_signed,
-                      const int32_t *zero_point, ndq_gemm_word *panel, int64_t (*sums)[2]);
+    /* expand_w, sums and pack in one walk, or NULL: of columns whose codes are contiguous, `stride` bytes apart, and of codes
+     * `stride` bytes apart of contiguous columns. */
+    ndq_gemm_pack_walk *pack_rows, *pack_columns;
 
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */
     ndq_gemm_tile *narrow[NDQ_GEMM_MAX_MR]; /* the same for the first nr / 2 columns of a panel, or NULL */

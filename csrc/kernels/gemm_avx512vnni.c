@@ -8,6 +8,7 @@
 #define TARGET NDQ_TARGET_AVX512VNNI
 #define NR 32
 #include "gemm_plain.inc.h"
+#include "pack_avx512.h"
 #include "store_avx512.h"
 
 enum { ROWS = 12 };
@@ -176,9 +177,9 @@ const ndq_gemm_kernel ndq_gemm_avx512vnni = {
     .k_step = 4,
     .parallel_macs = 1e7,
     .expand_a = NAME(expand_u8),
-    .expand_w = NAME(expand_s8),
-    .sums = NAME(sums),
-    .pack = NAME(pack_words),
+    .sums = ndq_sums_avx512,
+    .pack_rows = ndq_pack_rows_avx512,
+    .pack_columns = ndq_pack_columns_avx512,
     .tile = OF_12(wide),
     .narrow = OF_12(narrow),
     .row = {[NDQ_GEMM_F32] = row_of_reals, [NDQ_GEMM_CODES] = row_of_codes},
