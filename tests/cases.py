@@ -34,6 +34,10 @@ SHAPES = (
     ((2, 5000), 0),
     ((5000, 3), 1),
     ((9, 2, 700), 1),
+    ((21, 8), 0),
+    ((2, 11, 16), 1),
+    ((3, 5, 32), 1),
+    ((5, 65), 0),
 )
 
 #: (shape, axis): few elements of a channel, then the next one. Channels that return and that do not, within a table
