@@ -6,6 +6,8 @@
 #define NDQ_TARGET NDQ_TARGET_AVX512
 #define NDQ_BYTES(name) ndq_##name##_avx512
 #include "../kernels/bytes_avx512.h"
+#include "../kernels/extremes_avx512.h"
+#define NDQ_EXTREMES ndq_find_extremes_avx512
 #define NDQ_COLUMNS 16
 #define NDQ_HALVES 16
 #define NDQ_WIDEN_VECTOR(from, to) _mm512_storeu_ps(to, _mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)(from))))

@@ -33,7 +33,9 @@ ndq_swapped_avx2(ndq_extremes_avx2 e, const int halves)
 #undef SWAPPED
 }
 
-/* At least 8 values: their extremes, and what is finite only if all of them are. The last vector may overlap another. */
+enum { NDQ_EXTREMES_LEAST = 8 };
+
+/* At least so many values: their extremes, and what is finite only if all of them are. The last vector may overlap another. */
 static inline NDQ_TARGET_AVX2 float ndq_find_extremes_avx2(size_t n, const float *x, float *low, float *high)
 {
     const __m256 first = _mm256_loadu_ps(x);

@@ -54,7 +54,7 @@ NDQ_TARGET static T NDQ_FN(extremes)(size_t n, const T *x, T *least, T *most)
 
 #if defined(NDQ_EXTREMES) && !NDQ_IS_DOUBLE
 #define EXTREMES(n, x, low, high) \
-    ((n) >= 8 ? NDQ_EXTREMES(n, x, low, high) : NDQ_FN(extremes)(n, x, low, high))
+    ((n) >= NDQ_EXTREMES_LEAST ? NDQ_EXTREMES(n, x, low, high) : NDQ_FN(extremes)(n, x, low, high))
 #else
 #define EXTREMES NDQ_FN(extremes)
 #endif
