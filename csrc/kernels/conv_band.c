@@ -107,8 +107,8 @@ void ndq_conv_gather(const uint8_t *in, ptrdiff_t in_c, ptrdiff_t in_x, size_t c
 void ndq_conv_scatter(const void *in, size_t stride, size_t channels, size_t count, size_t size, uint8_t *out,
                       size_t out_c, size_t out_x)
 {
-    if (size == 1 && out_x == 1) {
-        ndq_transpose_bytes(in, (ptrdiff_t)stride, count, channels, out, out_c);
+    if (out_x == size) {
+        (size == 1 ? ndq_transpose_bytes : ndq_transpose_words)(in, (ptrdiff_t)(stride * size), count, channels, out, out_c);
         return;
     }
     const uint8_t *bytes = in;
