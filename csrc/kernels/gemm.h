@@ -148,7 +148,8 @@ typedef struct ndq_gemm_kernel {
     void (*pack)(size_t first, size_t count, const ndq_gemm_word *rows, size_t stride, size_t words,
                  ndq_gemm_word *panel);
     /* expand_w, sums and pack in one walk, or NULL: of columns whose codes are contiguous, `stride` bytes apart, and of codes
-     * `stride` bytes apart of contiguous columns. */
+     * `stride` bytes apart of contiguous columns. A kernel with the first needs neither expand_w nor, unless it has
+     * winograd, pack. */
     ndq_gemm_pack_walk *pack_rows, *pack_columns;
 
     ndq_gemm_tile *tile[NDQ_GEMM_MAX_MR];   /* by number of rows less one */

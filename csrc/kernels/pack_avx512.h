@@ -213,4 +213,6 @@ static NDQ_TARGET_AVX512VNNI void ndq_pack_columns_avx512(size_t columns, size_t
     ndq_pack_avx512(false, columns, K, codes, stride, is_signed, zero_point, panel, sums);
 }
 
+#undef NDQ_INLINE_AVX512
+
 #endif
