@@ -153,7 +153,7 @@ typedef struct {
  *                            and 1 / sqrt(variance + eps); y may be x
  *   gelu, gelu_tanh          y[i] = x[i] * P(X <= x[i]) of the normal distribution, and of its approximation by tanh
  *   gemm                     the kernel of integer matrix products: see kernels/gemm.h
- *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred int16
+ *   depthwise                the same of depthwise convolutions: a panel holds the taps of nr channels, centred
  *   gemm_f32                 that of float32 products: see kernels/gemm_f32.h
  *   grouped                  that of products by weights of 4 bits with scales per group: see kernels/grouped.h
  *   binary                   that of products of signs: see kernels/binary.h

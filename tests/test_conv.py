@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import ndquant as nq
 from ndquant import _core, reference
 
-from .cases import CONV_SHAPES, assert_same_bits
+from .cases import CONV_SHAPES, DEPTHWISE_SHAPES, assert_same_bits
 from .examples import examples
 from .test_gemm import SIGNS, random_codes, random_zero
 from .test_linear_integer import REQUANTIZE, S8, U8, codes_of, random_qparams
@@ -39,11 +39,13 @@ def is_channels_last(x):
 class ConvLayer:
     """Random operands of one layer, and what its twins say of them."""
 
-    def __init__(self, rng, case, x_signed=False, w_signed=True, profile="default", bits=8, per_channel=True):
+    def __init__(
+        self, rng, case, x_signed=False, w_signed=True, profile="default", bits=8, per_channel=True, w_bits=None
+    ):
         self.x_shape, outputs, window, stride, padding, dilation, groups = case
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         self.x_qp = random_qparams(rng, nq.QuantSpec(bits, x_signed, symmetric=False), None)
-        w_spec = nq.QuantSpec(bits, w_signed, symmetric=False, axis=0 if per_channel else None)
+        w_spec = nq.QuantSpec(w_bits or bits, w_signed, symmetric=False, axis=0 if per_channel else None)
         self.w_qp = random_qparams(rng, w_spec, outputs if per_channel else None, profile)
         self.x = codes_of(rng, self.x_shape, self.x_qp)
         self.w = codes_of(rng, (outputs, self.x_shape[1] // groups, *window), self.w_qp)
@@ -181,18 +183,30 @@ def test_any_convolution_of_3_by_3_with_many_channels(backend_name, data):
 @pytest.mark.parametrize("backend_name", _core.available_backends())
 @given(data=st.data())
 @settings(max_examples=examples(40), deadline=None)
-def test_any_depthwise_convolution_of_every_second_column(backend_name, data):
-    """AVX2 does those with windows of 3 x 3 straight from the image, 32 channels at a time."""
+def test_any_depthwise_convolution_of_3_by_3(backend_name, data):
+    """Straight from the image: on AVX2 those of every second column, 32 channels at a time, on AVX-512 VNNI all with
+    weights that fit a byte, as those of 7 bits do, 64 channels or two rows of 32, of one row or two at once."""
     draw = data.draw
     rng, padding, sizes = draw_image_for_3_by_3(draw)
-    channels = draw(st.sampled_from((2, 3, 5, 8, 13, 16, 21, 31, 32, 33, 64, 70)))
-    stride = draw(st.integers(1, 3)), 2
-    case = (draw(st.integers(1, 2)), channels, *sizes), channels, (3, 3), stride, padding, (1, 1), channels
-    layer = ConvLayer(rng, case, draw(st.booleans()), draw(st.booleans()))
-    out_qp = layer.out_qparams(rng, nq.QuantSpec(8, draw(st.booleans()), symmetric=False))
+    channels = draw(st.sampled_from((2, 3, 5, 8, 13, 16, 21, 31, 32, 33, 63, 64, 70, 97, 100)))
+    stride, outputs = draw(st.tuples(*[st.integers(1, 3)] * 2)), channels * draw(st.integers(1, 2))
+    case = (draw(st.integers(1, 2)), channels, *sizes), outputs, (3, 3), stride, padding, (1, 1), channels
+    profile, w_bits = draw(st.sampled_from(list(REQUANTIZE))), draw(st.integers(7, 8))
+    layer = ConvLayer(rng, case, draw(st.booleans()), draw(st.booleans()), profile, w_bits=w_bits)
+    out_qp = layer.out_qparams(rng, nq.QuantSpec(8, draw(st.booleans()), symmetric=False), profile)
+    activation = draw(st.sampled_from((None, "relu", "relu6")))
     with nq.backend(backend_name):
-        found = layer.run(layer.packed(), out_qp, layout=draw(st.sampled_from(LAYOUTS)))
-    assert_same_bits(found, layer.codes(out_qp))
+        found = layer.run(layer.packed(), out_qp, layout=draw(st.sampled_from(LAYOUTS)), activation=activation)
+    assert_same_bits(found, layer.codes(out_qp, activation))
+
+
+@pytest.mark.parametrize("case", DEPTHWISE_SHAPES, ids=str)
+def test_depthwise_images_in_several_parts(backend, rng, case):
+    for number, layout in enumerate(LAYOUTS):
+        layer = ConvLayer(rng, case, bool(number % 2), w_bits=7)
+        out_qp, packed = layer.out_qparams(rng, (U8, S8)[number % 2]), layer.packed()
+        assert_same_bits(layer.run(packed, out_qp, layout=layout), layer.codes(out_qp))
+        assert_same_bits(layer.run(packed, layout=layout), layer.floats())
 
 
 def test_sums_that_fit_int32_but_not_four_times(backend):

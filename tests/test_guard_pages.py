@@ -109,6 +109,8 @@ def training_step(x, dy, y, dx, v):
 CONVOLUTIONS = [
     *((c, o, 3, 5, 3, 1) for c in (1, 2, 3, 4, 5, 15, 16, 17, 33) for o in (1, 15, 33)),
     *((c, c, 4, w, k, c) for c in (2, 7, 16, 17, 31, 33) for w in (5, 6, 7) for k in (1, 3)),
+    *((c, c, 6, 7, 5, c) for c in (7, 33)),
+    *((c, c, 5, 4, 3, c) for c in (32, 63, 64, 97)),
     *((6 * g, 10 * g, 4, 3, 2, g) for g in (2, 3)),
     *((c, o, 6, 5, 3, 1) for c in (16, 19, 20) for o in (8, 16, 20)),
     *((c, c + 4, 2, w, 1, 1) for c in (16, 25) for w in (16, 27)),

@@ -21,6 +21,7 @@ from .networks import inputs, quantized
 
 SHAPES = (((300_007,), None), ((7, 40_000), 0), ((70_001, 5), 1), ((20, 3, 5_000), 1))
 SPEC = nq.QuantSpec(8, signed=False, symmetric=False)
+QP = nq.QParams(0.05, 0, nq.QuantSpec())
 
 #: (shape, specs) whose parts of an array do not end where chunks of threads do.
 OTHERS = (
@@ -48,8 +49,11 @@ def layers():
     rng = np.random.default_rng(11)
     a, b = (rng.integers(-128, 128, shape, np.int8) for shape in ((150, 300), (300, 90)))
     images, kernel = (rng.integers(-128, 128, shape, np.int8) for shape in ((3, 16, 20, 20), (24, 16, 3, 3)))
-    x = inputs(200)
+    x, wide = inputs(200), rng.integers(-128, 128, (2, 80, 80, 66), np.int8).transpose(0, 3, 1, 2)
     results = [nq.matmul_integer(a, b, 3), nq.conv2d_integer(images, kernel, padding=1, x_zero_point=-5)]
+    for window in (3, 5):
+        taps = nq.PackedWeight(rng.integers(-127, 128, (66, 1, window, window), np.int8), QP)
+        results.append(nq.conv2d_requantized(wide, QP, taps, QP, padding=1, groups=66))
     results += [NETWORK(x), functional.matmul_f32(x.T, x), nq.choose_qparams(x, nq.QuantSpec(), "mse").scale]
     w, m, v = (np.ones(70_000, np.float32) for _ in range(3))
     functional.adam_step(w, rng.standard_normal(w.size, np.float32), m, v, 1)

@@ -11,6 +11,7 @@ static bool available(void)
 const ndq_backend ndq_backend_avx512vnni = {
     .name = "avx512vnni",
     .available = available,
-    .kernels = {.gemm = &ndq_gemm_avx512vnni, .grouped = &ndq_grouped_avx512vnni},
+    .kernels = {.gemm = &ndq_gemm_avx512vnni, .depthwise = &ndq_depthwise_avx512vnni,
+                .grouped = &ndq_grouped_avx512vnni},
 };
 #endif

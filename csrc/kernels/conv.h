@@ -34,7 +34,7 @@ typedef struct {
 
 /* Packed weights, `parts` of them with O / parts outputs each: one for each group, or a single one if depthwise. Several
  * small groups of the source may have become one, as C and groups then say. `lower` has the codes of a depthwise window
- * one row lower, for the second of two rows of outputs: see depthwise.c. It is NULL where that would have more pairs of
+ * one row lower, for the second of two rows of outputs: see depthwise.c. It is NULL where that would have more words of
  * rows. `winograd` has windows of 3 x 3 in another form besides, for stride 1: see conv_winograd.h. NULL: not these. */
 typedef struct {
     size_t O, C, KH, KW, groups;

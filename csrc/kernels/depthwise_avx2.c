@@ -15,13 +15,14 @@
 
 enum { VECTORS = 4, MOST = 6, PIXEL = 2 * NR * sizeof(int16_t) }; /* of a pixel; pixels of a tile; bytes */
 
-static NDQ_TARGET_AVX2 void expand_pairs(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b,
-                                         ptrdiff_t b_stride, bool is_signed, int32_t zero, void *pixels)
+static NDQ_TARGET_AVX2 void expand_pairs(size_t count, const ndq_depthwise_pixels *rows, bool is_signed, int32_t zero,
+                                         void *pixels)
 {
+    const uint8_t *a = rows[0].codes, *b = rows[1].codes;
     const __m256i flip = _mm256_set1_epi8(is_signed ? -128 : 0), none = _mm256_setzero_si256();
     const __m256i z = _mm256_set1_epi16((int16_t)(zero + (is_signed ? 128 : 0)));
     __m256i *out = pixels;
-    for (size_t i = 0; i < count; i++, a += a_stride, b += b_stride, out += VECTORS) {
+    for (size_t i = 0; i < count; i++, a += rows[0].stride, b += rows[1].stride, out += VECTORS) {
         const __m256i upper = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)a), flip);
         const __m256i lower = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)b), flip);
         const __m256i low = _mm256_unpacklo_epi8(upper, lower), high = _mm256_unpackhi_epi8(upper, lower);
@@ -269,19 +270,18 @@ static NDQ_TARGET_AVX2 void halved_row(size_t count, cursor at, const __m256i *w
     }
 }
 
-static NDQ_TARGET_AVX2 void halved(const ndq_depthwise_windows *windows, const void *panel, size_t columns,
-                                   const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_x,
-                                   size_t out_y)
+static NDQ_TARGET_AVX2 void halved(const ndq_depthwise_windows *windows, size_t columns, const ndq_gemm_columns *c,
+                                   const ndq_gemm_stage *stage, uint8_t *out, size_t out_x, size_t out_y)
 {
     constants k;
     make_constants(c, stage, &k);
     cursor at = {.windows = windows, .flip = _mm256_set1_epi8(windows->is_signed ? -128 : 0)};
     for (size_t y = 0; y < windows->rows; y++, out += out_y) {
         for (size_t i = 0; i < TAPS; i++) {
-            at.next[i] = windows->row[y * windows->jump + i].codes;
-            at.step[i] = windows->row[y * windows->jump + i].stride;
+            at.next[i] = windows->row[y * windows->down + i].codes;
+            at.step[i] = windows->row[y * windows->down + i].stride;
         }
-        halved_row(windows->cols, at, panel, columns, &k, out, out_x);
+        halved_row(windows->cols, at, windows->panel[0], columns, &k, out, out_x);
     }
 }
 
@@ -294,14 +294,16 @@ const ndq_gemm_kernel ndq_depthwise_avx2 = {
     .w_centred = true,
     .k_step = 2,
     .parallel_macs = 9e5,
-    .expand_pairs = expand_pairs,
+    .expand_rows = expand_pairs,
     .expand_w = avx2_expand_s16,
     .sums = avx2_sums,
     .pack = pack_pairs,
     .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
     .row = {[NDQ_GEMM_CODES] = code_row},
     .row_panels = 1,
-    .halved = halved,
+    .windows = halved,
+    .windows_across = 2,
+    .windows_panels = 1,
     .store = {avx2_store_s32, avx2_store_f32, avx2_store_codes},
 };
 #endif

@@ -14,12 +14,13 @@
 /* Unpacking works on 128 bits: the quarters 0 2 1 3 become 0 1 below and 2 3 above. */
 #define QUARTERS(p) _mm256_permute4x64_epi64(_mm256_loadu_si256((const __m256i *)(p)), 0xd8)
 
-static NDQ_TARGET_AVX512 void expand_pairs(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b,
-                                           ptrdiff_t b_stride, bool is_signed, int32_t zero, void *pixels)
+static NDQ_TARGET_AVX512 void expand_pairs(size_t count, const ndq_depthwise_pixels *rows, bool is_signed,
+                                           int32_t zero, void *pixels)
 {
+    const uint8_t *a = rows[0].codes, *b = rows[1].codes;
     const __m512i z = _mm512_set1_epi16((int16_t)zero);
     __m512i *out = pixels;
-    for (size_t i = 0; i < count; i++, a += a_stride, b += b_stride, out += 2) {
+    for (size_t i = 0; i < count; i++, a += rows[0].stride, b += rows[1].stride, out += 2) {
         const __m256i upper = QUARTERS(a), lower = QUARTERS(b);
         _mm512_storeu_si512(out, _mm512_sub_epi16(WIDEN(_mm256_unpacklo_epi8(upper, lower)), z));
         _mm512_storeu_si512(out + 1, _mm512_sub_epi16(WIDEN(_mm256_unpackhi_epi8(upper, lower)), z));
@@ -95,7 +96,7 @@ const ndq_gemm_kernel ndq_depthwise_avx512 = {
     .w_centred = true,
     .k_step = 2,
     .parallel_macs = 2e6,
-    .expand_pairs = expand_pairs,
+    .expand_rows = expand_pairs,
     .expand_w = avx512_expand_s16,
     .sums = avx512_sums,
     .pack = avx512_pack_words,

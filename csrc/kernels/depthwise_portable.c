@@ -7,11 +7,11 @@
 #include "gemm_plain.inc.h"
 
 /* All first codes of the pairs, then all second ones: a loop over either is contiguous. */
-static void expand_pairs(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b, ptrdiff_t b_stride,
-                         bool is_signed, int32_t zero, void *pixels)
+static void expand_pairs(size_t count, const ndq_depthwise_pixels *rows, bool is_signed, int32_t zero, void *pixels)
 {
+    const uint8_t *a = rows[0].codes, *b = rows[1].codes;
     int16_t *out = pixels;
-    for (size_t i = 0; i < count; i++, a += a_stride, b += b_stride, out += 2 * NR) {
+    for (size_t i = 0; i < count; i++, a += rows[0].stride, b += rows[1].stride, out += 2 * NR) {
         portable_expand_s16(NR, a, is_signed, zero, out);
         portable_expand_s16(NR, b, is_signed, zero, out + NR);
     }
@@ -65,7 +65,7 @@ const ndq_gemm_kernel ndq_depthwise_portable = {
     .w_centred = true,
     .k_step = 2,
     .parallel_macs = 1.5e5,
-    .expand_pairs = expand_pairs,
+    .expand_rows = expand_pairs,
     .expand_w = portable_expand_s16,
     .sums = portable_sums,
     .pack = pack_pairs,

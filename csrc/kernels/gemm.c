@@ -329,8 +329,7 @@ ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call)
     };
 }
 
-/* Whether all columns may have ndq_gemm_columns.shrinks. */
-static bool shrinks(const ndq_gemm_call *call)
+bool ndq_gemm_shrinks(const ndq_gemm_call *call)
 {
     const float scale = call->a_scale * call->w->max_scale;
     if (call->w->float_bias || call->requantization == NDQ_ONNX)
@@ -371,7 +370,7 @@ static inline __attribute__((always_inline)) void fill_columns(const ndq_gemm_ca
         c->scale[j] = a_scale * scale[j];
     if (!direct)
         requantize_columns(call, nr, first, c);
-    c->shrinks = call->output == NDQ_GEMM_CODES && shrinks(call);
+    c->shrinks = call->output == NDQ_GEMM_CODES && ndq_gemm_shrinks(call);
 }
 
 /* Columns from `first` on, for sums of codes whose zero point is za, unless it has been subtracted from the codes. */

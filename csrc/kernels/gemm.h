@@ -87,19 +87,20 @@ typedef struct {
     ptrdiff_t stride;
 } ndq_depthwise_pixels;
 
-/* Rows of windows of 3 x 3 that begin at every second column, and at rows 0, jump, 2 * jump... of the image. They see its
- * pixels in columns [begin, end), and `outside` in all others. */
+/* Rows of windows of 3 x 3 that begin at rows 0, down, 2 * down... of the image, and at columns 0, across... They see its
+ * pixels in columns [begin, end), and `outside` in all others. panel[1] is one row lower, for the second of two rows that
+ * begin at rows next to each other, or NULL. Channels of a panel that does not have all are not followed by others. */
 typedef struct {
     const ndq_depthwise_pixels *row;
     const uint8_t *outside;
-    size_t rows, cols, jump, begin, end; /* rows and cols: of windows */
+    const void *panel[2];
+    size_t rows, cols, down, across, begin, end; /* rows and cols: of windows */
     bool is_signed;
 } ndq_depthwise_windows;
 
-/* Codes of such windows, as rows of codes are given. Codes are multiplied as u8: columns->add has the zero point. */
-typedef void ndq_depthwise_halved(const ndq_depthwise_windows *windows, const void *panel, size_t columns,
-                                  const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out, size_t out_x,
-                                  size_t out_y);
+/* Codes of such windows, as rows of codes are given. Codes are multiplied as u8: c->add has the zero point. */
+typedef void ndq_depthwise_direct(const ndq_depthwise_windows *windows, size_t columns, const ndq_gemm_columns *c,
+                                  const ndq_gemm_stage *stage, uint8_t *out, size_t out_x, size_t out_y);
 
 /* Multiplies one row, expanded for this, by a few panels at once, `panel_bytes` apart: a single one is a single stream of
  * reading, and its two sums wait for each other. Raw sums go to acc[panel * nr + column]. */
@@ -118,6 +119,7 @@ typedef struct ndq_gemm_kernel {
     bool a_signed;          /* the sign of a that is multiplied, unless a is centred */
     bool any_signs;         /* codes of either sign are multiplied as they are, and none is moved */
     const struct ndq_gemm_kernel *special; /* tried before this one, as it is faster for some weights, or NULL */
+    const struct ndq_gemm_kernel *general; /* of a depthwise kernel that takes some weights only: the one for others */
     int32_t lowest_weight, largest_weight; /* of a special kernel: packs only weights w - zw between these, */
     size_t least_codes;                    /* if there are at least so many */
     size_t k_step;         /* each run is padded with zeros to a multiple of this many codes */
@@ -134,9 +136,9 @@ typedef struct ndq_gemm_kernel {
     void (*leave)(void);
     /* Brings K codes of one row into the format above; zero matters to centred operands only. */
     void (*expand_a)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
-    /* Of a depthwise kernel instead: nr channels of `count` pixels of two rows, side by side or as the kernel wants. */
-    void (*expand_pairs)(size_t count, const uint8_t *a, ptrdiff_t a_stride, const uint8_t *b, ptrdiff_t b_stride,
-                         bool is_signed, int32_t zero, void *pixels);
+    /* Of a depthwise kernel instead: nr channels of `count` pixels of as many rows as a word has codes, side by side or
+     * as the kernel wants. */
+    void (*expand_rows)(size_t count, const ndq_depthwise_pixels *rows, bool is_signed, int32_t zero, void *pixels);
     /* Puts pixels of three planes, in_c bytes apart, next to each other; or NULL. */
     void (*join_3)(size_t count, const uint8_t *in, ptrdiff_t in_c, uint8_t *pixels);
     void (*expand_w)(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row);
@@ -157,7 +159,9 @@ typedef struct ndq_gemm_kernel {
     ndq_gemm_tiles_of_many *many[NDQ_GEMM_MAX_MR]; /* of kernels with winograd */
     ndq_gemm_row *row[NDQ_GEMM_OUTPUTS]; /* or NULL; where no zero point of the weights as packed is left */
     size_t row_panels;                   /* 1 or 2 */
-    ndq_depthwise_halved *halved;        /* or NULL; of depthwise kernels */
+    ndq_depthwise_direct *windows;       /* or NULL; of depthwise kernels */
+    size_t windows_across, windows_panels; /* their least step, 1 or 2, and how many adjacent panels they take, 1 or 2: */
+                                           /* of two, only bytes of channels that there are are read */
     /* For a single row, or NULL: by number of panels less one; and what brings K codes into the format that these read, of
      * vector_bytes for each, as u8 that are not centred. Weights are s8. */
     ndq_gemm_vector_tile *vector_tile[NDQ_GEMM_VECTOR_PANELS];
@@ -173,7 +177,7 @@ extern const ndq_gemm_kernel ndq_gemm_portable, ndq_depthwise_portable;
 #ifdef NDQ_X86
 extern const ndq_gemm_kernel ndq_gemm_avx2, ndq_gemm_avx2_bytes, ndq_gemm_avx2_small;
 extern const ndq_gemm_kernel ndq_gemm_avxvnni, ndq_gemm_avx512vnni, ndq_gemm_amx;
-extern const ndq_gemm_kernel ndq_depthwise_avx2, ndq_depthwise_avx512;
+extern const ndq_gemm_kernel ndq_depthwise_avx2, ndq_depthwise_avx512, ndq_depthwise_avx512vnni;
 #endif
 #ifdef NDQ_ARM64
 extern const ndq_gemm_kernel ndq_gemm_neon, ndq_gemm_neon_small, ndq_gemm_neondot;
@@ -275,6 +279,9 @@ static inline void ndq_gemm_leave(const ndq_gemm_kernel *kernel)
 
 ndq_gemm_stage ndq_gemm_make_stage(const ndq_gemm_call *call);
 void ndq_gemm_make_columns(const ndq_gemm_call *call, size_t first, ndq_gemm_columns *columns);
+
+/* Whether all columns of codes have ndq_gemm_columns.shrinks. */
+bool ndq_gemm_shrinks(const ndq_gemm_call *call);
 
 static inline size_t ndq_gemm_output_bytes(ndq_gemm_output output)
 {
