@@ -97,7 +97,7 @@ static void find_rows(const chunk *c, size_t row, ptrdiff_t x, size_t count, ndq
     const size_t step = b->apart || j->call->y.dilation > 1 ? j->in_word : b->y.step;
     ptrdiff_t y = ndq_conv_row_at(b, &j->y, c->y, row);
     for (size_t i = 0; i < j->in_word; i++, y += (ptrdiff_t)j->call->y.dilation) {
-        uint8_t *staging = c->staging + (row * step + i) % j->in_word * b->band_cols * j->width;
+        uint8_t *staging = c->staging + ((row * step + i) & (j->in_word - 1)) * b->band_cols * j->width; /* 2 or 4 */
         rows[i] = i < j->used ? row_of(c, y, x, count, row > 0 && i + step < j->used, staging) : rows[0];
     }
 }
@@ -218,7 +218,7 @@ static bool is_direct(const job *j, const ndq_gemm_call *product)
 {
     const ndq_conv_axis *y = &j->call->y, *x = &j->call->x;
     return j->kernel->windows && y->taps == 3 && x->taps == 3 && y->dilation == 1 && x->dilation == 1 &&
-           y->stride <= 2 && x->stride <= 2 && x->stride >= j->kernel->windows_across &&
+           y->stride <= x->stride && x->stride <= 2 && x->stride >= j->kernel->windows_across &&
            product->output == NDQ_GEMM_CODES && ndq_gemm_shrinks(product);
 }
 

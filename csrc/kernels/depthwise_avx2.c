@@ -19,10 +19,11 @@ static NDQ_TARGET_AVX2 void expand_pairs(size_t count, const ndq_depthwise_pixel
                                          void *pixels)
 {
     const uint8_t *a = rows[0].codes, *b = rows[1].codes;
+    const ptrdiff_t a_x = rows[0].stride, b_x = rows[1].stride;
     const __m256i flip = _mm256_set1_epi8(is_signed ? -128 : 0), none = _mm256_setzero_si256();
     const __m256i z = _mm256_set1_epi16((int16_t)(zero + (is_signed ? 128 : 0)));
     __m256i *out = pixels;
-    for (size_t i = 0; i < count; i++, a += rows[0].stride, b += rows[1].stride, out += VECTORS) {
+    for (size_t i = 0; i < count; i++, a += a_x, b += b_x, out += VECTORS) {
         const __m256i upper = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)a), flip);
         const __m256i lower = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)b), flip);
         const __m256i low = _mm256_unpacklo_epi8(upper, lower), high = _mm256_unpackhi_epi8(upper, lower);

@@ -18,9 +18,10 @@ static NDQ_TARGET_AVX512 void expand_pairs(size_t count, const ndq_depthwise_pix
                                            int32_t zero, void *pixels)
 {
     const uint8_t *a = rows[0].codes, *b = rows[1].codes;
+    const ptrdiff_t a_x = rows[0].stride, b_x = rows[1].stride;
     const __m512i z = _mm512_set1_epi16((int16_t)zero);
     __m512i *out = pixels;
-    for (size_t i = 0; i < count; i++, a += rows[0].stride, b += rows[1].stride, out += 2) {
+    for (size_t i = 0; i < count; i++, a += a_x, b += b_x, out += 2) {
         const __m256i upper = QUARTERS(a), lower = QUARTERS(b);
         _mm512_storeu_si512(out, _mm512_sub_epi16(WIDEN(_mm256_unpacklo_epi8(upper, lower)), z));
         _mm512_storeu_si512(out + 1, _mm512_sub_epi16(WIDEN(_mm256_unpackhi_epi8(upper, lower)), z));

@@ -1,4 +1,4 @@
-/* Depthwise tile for AVX-512 VNNI, 32 channels of up to 8 outputs in registers: weights that fit a byte once centred, and
+/* Depthwise tile for AVX-512 VNNI, 32 channels of up to 7 outputs in registers: weights that fit a byte once centred, and
  * codes as u8, of four rows of the image in a word.
  *
  * Everything works within the 128 bits in which unpacking and packing do. Each 128 bits of codes have 16 channels, which
@@ -18,7 +18,7 @@
 #define NR 32
 #include "gemm_plain.inc.h"
 
-enum { VECTORS = 2, MOST = 8 }; /* of a pixel; pixels of a tile */
+enum { VECTORS = 2, MOST = 7, MOST_SUMS = 4 }; /* of a pixel; pixels of a tile of codes, and of sums */
 
 #define INLINE static inline __attribute__((always_inline)) TARGET
 
@@ -66,8 +66,7 @@ static void pack_words(size_t first, size_t count, const ndq_gemm_word *rows, si
     if (outputs > 3) DO(3, l3, h3);                                                                          \
     if (outputs > 4) DO(4, l4, h4);                                                                          \
     if (outputs > 5) DO(5, l5, h5);                                                                          \
-    if (outputs > 6) DO(6, l6, h6);                                                                          \
-    if (outputs > 7) DO(7, l7, h7)
+    if (outputs > 6) DO(6, l6, h6)
 
 /* One asm statement for the reason given in gemm_avx2.c. */
 #define ADD_PRODUCTS(i, low, high)                                                                           \
@@ -80,11 +79,11 @@ static void pack_words(size_t first, size_t count, const ndq_gemm_word *rows, si
                          : [a] "m"(x_[0]), [b] "m"(x_[1]), [b0] "v"(w0), [b1] "v"(w1));                      \
     } while (0)
 
-/* Sums of up to 8 pixels, which begin as `low` and `high`. The accumulators are named one by one: gcc keeps an array of
+/* Sums of up to 7 pixels, which begin as `low` and `high`. The accumulators are named one by one: gcc keeps an array of
  * them in memory. */
 #define SUMS(low, high)                                                                                      \
     __m512i l0 = low, h0 = high, l1 = l0, h1 = h0, l2 = l0, h2 = h0, l3 = l0, h3 = h0;                       \
-    __m512i l4 = l0, h4 = h0, l5 = l0, h5 = h0, l6 = l0, h6 = h0, l7 = l0, h7 = h0;                          \
+    __m512i l4 = l0, h4 = h0, l5 = l0, h5 = h0, l6 = l0, h6 = h0;                                            \
     for (size_t tap = 0; tap < taps->runs; tap++, w += VECTORS) {                                            \
         const uint8_t *x = a + taps->offset[tap];                                                            \
         const __m512i w0 = _mm512_load_si512(w), w1 = _mm512_load_si512(w + 1);                              \
@@ -175,42 +174,99 @@ INLINE void code_pixels(const int outputs, const ndq_gemm_runs *taps, const uint
     EACH_OUTPUT(STORE_CODES);
 }
 
-#define TILE(outputs)                                                                                        \
+/* The same for windows of five columns next to each other, as the pixels are: each word is read once for all outputs
+ * that see it, and the weights of a row of the window stay in registers meanwhile. */
+
+enum { COLUMNS = 5 };
+
+/* An array of a power of two, of which only constant places are used, so that none is outside. */
+#define WEIGHT(w, at) w[(at) & 7]
+#define ADD_SEEN(i, low, high)                                                                               \
+    if (column >= (i) && column < (i) + COLUMNS)                                                             \
+    __asm__("vpdpbusd %[b0], %[a], %[s0]\n\tvpdpbusd %[b1], %[b], %[s1]"                                     \
+            : [s0] "+v"(low), [s1] "+v"(high)                                                                \
+            : [a] "v"(x0), [b] "v"(x1), [b0] "v"(WEIGHT(w0, column - (i))), [b1] "v"(WEIGHT(w1, column - (i))))
+
+#define ADD_SEEN_COLUMN(at)                                                                                  \
+    do {                                                                                                     \
+        const int column = (at);                                                                             \
+        const __m512i x0 = _mm512_load_si512(x), x1 = _mm512_load_si512(x + sizeof(__m512i));                \
+        x += stride;                                                                                         \
+        EACH_OUTPUT(ADD_SEEN);                                                                               \
+    } while (0)
+
+static TARGET void NAME(columns_7)(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel,
+                                   const constants *constant, uint8_t *out, size_t out_stride)
+{
+    enum { outputs = MOST };
+    const __m512i *w = panel;
+    const constants c = *constant, *const k = &c;
+    __m512i l0 = k->add[0], h0 = k->add[1], l1 = l0, h1 = h0, l2 = l0, h2 = h0, l3 = l0, h3 = h0;
+    __m512i l4 = l0, h4 = h0, l5 = l0, h5 = h0, l6 = l0, h6 = h0;
+    for (size_t tap = 0; tap < taps->runs; tap += COLUMNS, w += COLUMNS * VECTORS) {
+        const uint8_t *x = a + taps->offset[tap];
+        const __m512i w0[8] = {w[0], w[2], w[4], w[6], w[8]}, w1[8] = {w[1], w[3], w[5], w[7], w[9]};
+        ADD_SEEN_COLUMN(0);
+        ADD_SEEN_COLUMN(1);
+        ADD_SEEN_COLUMN(2);
+        ADD_SEEN_COLUMN(3);
+        ADD_SEEN_COLUMN(4);
+        ADD_SEEN_COLUMN(5);
+        ADD_SEEN_COLUMN(6);
+        ADD_SEEN_COLUMN(7);
+        ADD_SEEN_COLUMN(8);
+        ADD_SEEN_COLUMN(9);
+        ADD_SEEN_COLUMN(10);
+    }
+    EACH_OUTPUT(STORE_CODES);
+}
+
+static bool are_columns(const ndq_gemm_runs *taps, size_t stride)
+{
+    for (size_t i = 1; i < taps->runs; i++)
+        if (i % COLUMNS && taps->offset[i] - taps->offset[i - 1] != (ptrdiff_t)stride)
+            return false;
+    return taps->runs % COLUMNS == 0;
+}
+
+typedef void code_tile(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel, const constants *k,
+                       uint8_t *out, size_t out_stride);
+
+#define SUM_TILE(outputs)                                                                                    \
     static TARGET void tile_##outputs(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride,            \
                                       const void *panel, int32_t *acc)                                       \
     {                                                                                                        \
         sums_of(outputs, taps, a, stride, panel, acc);                                                       \
-    }                                                                                                        \
+    }
+SUM_TILE(1)
+SUM_TILE(2)
+SUM_TILE(3)
+SUM_TILE(4)
+
+#define CODE_TILE(outputs)                                                                                   \
     static TARGET void NAME(code_##outputs)(const ndq_gemm_runs *taps, const uint8_t *a, size_t stride,      \
                                             const void *panel, const constants *k, uint8_t *out,             \
                                             size_t out_stride)                                               \
     {                                                                                                        \
         code_pixels(outputs, taps, a, stride, panel, k, out, out_stride);                                    \
     }
-TILE(1)
-TILE(2)
-TILE(3)
-TILE(4)
-TILE(5)
-TILE(6)
-TILE(7)
-TILE(8)
+CODE_TILE(1)
+CODE_TILE(4)
+CODE_TILE(7)
 
+/* Tiles of one size: the last begins earlier if there are too few outputs left, some of which are made twice. */
 static TARGET void code_row(size_t count, const ndq_gemm_runs *taps, const uint8_t *a, size_t stride, const void *panel,
                             size_t columns, const ndq_gemm_columns *c, const ndq_gemm_stage *stage, uint8_t *out,
                             size_t out_stride)
 {
-    void (*const tile[])(const ndq_gemm_runs *, const uint8_t *, size_t, const void *, const constants *, uint8_t *,
-                         size_t) = {NAME(code_1), NAME(code_2), NAME(code_3), NAME(code_4),
-                                    NAME(code_5), NAME(code_6), NAME(code_7), NAME(code_8)};
+    const size_t outputs = count >= MOST ? MOST : count >= 4 ? 4 : 1;
+    code_tile *const many = are_columns(taps, stride) ? NAME(columns_7) : NAME(code_7);
+    code_tile *const tile = outputs == MOST ? many : outputs == 4 ? NAME(code_4) : NAME(code_1);
     constants k;
     make_constants(columns, c, stage, &k);
-    for (size_t tiles = ndq_ceil_div(count, MOST); tiles > 0; tiles--) {
-        const size_t outputs = ndq_ceil_div(count, tiles);
-        tile[outputs - 1](taps, a, stride, panel, &k, out, out_stride);
-        count -= outputs;
-        a += outputs * stride;
-        out += outputs * out_stride;
+    for (size_t done = 0; done < count; done += outputs) {
+        const size_t first = ndq_min_size(done, count - outputs);
+        tile(taps, a + first * stride, stride, panel, &k, out + first * out_stride, out_stride);
     }
 }
 
@@ -380,7 +436,8 @@ INLINE void store_wide(const bool is_pair, __m512i codes, const wide_constants *
     }
 }
 
-/* One or two rows of `count` outputs that begin at every column or at every second one; of a pair, twice as many. */
+/* One or two rows of `count` outputs that begin at every column or at every second one; of a pair, twice as many. Of two
+ * rows the first is written last. */
 INLINE void run_strip(const int lines, const int across, const bool is_pair, size_t count, cursor at, const shared *s,
                       const wide_constants *wide, uint8_t *low, uint8_t *high, size_t out_x, size_t out_y)
 {
@@ -413,42 +470,42 @@ typedef void strip(size_t count, cursor at, const shared *s, const wide_constant
     {                                                                                                        \
         run_strip(lines, across, is_pair, count, at, s, wide, low, high, out_x, out_y);                      \
     }
-STRIP(1, 1, 0)
-STRIP(1, 1, 1)
 STRIP(1, 2, 0)
 STRIP(1, 2, 1)
 STRIP(2, 1, 0)
 STRIP(2, 1, 1)
 
-/* Groups of rows at the end begin earlier if there are too few rows left: some outputs are made twice. */
+/* Groups of rows at the end begin earlier if there are too few rows left: some outputs are made twice. Where there is
+ * only one row, the first of two rows of outputs is written over the second. */
 static TARGET void run_windows(const ndq_depthwise_windows *windows, size_t columns, const ndq_gemm_columns *c,
                                const ndq_gemm_stage *stage, uint8_t *out, size_t out_x, size_t out_y)
 {
-    static strip *const one_line[2][2] = {{strip_1_1_0, strip_1_1_1}, {strip_1_2_0, strip_1_2_1}};
-    static strip *const two_lines[2] = {strip_2_1_0, strip_2_1_1};
+    static strip *const strips[2][2] = {{strip_2_1_0, strip_2_1_1}, {strip_1_2_0, strip_1_2_1}};
     shared s;
     wide_constants wide;
     make_shared(windows, columns, c, stage, &s, &wide);
     const bool is_pair = columns <= NR;
-    const size_t lines = windows->panel[1] && windows->across == 1 && windows->rows > 1 ? 2 : 1;
-    const size_t last = windows->rows - lines;
-    strip *const run = lines > 1 ? two_lines[is_pair] : one_line[windows->across - 1][is_pair];
+    const size_t lines = windows->across == 1 ? 2 : 1, halves = is_pair ? HALVES : 1;
+    const size_t last = windows->rows > lines ? windows->rows - lines : 0;
+    const size_t last_row = (windows->rows - 1) * windows->down + TAPS - 1;
+    strip *const run = strips[windows->across - 1][is_pair];
     cursor at = {.begin = windows->begin, .inside = windows->end - windows->begin};
-    for (size_t y = 0; y < windows->rows; y += is_pair ? 2 * lines : lines) {
+    for (size_t y = 0; y < windows->rows; y += halves * lines) {
         const size_t first[HALVES] = {ndq_min_size(y, last), ndq_min_size(y + lines, last)};
-        for (size_t half = 0; half < (is_pair ? HALVES : 1); half++)
+        for (size_t half = 0; half < halves; half++)
             for (size_t i = 0; i < lines + 2; i++) {
-                const ndq_depthwise_pixels row = windows->row[first[half] * windows->down + i];
+                const ndq_depthwise_pixels row = windows->row[ndq_min_size(first[half] * windows->down + i, last_row)];
                 at.next[half][i] = row.codes;
                 at.step[half][i] = row.stride;
             }
-        run(windows->cols, at, &s, &wide, out + first[0] * out_y, out + first[1] * out_y, out_x, out_y);
+        run(windows->cols, at, &s, &wide, out + first[0] * out_y, out + first[1] * out_y, out_x,
+            windows->rows > 1 ? out_y : 0);
     }
 }
 
 const ndq_gemm_kernel ndq_depthwise_avx512vnni = {
     .name = "avx512vnni_depthwise",
-    .mr = MOST,
+    .mr = MOST_SUMS,
     .nr = NR,
     .codes_per_word = 4,
     .w_centred = true,
@@ -461,7 +518,7 @@ const ndq_gemm_kernel ndq_depthwise_avx512vnni = {
     .expand_w = NAME(expand_centred_s8),
     .sums = NAME(sums),
     .pack = pack_words,
-    .tile = {tile_1, tile_2, tile_3, tile_4, tile_5, tile_6, tile_7, tile_8},
+    .tile = {tile_1, tile_2, tile_3, tile_4},
     .row = {[NDQ_GEMM_CODES] = code_row},
     .row_panels = 1,
     .windows = run_windows,

@@ -10,8 +10,9 @@
 static void expand_pairs(size_t count, const ndq_depthwise_pixels *rows, bool is_signed, int32_t zero, void *pixels)
 {
     const uint8_t *a = rows[0].codes, *b = rows[1].codes;
+    const ptrdiff_t a_x = rows[0].stride, b_x = rows[1].stride;
     int16_t *out = pixels;
-    for (size_t i = 0; i < count; i++, a += rows[0].stride, b += rows[1].stride, out += 2 * NR) {
+    for (size_t i = 0; i < count; i++, a += a_x, b += b_x, out += 2 * NR) {
         portable_expand_s16(NR, a, is_signed, zero, out);
         portable_expand_s16(NR, b, is_signed, zero, out + NR);
     }
