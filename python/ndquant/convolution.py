@@ -10,7 +10,14 @@ import operator
 
 from . import _core
 from .errors import QuantizationError
-from .functional import PackedWeight, activation_number, check_qparams, requantization
+from .functional import (
+    ACTIVATIONS,
+    REQUANTIZATIONS,
+    PackedWeight,
+    activation_number,
+    check_qparams,
+    requantization,
+)
 
 
 def conv2d_integer(x, w, stride=1, padding=0, dilation=1, groups=1, x_zero_point=0, w_zero_point=0, out=None):
@@ -164,16 +171,19 @@ def conv2d_requantized(
     array([[[[1. , 1.5, 1. ],
              [1. , 1.5, 1. ]]]], dtype=float32)
     """
-    if not isinstance(weight, PackedWeight):
-        raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
-    check_qparams(x_qparams, "x_qparams")
-    geometry = _geometry(stride, padding, dilation)
-    packed = weight._of_conv(groups, merged=geometry[2][1] == 1)
-    try:
-        how = requantization(out_qparams), activation_number(activation)
-        return _core.conv2d_requantized(xq, x_qparams, packed, out_qparams, geometry, *how, out)
+    try:  # checked only after a failure: the checks take as long as a small layer
+        geometry = _geometry(stride, padding, dilation)
+        packed = weight._of_conv(groups, geometry[2][1] == 1)
+        how = _core.DEQUANTIZE if out_qparams is None else REQUANTIZATIONS[out_qparams.profile]
+        return _core.conv2d_requantized(
+            xq, x_qparams, packed, out_qparams, geometry, how, ACTIVATIONS[activation], out
+        )
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
+    except (AttributeError, KeyError, TypeError) as error:
+        refused = error
+    _check_layer(x_qparams, weight, out_qparams, activation)
+    raise refused
 
 
 def conv_transpose2d_requantized(
@@ -230,9 +240,7 @@ def conv_transpose2d_requantized(
     >>> nq.conv_transpose2d_requantized(np.uint8([[[[101, 102]]]]), x_qp, weight, stride=(1, 3))
     array([[[[1.375, 1.5  , 1.   , 1.75 , 2.   ]]]], dtype=float32)
     """
-    if not isinstance(weight, PackedWeight):
-        raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
-    check_qparams(x_qparams, "x_qparams")
+    _check_layer(x_qparams, weight, out_qparams, activation)
     packed = weight._of_conv_transpose(groups, transposed_geometry(stride, padding, output_padding, dilation))
     try:
         how = requantization(out_qparams), activation_number(activation)
@@ -324,6 +332,14 @@ def conv2d_f32_weight_grad(dy, x, size, stride=1, padding=0, dilation=1, groups=
     array([[[[4., 6.]]]], dtype=float32)
     """
     return _core.conv2d_f32_weight_grad(dy, x, tuple(size), _geometry(stride, padding, dilation), groups)
+
+
+def _check_layer(x_qparams, weight, out_qparams, activation):
+    """Raise what is wrong with arguments of a layer on codes, if it is with one of these."""
+    if not isinstance(weight, PackedWeight):
+        raise TypeError(f"weight: expected a PackedWeight, got {type(weight).__name__}")
+    check_qparams(x_qparams, "x_qparams")
+    requantization(out_qparams), activation_number(activation)
 
 
 def _geometry(stride, padding, dilation):

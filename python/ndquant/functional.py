@@ -492,7 +492,7 @@ def activation_number(activation):
 
 
 _NUMBERS = {"dequantize": _core.DEQUANTIZE, "fbgemm": _core.FBGEMM, "onnx": _core.ONNX}
-_REQUANTIZATIONS = {name: _NUMBERS[profile.requantize] for name, profile in PROFILES.items()}
+REQUANTIZATIONS = {name: _NUMBERS[profile.requantize] for name, profile in PROFILES.items()}
 
 
 def requantization(out_qparams):
@@ -500,7 +500,7 @@ def requantization(out_qparams):
     if out_qparams is None:
         return _core.DEQUANTIZE
     check_qparams(out_qparams, "out_qparams")
-    return _REQUANTIZATIONS[out_qparams.profile]
+    return REQUANTIZATIONS[out_qparams.profile]
 
 
 def _check_linear(x_qparams, weight, out_qparams, activation):
@@ -552,7 +552,7 @@ def linear_integer(xq, x_qparams, weight, out_qparams=None, activation=None, out
     array([[1.25, 1.25]], dtype=float32)
     """
     try:  # checked only after a failure: the checks take longer than a small product
-        how = _core.DEQUANTIZE if out_qparams is None else _REQUANTIZATIONS[out_qparams.profile]
+        how = _core.DEQUANTIZE if out_qparams is None else REQUANTIZATIONS[out_qparams.profile]
         return _core.linear_integer(xq, x_qparams, weight._packed, out_qparams, how, ACTIVATIONS[activation], out)
     except OverflowError as error:
         raise QuantizationError(str(error)) from None
