@@ -38,6 +38,9 @@ SHAPES = (
     ((2, 11, 16), 1),
     ((3, 5, 32), 1),
     ((5, 65), 0),
+    ((21, 12), 1),
+    ((37, 16), 1),
+    ((50, 147), 1),
 )
 
 #: (shape, axis): few elements of a channel, then the next one. Channels that return and that do not, within a table
@@ -64,6 +67,9 @@ SHORT_STRETCHES = (
     ((700, 1, 5), 1),
     ((3, 700, 3), 1),
     ((3, 12, 49), 1),
+    ((5, 31, 6), 1),
+    ((4, 9, 12), 1),
+    ((3, 20, 100), 1),
 )
 
 #: (shape, axis): so many elements until coefficients return that these are columns, of several rows at a time.

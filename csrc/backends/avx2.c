@@ -5,8 +5,6 @@
 #define NDQ_ISA avx2
 #define NDQ_TARGET NDQ_TARGET_AVX2
 #define NDQ_BYTES(name) ndq_##name##_avx2
-#define NDQ_BYTES_OF_ROWS NDQ_BYTES
-#define NDQ_COMBINED_BYTES NDQ_BYTES
 #include "../kernels/bytes_avx2.h"
 #include "../kernels/extremes_avx2.h"
 #define NDQ_EXTREMES ndq_find_extremes_avx2

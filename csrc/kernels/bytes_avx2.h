@@ -6,7 +6,7 @@
 #ifndef NDQ_BYTES_AVX2_H
 #define NDQ_BYTES_AVX2_H
 
-#include "../backend.h"
+#include "bytes.h"
 
 #include <immintrin.h>
 
@@ -85,7 +85,7 @@ NDQ_TARGET_AVX2 static inline void ndq_quantize_several_avx2(const ndq_affine_f3
 }
 
 /* Runs are worth it from so many elements on. */
-enum { NDQ_BYTES_LEAST_RUN = 8 };
+enum { ndq_least_run_avx2 = 8 };
 
 /* Takes `times` runs at once, where the channels go on for as many, or one. */
 #define NDQ_RUNS(length, times, SEVERAL, RUN)                                                                 \
@@ -134,9 +134,10 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_runs_avx2(const ndq_affine_f32
         }                                                                                                     \
     }
 
-static inline size_t ndq_whole_rows(size_t channels, size_t stride, size_t n)
+/* Rows that are shorter than a vector are left to the compiler. */
+static inline size_t ndq_wide_rows(size_t channels, size_t stride, size_t n)
 {
-    return channels < 32 ? 0 : (n + (stride - channels)) / stride;
+    return channels < 32 ? 0 : ndq_whole_rows(channels, stride, n);
 }
 
 /* Where channels differ in their bounds, the upper ones are those of bytes, so that they take no load: `top` then keeps
@@ -180,7 +181,7 @@ NDQ_TARGET_AVX2 static inline size_t ndq_quantize_rows_avx2(const ndq_affine_f32
                                                             size_t n, const float *x, uint8_t *q)
 {
     enum { STRIPE = 1024, LEVELS = UINT8_MAX };
-    const size_t all = ndq_whole_rows(channels, stride, n);
+    const size_t all = ndq_wide_rows(channels, stride, n);
     const ndq_affine_f32 a = *p;
     const float levels = a.hi[0] - a.lo[0], top = a.same_zero ? a.hi[0] : INT16_MAX;
     const ndq_row_avx2 k = {_mm256_set1_ps(top), ndq_qmin_avx2(p), _mm256_set1_epi8((int8_t)(int)levels)};
@@ -265,7 +266,7 @@ NDQ_TARGET_AVX2 static inline size_t ndq_dequantize_rows_avx2(const ndq_affine_f
 {
     const ndq_affine_f32 a = *p;
     const uint8_t *q = codes;
-    const size_t all = ndq_whole_rows(channels, stride, n);
+    const size_t all = ndq_wide_rows(channels, stride, n);
     NDQ_EACH_COLUMNS(0, channels, ndq_dequantize_columns_avx2(&a, j, rows, stride, q + i, is_signed, y + i))
     return all * stride;
 }
@@ -304,14 +305,12 @@ NDQ_TARGET_AVX2 static inline __m256i ndq_combined_avx2(bool multiply, const ndq
     return _mm256_cvtps_epi32(_mm256_mul_ps(multiply ? _mm256_mul_ps(x, y) : _mm256_add_ps(x, y), inv));
 }
 
-/* How many of n codes of sums or products it made: none if one could be more than 2^30 steps away from the zero point, as
- * such are clamped only once they are integers. */
+/* How many of n codes of sums or products it made. */
 NDQ_TARGET_AVX2 static inline size_t ndq_combine_run_avx2(bool multiply, const ndq_byte_operands *p,
                                                           const ndq_byte_result *r, size_t n, const uint8_t *a,
                                                           const uint8_t *b, uint8_t *out)
 {
-    const float x = 256 * p->a.scale, y = 256 * p->b.scale;
-    if (!((multiply ? x * y : x + y) * r->inv < (float)(1 << 30)))
+    if (!ndq_steps_are_integers(multiply, p, r))
         return 0;
     const ndq_operand_avx2 ka = ndq_operand_of_avx2(&p->a), kb = ndq_operand_of_avx2(&p->b);
     const __m256 inv = _mm256_set1_ps(r->inv);

@@ -34,8 +34,8 @@ static inline void NDQ_FN(emit)(const ndq_byte_result *r, size_t n, const float 
 
 #define NDQ_VALUE(k, q) ((float)((int32_t)((q) ^ (k).flip) - (k).zero) * (k).scale)
 
-#ifdef NDQ_COMBINED_BYTES
-#define NDQ_COMBINED(multiply) NDQ_COMBINED_BYTES(combine_run)(multiply, p, r, n, a, b, out)
+#ifdef NDQ_BYTES
+#define NDQ_COMBINED(multiply) NDQ_BYTES(combine_run)(multiply, p, r, n, a, b, out)
 #else
 #define NDQ_COMBINED(multiply) 0
 #endif

@@ -247,23 +247,16 @@ static inline T NDQ_FN(real)(T r, COEF k)
 #define SHORT_BYTES false
 #define QUANTIZED_RUN NDQ_BYTES(quantize_run)(&affine, c, last - first, x + first, q + first)
 #define QUANTIZED_WHOLE                                                                 \
-    inner >= NDQ_BYTES_LEAST_RUN ?                                                      \
+    inner >= NDQ_BYTES(least_run) ?                                                     \
         NDQ_BYTES(quantize_runs)(&affine, &c, channels, inner, n - first, x + first, q + first) \
-    : inner == 1 && c == 0 ? QUANTIZED_ROWS : 0
+    : inner == 1 && c == 0 ?                                                            \
+        NDQ_BYTES(quantize_rows)(&affine, channels, stride, n - first, x + first, q + first) : 0
 #define DEQUANTIZED_RUN(C) NDQ_BYTES(dequantize_run)(&affine, c, last - first, q + first, (C)-1 < 0, y + first)
 #define DEQUANTIZED_WHOLE(C)                                                            \
-    inner >= NDQ_BYTES_LEAST_RUN ?                                                      \
+    inner >= NDQ_BYTES(least_run) ?                                                     \
         NDQ_BYTES(dequantize_runs)(&affine, &c, channels, inner, n - first, q + first, (C)-1 < 0, y + first) \
-    : inner == 1 && c == 0 ? DEQUANTIZED_ROWS(C) : 0
-#ifdef NDQ_BYTES_OF_ROWS
-#define QUANTIZED_ROWS                                                                  \
-    NDQ_BYTES_OF_ROWS(quantize_rows)(&affine, channels, stride, n - first, x + first, q + first)
-#define DEQUANTIZED_ROWS(C)                                                             \
-    NDQ_BYTES_OF_ROWS(dequantize_rows)(&affine, channels, stride, n - first, q + first, (C)-1 < 0, y + first)
-#else
-#define QUANTIZED_ROWS 0
-#define DEQUANTIZED_ROWS(C) 0
-#endif
+    : inner == 1 && c == 0 ?                                                            \
+        NDQ_BYTES(dequantize_rows)(&affine, channels, stride, n - first, q + first, (C)-1 < 0, y + first) : 0
 #else
 #define SHORT_BYTES SHORT
 #define QUANTIZED_RUN 0
@@ -406,6 +399,4 @@ NDQ_TARGET static void NDQ_FN(errors)(const NDQ_AFFINE *p, size_t channel, size_
 #undef QUANTIZED_WHOLE
 #undef DEQUANTIZED_RUN
 #undef DEQUANTIZED_WHOLE
-#undef QUANTIZED_ROWS
-#undef DEQUANTIZED_ROWS
 #undef COEF

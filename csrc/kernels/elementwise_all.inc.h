@@ -1,9 +1,8 @@
 /* Every elementwise kernel of one backend: the templates, once per type and rule.
  *
  * Parameters: NDQ_ISA, the backend's name; NDQ_TARGET, its target attribute (may be empty). Optional: NDQ_BYTES(kernel), the
- * names of functions like those of bytes_avx2.h for runs, NDQ_BYTES_OF_ROWS(kernel) for rows, and
- * NDQ_COMBINED_BYTES(kernel) for two arrays; NDQ_COLUMNS, how many columns of rows of channels make a vector; NDQ_HALVES
- * and what belongs to it, see half.inc.h.
+ * names of functions like those of bytes_avx2.h; NDQ_COLUMNS, how many columns of rows of channels make a vector;
+ * NDQ_HALVES and what belongs to it, see half.inc.h.
  * Gives NDQ_ELEMENTWISE_ROW, the initializers of the backend's slots. */
 #ifndef NDQ_ELEMENTWISE_ALL_INC_H
 #define NDQ_ELEMENTWISE_ALL_INC_H
