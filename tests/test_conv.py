@@ -15,7 +15,7 @@ from ndquant import _core, reference
 from .cases import CONV_SHAPES, DEPTHWISE_SHAPES, assert_same_bits
 from .examples import examples
 from .test_gemm import SIGNS, random_codes, random_zero
-from .test_linear_integer import REQUANTIZE, S8, U8, codes_of, random_qparams
+from .test_linear_integer import REQUANTIZE, S8, U8, codes_of, random_qparams, weight_qparams
 
 LAYOUTS = ("nchw", "channels-last", "strided")
 
@@ -46,7 +46,7 @@ class ConvLayer:
         self.geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         self.x_qp = random_qparams(rng, nq.QuantSpec(bits, x_signed, symmetric=False), None)
         w_spec = nq.QuantSpec(w_bits or bits, w_signed, symmetric=False, axis=0 if per_channel else None)
-        self.w_qp = random_qparams(rng, w_spec, outputs if per_channel else None, profile)
+        self.w_qp = weight_qparams(rng, w_spec, outputs if per_channel else None, profile)
         self.x = codes_of(rng, self.x_shape, self.x_qp)
         self.w = codes_of(rng, (outputs, self.x_shape[1] // groups, *window), self.w_qp)
         floats = rng.normal(size=outputs).astype(np.float32)
@@ -132,6 +132,16 @@ def draw_case(draw):
         axes.append((draw(st.integers(least, least + 12)), taps, draw(st.integers(1, 4)), padding, dilation))
     sizes, *pairs = zip(*axes, strict=True)
     return ((draw(st.integers(1, 3)), channels, *sizes), outputs, *pairs, groups)
+
+
+@pytest.mark.parametrize("channels, outputs", [(4, 5), (16, 16), (12, 9)])
+def test_rows_of_few_outputs_of_any_length(backend, rng, channels, outputs):
+    """Windows of three columns share two of them with the next."""
+    for cols in range(1, 36):
+        layer = ConvLayer(rng, ((1, channels, 2, cols), outputs, (2, 3), (1, 1), (0, 1), (1, 1), 1), cols % 2 == 0)
+        out_qp, packed = layer.out_qparams(rng, (U8, S8)[cols // 2 % 2]), layer.packed()
+        assert_same_bits(layer.run(packed, out_qp), layer.codes(out_qp))
+        assert_same_bits(layer.run(packed), layer.floats())
 
 
 @pytest.mark.parametrize("backend_name", _core.available_backends())

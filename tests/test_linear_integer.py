@@ -31,7 +31,7 @@ class Layer:
         rows, outputs, inputs = shape
         self.x_qp = random_qparams(rng, nq.QuantSpec(bits, x_signed, symmetric=False), None)
         w_spec = nq.QuantSpec(bits, w_signed, symmetric=False, axis=0 if per_channel else None)
-        self.w_qp = random_qparams(rng, w_spec, outputs if per_channel else None, profile)
+        self.w_qp = weight_qparams(rng, w_spec, outputs if per_channel else None, profile)
         self.x, self.w = codes_of(rng, (rows, inputs), self.x_qp), codes_of(rng, (outputs, inputs), self.w_qp)
         self.bias = None
         if bias:
@@ -72,6 +72,15 @@ def random_qparams(rng, spec, channels, profile="default"):
     scale = rng.uniform(0.001, 0.01, channels)
     zero = rng.integers(spec.qmin, spec.qmax, channels, np.int32, endpoint=True)
     return nq.QParams(np.float32(scale), zero, spec, profile=profile)
+
+
+def weight_qparams(rng, spec, channels, profile="default"):
+    """The same for weights, with zero points that often are all where kernels want them, and nothing is to correct."""
+    qparams = random_qparams(rng, spec, channels, profile)
+    if rng.integers(2):
+        middle = 0 if spec.signed else min(128, spec.qmax)
+        qparams = nq.QParams(qparams.scale, np.full_like(qparams.zero_point, middle), spec, profile=profile)
+    return qparams
 
 
 def codes_of(rng, shape, qparams):

@@ -13,7 +13,7 @@ KERNELS = {
     r"(wide|narrow)(_bytes)?(_code|_real)?_\d": "vpmaddwd",
     r"(codes|quad_code|quad_real|trio_tile)_\d(\.\w+)*": "vpmaddwd",
     r"avxvnni_(wide|narrow)(_code|_real)?_\d": "vpdpbusd",
-    r"avx512vnni_((wide|middle|narrow)(_code|_real)?|depthwise_code|depthwise_columns)_\d+": "vpdpbusd",
+    r"avx512vnni_((wide|middle|narrow|slid)(_code|_real)?|depthwise_code|depthwise_columns)_\d+": "vpdpbusd",
     r"avx2_f32_(wide|narrow)_\d": "vfmadd231ps",
     r"avx512_f32_(wide|narrow)_\d+": "vfmadd231ps",
 }
