@@ -13,6 +13,21 @@
 
 enum { ROWS = 12 };
 
+/* expand_u8, whose rest is masked: rows are often short, and no whole number of vectors. */
+static TARGET void expand_u8_by_hand(size_t K, const uint8_t *codes, bool is_signed, int32_t zero, void *row)
+{
+    (void)zero;
+    const __m512i flip = _mm512_set1_epi8(is_signed ? -128 : 0);
+    uint8_t *out = row;
+    size_t k = 0;
+    for (; k + 64 <= K; k += 64)
+        _mm512_storeu_si512(out + k, _mm512_xor_si512(_mm512_loadu_si512(codes + k), flip));
+    if (k == K)
+        return;
+    const __mmask64 rest = ~(__mmask64)0 >> (64 - (K - k));
+    _mm512_mask_storeu_epi8(out + k, rest, _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, codes + k), flip));
+}
+
 /* The lower half of a vector, which clang 19 names wrongly in registers from 16 on. */
 #ifdef __clang__
 #define HALF ""
@@ -307,7 +322,7 @@ const ndq_gemm_kernel ndq_gemm_avx512vnni = {
     .codes_per_word = 4,
     .k_step = 4,
     .parallel_macs = 1e7,
-    .expand_a = NAME(expand_u8),
+    .expand_a = expand_u8_by_hand,
     .sums = ndq_sums_avx512,
     .pack_rows = ndq_pack_rows_avx512,
     .pack_columns = ndq_pack_columns_avx512,
