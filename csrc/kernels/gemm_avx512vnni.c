@@ -256,7 +256,7 @@ static inline bool rows_overlap(const ndq_gemm_runs *runs, size_t stride)
 #define ALL_TILES(rows)                                                                                      \
     TILES(rows)                                                                                              \
     TILE_OF_OUTPUTS(wide_code, rows, WIDE, CODES)                                                            \
-    TILE_OF_OUTPUTS(middle_code, rows, MIDDLE, CODES)                                \
+    TILE_OF_OUTPUTS(middle_code, rows, MIDDLE, CODES)                                                        \
     TILE_OF_OUTPUTS(narrow_code, rows, NARROW, CODES)                                                        \
     TILE_OF_OUTPUTS(wide_real, rows, WIDE, REALS)                                                            \
     TILE_OF_OUTPUTS(narrow_real, rows, NARROW, REALS)
